@@ -1,0 +1,1 @@
+"""Being on Ray: sessions, storage, resources, and stages that run once."""

@@ -1,0 +1,1 @@
+"""The methods: data contracts, configuration, and the numerical cores of distillation and retrieval."""

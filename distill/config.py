@@ -1,0 +1,564 @@
+"""The configuration of a job: YAML files, overridden by `POLYRAY_*` environment variables, overridden by the command line.
+
+Field defaults are the papers' own where a paper has one (the docstring says which); `jobs/configs/` holds whole configurations. Nothing
+here imports torch or ray, so a configuration can be written, checked and planned anywhere.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, CliSettingsSource, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+Split = Literal["train", "dev", "test"]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")]
+"""A language code as in BCP 47 (`en`, `zh`, `pt-BR`)."""
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used. The message is one line that names the setting, its value and what was expected."""
+
+
+class Settings(BaseModel):
+    """Base of every group of settings: immutable, and unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+# --- where text comes from -----------------------------------------------------------------------------------------------------------
+
+
+class BundledSource(Settings):
+    """The parallel corpus in seven languages that ships with the project: no download."""
+
+    type: Literal["bundled"] = "bundled"
+
+
+class PassageFields(Settings):
+    """Names of the fields of a passage in JSONL and Parquet files. TSV files have the columns id, text and optionally title."""
+
+    id: str = "id"
+    """Field with the passage id."""
+    text: str = "text"
+    """Field with the body."""
+    title: str | None = None
+    """Field with the title; none: passages have no titles."""
+    doc_id: str | None = None
+    """Field with the document id; none: the passage's own id."""
+    lang: str | None = None
+    """Field with the language code; none: every passage is in `source_lang`."""
+
+
+class QueryFields(Settings):
+    """Names of the fields of a query in JSONL and Parquet files. TSV files have the columns id and text."""
+
+    id: str = "id"
+    """Field with the query id."""
+    text: str = "text"
+    """Field with the query's text."""
+    lang: str | None = None
+    """Field with the language code; none: every query is in `source_lang`."""
+    split: str | None = None
+    """Field with `train`, `dev` or `test`; none: every query is in `split`."""
+
+
+class FileSource(Settings):
+    """Your own files: JSONL, JSONL.gz, TSV (MS MARCO layout) or Parquet, on local disk or s3://."""
+
+    type: Literal["files"] = "files"
+    root: str = ""
+    """Folder, local or s3://, that relative paths below start from; empty: the current directory."""
+    passages: tuple[str, ...] = Field(min_length=1)
+    """Passage files. Rows in other languages than `source_lang` are translations, found by their ids."""
+    queries: tuple[str, ...] = Field(min_length=1)
+    """Query files."""
+    qrels: tuple[str, ...] = ()
+    """TREC qrels files (query, 0, passage, grade). Needed for queries that are evaluated; training needs none."""
+    passage_fields: PassageFields = PassageFields()
+    """Names of the passage fields."""
+    query_fields: QueryFields = QueryFields()
+    """Names of the query fields."""
+    split: Split = "train"
+    """The split of every query where `query_fields.split` is none."""
+    languages: tuple[Language, ...] = ()
+    """Keep only rows in these languages (and `source_lang`); empty: `languages` of the job."""
+
+
+class BeirSource(Settings):
+    """A folder in the BEIR layout: corpus.jsonl, queries.jsonl, qrels/{train,dev,test}.tsv, each optionally .gz."""
+
+    type: Literal["beir"] = "beir"
+    path: str
+    """The folder, local or s3://."""
+
+
+class IrDatasetsSource(Settings):
+    """Data sets of the ir_datasets package, by id."""
+
+    type: Literal["ir_datasets"] = "ir_datasets"
+    passages: dict[Language, str] = Field(min_length=1)
+    """Language to data-set id, for example `{en: msmarco-passage, zh: neumarco/zh}`. Versions of a passage share its id."""
+    queries: dict[Split, str] = Field(min_length=1)
+    """Split to data-set id, for example `{train: msmarco-passage/train, test: neuclir/1/zh/trec-2022}`. Qrels come along."""
+
+
+Source = Annotated[BundledSource | FileSource | BeirSource | IrDatasetsSource, Field(discriminator="type")]
+
+
+# --- stages --------------------------------------------------------------------------------------------------------------------------
+
+
+class PoolSettings(Settings):
+    """The actors of a batch stage."""
+
+    min_actors: int = Field(1, ge=1)
+    """Actors that start at once."""
+    max_actors: int = Field(1, ge=1)
+    """Actors that the pool may grow to."""
+    num_cpus: float = Field(1.0, gt=0)
+    """CPUs for each actor. It computes with as many threads, at least one."""
+    num_gpus: float = Field(0.0, ge=0)
+    """GPUs for each actor; fractions share one."""
+    max_restarts: int = Field(3, ge=0)
+    """How often an actor that dies is started again before the stage fails."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "PoolSettings":
+        if self.min_actors > self.max_actors:
+            message = f"min_actors {self.min_actors} is more than max_actors {self.max_actors}"
+            raise ValueError(message)
+        return self
+
+
+class Bm25Selector(Settings):
+    """BM25 over the source-language passages (bm25s, Lucene variant)."""
+
+    type: Literal["bm25"] = "bm25"
+    top_k: int = Field(50, ge=1)
+    """Candidates for each query (50: arXiv 2401.04810)."""
+    k1: float = Field(0.9, ge=0)
+    """Term-frequency saturation (0.9: the Anserini default used by the papers' BM25 runs)."""
+    b: float = Field(0.4, ge=0, le=1)
+    """Length normalisation (0.4: as above)."""
+
+
+class RunSelector(Settings):
+    """Candidates from a TREC run file, of any retriever."""
+
+    type: Literal["run"] = "run"
+    path: str
+    """The run file, local or s3://, optionally .gz."""
+    top_k: int = Field(50, ge=1)
+    """Candidates for each query, by rank."""
+
+
+Selector = Annotated[Bm25Selector | RunSelector, Field(discriminator="type")]
+
+
+class SelectSettings(Settings):
+    """The select stage: which passages the teacher scores for each query."""
+
+    by: Selector = Bm25Selector()
+    """The selector."""
+    queries_per_shard: int = Field(20_000, ge=1)
+    """Queries in a shard, the unit of commit and retry."""
+    pool: PoolSettings = PoolSettings()
+    """The actors."""
+
+
+class PrecomputedTranslator(Settings):
+    """Translations that exist already, as the papers use neuMARCO."""
+
+    type: Literal["precomputed"] = "precomputed"
+    files: dict[Language, tuple[str, ...]] = {}
+    """Language to passage files in that language (formats and `fields` as for a file source)."""
+    fields: PassageFields = PassageFields()
+    """Names of the fields in `files`."""
+    ir_datasets: dict[Language, str] = {}
+    """Language to ir_datasets id, for example `{zh: neumarco/zh}`."""
+
+
+class TranslateSettings(Settings):
+    """The translate stage: passages in every target language, under the ids of their sources."""
+
+    by: PrecomputedTranslator = PrecomputedTranslator()
+    """The translator. Parallel passages that came with the source are always used."""
+    max_missing: float = Field(0.1, ge=0, le=1)
+    """Share of (passage, language) pairs that may lack a translation before the stage fails. Each is listed in any case."""
+
+
+class BiEncoderTeacher(Settings):
+    """A single-vector encoder: the score is the inner product of pooled token states."""
+
+    type: Literal["bi_encoder"] = "bi_encoder"
+    model: str = "bundled:all-MiniLM-L6-v2"
+    """Hugging Face id or local folder; `bundled:all-MiniLM-L6-v2` is the encoder of the `embedded` extra."""
+    revision: str | None = None
+    """Commit on the hub."""
+    pooling: Literal["mean", "cls"] = "mean"
+    """How token states become one vector."""
+    normalize: bool = True
+    """Whether vectors have length 1, so that scores are cosines."""
+    query_prefix: str = ""
+    """Text before each query (some encoders want an instruction)."""
+    passage_prefix: str = ""
+    """Text before each passage."""
+    max_query_tokens: int = Field(64, ge=4)
+    """Longer queries are truncated."""
+    max_passage_tokens: int = Field(256, ge=4)
+    """Longer passages are truncated."""
+
+
+class CrossEncoderTeacher(Settings):
+    """A sequence-classification model with one label that reads query and passage together; the score is its logit."""
+
+    type: Literal["cross_encoder"] = "cross_encoder"
+    model: str
+    """Hugging Face id or local folder."""
+    revision: str | None = None
+    """Commit on the hub."""
+    max_tokens: int = Field(512, ge=8)
+    """Longest pair; only the passage is truncated, never the query."""
+
+
+Teacher = Annotated[BiEncoderTeacher | CrossEncoderTeacher, Field(discriminator="type")]
+
+
+class ScoreSettings(Settings):
+    """The score stage: the teacher reads every candidate in the source language."""
+
+    teacher: Teacher = BiEncoderTeacher()
+    """The teacher."""
+    tokens_per_batch: int = Field(16_384, ge=64)
+    """Padded tokens in a batch."""
+    queries_per_shard: int = Field(500, ge=1)
+    """Queries in a shard, the unit of commit and retry."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the model's body; scores are float32."""
+    pool: PoolSettings = PoolSettings()
+    """The actors."""
+
+
+class MixSettings(Settings):
+    """The mix stage: n-way examples from scores and translations (arXiv 2405.00977)."""
+
+    strategy: Literal["mix_passages", "mix_entries", "round_robin", "single"] = "mix_passages"
+    """Languages within an example: each passage its own draw; one draw for all; every language in turn; only `language`."""
+    languages: tuple[Language, ...] = ()
+    """Languages to draw from; empty: the job's `languages`."""
+    language: Language | None = None
+    """The one language of `single` (Translate-Distill, arXiv 2401.04810)."""
+    n_way: int = Field(6, ge=2)
+    """Passages in an example, drawn at random from the candidates (6 of 50: the released models)."""
+    epochs: int = Field(1, ge=1)
+    """Passes over the training queries, each with draws of its own."""
+
+    @model_validator(mode="after")
+    def _language_of_single(self) -> "MixSettings":
+        if (self.strategy == "single") != (self.language is not None):
+            message = f"strategy '{self.strategy}' with language {self.language!r}: 'single' needs a language, the others take none"
+            raise ValueError(message)
+        return self
+
+
+class PretrainedStudent(Settings):
+    """A student that starts from a checkpoint: HF_ColBERT, or any Hugging Face encoder, to which a projection is added."""
+
+    type: Literal["pretrained"] = "pretrained"
+    model: str = "xlm-roberta-large"
+    """Hugging Face id or local folder; `bundled:student` is the small multilingual one that ships with the project."""
+    revision: str | None = None
+    """Commit on the hub."""
+
+
+class FreshStudent(Settings):
+    """A small transformer with random weights and a tokenizer trained on the job's own passages."""
+
+    type: Literal["fresh"] = "fresh"
+    vocabulary: int = Field(16_000, ge=100)
+    """Entries of the tokenizer."""
+    layers: int = Field(2, ge=1)
+    """Transformer layers."""
+    hidden: int = Field(192, ge=8)
+    """Width; must be a multiple of 32, the width of an attention head."""
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> "FreshStudent":
+        if self.hidden % 32:
+            message = f"hidden {self.hidden} is not a multiple of 32"
+            raise ValueError(message)
+        return self
+
+
+class StudentSettings(Settings):
+    """The late-interaction student."""
+
+    start: Annotated[PretrainedStudent | FreshStudent, Field(discriminator="type")] = PretrainedStudent()
+    """What it starts from."""
+    dim: int = Field(128, ge=1)
+    """Size of a token vector (128: ColBERT-X). A checkpoint with a projection keeps its own."""
+    query_tokens: int = Field(32, ge=4)
+    """Query length in tokens, marker and special tokens included; shorter queries are padded with [MASK] (ColBERT)."""
+    passage_tokens: int = Field(220, ge=4)
+    """Longest passage in tokens; longer ones are truncated (220 in training: arXiv 2401.04810)."""
+    marker_mode: Literal["insert", "overwrite"] = "insert"
+    """How the query and passage markers enter: inserted at index 1 (colbert-ai, PyLate) or written over it after a '. ' prefix (PLAID-X)."""
+    mask_punctuation: bool = True
+    """Whether punctuation tokens of passages are left out of the score."""
+    attend_to_mask_tokens: bool = False
+    """Whether other tokens attend to the [MASK] padding of queries."""
+
+
+class TrainSettings(Settings):
+    """The train stage: KL(teacher || student) on raw MaxSim scores."""
+
+    learning_rate: float = Field(5e-6, gt=0)
+    """AdamW learning rate (5e-6: arXiv 2401.04810)."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """After the warm-up: constant (the papers), or linear decay to zero at the last step."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps of linear warm-up (0: the released models)."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW weight decay (0: the released models)."""
+    max_grad_norm: float = Field(2.0, gt=0)
+    """Gradients are clipped to this norm (2: PLAID-X)."""
+    batch_size: int = Field(64, ge=1)
+    """Examples in an optimiser step, over all workers (64: 8 on each of 8 GPUs in the papers)."""
+    steps: int = Field(200_000, ge=1)
+    """Optimiser steps (200,000: the papers). The examples are read again from the start when they run out."""
+    teacher_scale: float = Field(1.0, gt=0)
+    """Factor on teacher scores before the softmax (1: the papers, whose teachers give log-probabilities)."""
+    student_scale: float = Field(1.0, gt=0)
+    """Factor on MaxSim scores before the softmax (1: the papers)."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the encoder under autocast; scores and losses are float32."""
+    checkpoint_every: int = Field(2_000, ge=1)
+    """Steps between checkpoints (2,000: PLAID-X)."""
+    log_every: int = Field(50, ge=1)
+    """Steps between lines of the training log."""
+    workers: int = Field(1, ge=1)
+    """DDP workers."""
+    cpus_per_worker: float = Field(1.0, gt=0)
+    """CPUs for each worker; it computes with as many threads."""
+    gpus_per_worker: float = Field(0.0, ge=0)
+    """GPUs for each worker: 0 trains on the CPU over gloo, otherwise over NCCL."""
+    max_failures: int = Field(3, ge=0)
+    """Worker failures after which training gives up; each restarts from the last checkpoint."""
+
+    @model_validator(mode="after")
+    def _whole_shares(self) -> "TrainSettings":
+        if self.batch_size % self.workers:
+            message = f"batch_size {self.batch_size} is not a multiple of workers {self.workers}"
+            raise ValueError(message)
+        if self.warmup_steps >= self.steps:
+            message = f"warmup_steps {self.warmup_steps} is not less than steps {self.steps}"
+            raise ValueError(message)
+        return self
+
+
+class IndexSettings(Settings):
+    """The index stage: token vectors of every passage in every language."""
+
+    passages_per_shard: int = Field(10_000, ge=1)
+    """Passages in a shard, the unit of commit and retry."""
+    tokens_per_batch: int = Field(16_384, ge=64)
+    """Padded tokens in a batch."""
+    pool: PoolSettings = PoolSettings()
+    """The actors."""
+
+
+class EvaluateSettings(Settings):
+    """The evaluate stage."""
+
+    split: Split = "test"
+    """Queries to evaluate."""
+    query_lang: Language | None = None
+    """Their language; none: `source_lang`."""
+    source: Source | None = None
+    """Another source of documents, queries and qrels to evaluate on; none: the job's own."""
+    depth: int = Field(1000, ge=1)
+    """Documents in a run for each query."""
+    measures: tuple[str, ...] = ("nDCG@10", "nDCG@20", "AP", "R@100", "R@1000", "RR@10")
+    """Measures in the notation of ir_measures."""
+    english_baseline: bool = True
+    """Whether a second student is trained on source-language passages only (English-only distillation) to compare with."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """Level of the confidence intervals."""
+
+
+class ServeSettings(Settings):
+    """The search endpoint."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` opens it to the network."""
+    port: int = Field(8000, ge=1, le=65535)
+    """Port to listen on."""
+    replicas: int = Field(1, ge=1)
+    """Copies of the encoder and of the index."""
+    max_k: int = Field(1000, ge=1)
+    """Most results that a request may ask for."""
+    max_query_characters: int = Field(4096, ge=1)
+    """Longest query that a request may send."""
+    max_batch_size: int = Field(32, ge=1)
+    """Queries encoded at once."""
+    batch_wait_s: float = Field(0.005, ge=0)
+    """How long a query waits for others to be encoded with it."""
+
+
+class ClusterSettings(Settings):
+    """The Ray cluster."""
+
+    address: str | None = None
+    """Cluster to connect to; none: RAY_ADDRESS (set inside a submitted job), or else a local Ray that ends with the job."""
+    num_cpus: int | None = Field(None, ge=1)
+    """CPUs of a local Ray; none: those of the machine, and at least two."""
+
+
+class Config(BaseSettings):
+    """A Polyray job: sources, select, translate, score, mix, train, index, evaluate, report, serve."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, env_prefix="POLYRAY_", env_nested_delimiter="__", env_nested_max_split=4
+    )
+    sections: ClassVar[tuple[str, ...]] = ("source", "select", "translate", "score", "mix", "student", "train", "index", "evaluate", "serve")
+
+    name: str = Field("mtd", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run and of its folder."""
+    storage: str = "polyray-data"
+    """Where stages and runs lie: a local folder or s3://bucket/prefix."""
+    seed: int = 153
+    """Seed of every draw: sampling, languages, new weights."""
+    source_lang: Language = "en"
+    """The language of the training queries, and the one in which the teacher reads."""
+    languages: tuple[Language, ...] = Field(("de", "fr", "es", "zh", "fa", "ru"), min_length=1)
+    """The other languages, in which the student learns to find passages."""
+    max_rejected: float = Field(0.01, ge=0, le=1)
+    """Share of a stage's rows that may be rejected before the stage fails. Each is listed with its reason in any case."""
+    source: Source = BundledSource()
+    """Queries and passages."""
+    select: SelectSettings = SelectSettings()
+    """Candidates for the teacher."""
+    translate: TranslateSettings = TranslateSettings()
+    """Translations of the passages."""
+    score: ScoreSettings = ScoreSettings()
+    """The teacher's scores."""
+    mix: MixSettings = MixSettings()
+    """Training examples."""
+    student: StudentSettings = StudentSettings()
+    """The model that is trained."""
+    train: TrainSettings = TrainSettings()
+    """Training."""
+    index: IndexSettings = IndexSettings()
+    """The index."""
+    evaluate: EvaluateSettings = EvaluateSettings()
+    """Evaluation."""
+    serve: ServeSettings = ServeSettings()
+    """The endpoint."""
+    cluster: ClusterSettings = ClusterSettings()
+    """Ray."""
+
+    @model_validator(mode="after")
+    def _languages_agree(self) -> "Config":
+        if self.source_lang in self.languages:
+            message = f"languages holds the source language '{self.source_lang}'; list only the others"
+            raise ValueError(message)
+        if len(set(self.languages)) != len(self.languages):
+            message = f"languages {list(self.languages)} names a language twice"
+            raise ValueError(message)
+        known = {self.source_lang, *self.languages}
+        drawn = {*self.mix.languages, *([self.mix.language] if self.mix.language else [])}
+        if drawn - known:
+            message = f"mix draws from {sorted(drawn - known)}, which are neither source_lang nor in languages {sorted(known)}"
+            raise ValueError(message)
+        return self
+
+    @property
+    def mixed_languages(self) -> tuple[str, ...]:
+        """The languages that examples are drawn in."""
+        if self.mix.language:
+            return (self.mix.language,)
+        return self.mix.languages or self.languages
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in: `load` decides the sources, so that a configuration made in code depends on nothing around it."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+def load(files: Sequence[str | Path] = (), arguments: Sequence[str] = (), program: str = "polyray") -> Config:
+    """Read a configuration: YAML files in order, then `POLYRAY_*` variables, then command-line arguments, the last word winning.
+
+    Unknown names, wrong types and impossible combinations raise a `ConfigError` of one line for each fault.
+    `--help` among the arguments prints every setting and exits.
+    """
+    layers: list[dict[str, Any]] = [_yaml(Path(file)) for file in files]
+    try:
+        layers.append(EnvSettingsSource(Config)())
+        layers.append(CliSettingsSource(Config, cli_parse_args=list(arguments), cli_prog_name=program, **_CLI)())
+    except (ValueError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not error.code:
+            raise
+        message = f"command line: {error}" if not isinstance(error, SystemExit) else "see the message above; --help lists every setting"
+        raise ConfigError(message) from error
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = merge(merged, layer)
+    try:
+        return Config(**merged)
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from None
+
+
+_CLI: dict[str, Any] = {"cli_implicit_flags": True, "cli_use_class_docs_for_groups": True, "cli_avoid_json": True, "cli_hide_none_type": True}
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay one nested dictionary over another. A group whose `type` changes is replaced whole: the old type's settings mean nothing."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        same_type = isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type")
+        merged[key] = merge(old, value) if same_type else value  # pyright: ignore[reportArgumentType]
+    return merged
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error as one line: `train.learning_rate: Input should be greater than 0 (got -1.0)`, faults joined by semicolons."""
+    faults = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"])
+        got = f" (got {fault['input']!r})" if isinstance(fault["input"], str | int | float | bool | None) else ""
+        text = "no such setting; --help lists them" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{place}: {text}{got}" if place else text)
+    return "; ".join(faults)
+
+
+def dump(config: BaseModel) -> str:
+    """The resolved configuration as YAML, which `load` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        message = f"configuration file {file} does not exist"
+        raise ConfigError(message)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        message = f"{file} is not YAML: {' '.join(str(error).split())}"
+        raise ConfigError(message) from error
+    if content is not None and not isinstance(content, dict):
+        message = f"{file} holds a {type(content).__name__}, expected settings by name"
+        raise ConfigError(message)
+    return content or {}

@@ -1,0 +1,426 @@
+"""The data contracts: every Parquet table that a stage reads or writes.
+
+A stage checks what it reads and what it writes with `Table.check`, which names every fault at once. `docs/data.md` is generated from
+this module (`python -m distill.tables > docs/data.md`) and a test keeps the two equal. Ids are strings everywhere. Nothing here imports
+torch or ray.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+STRING = pa.string()
+STRINGS = pa.list_(pa.string())
+FLOATS = pa.list_(pa.float32())
+
+
+class TableError(ValueError):
+    """A table does not keep its contract. The message names the columns or rows, what was found and what was expected."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type and its meaning."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One data contract.
+
+    Attributes:
+        name: the table's name, also its folder's name inside a stage's output.
+        purpose: one sentence for the documentation.
+        columns: the columns, in order.
+        key: the columns whose values together are unique.
+        order: what row order means, or why it means nothing.
+        example: one row, shown in the documentation and checked by a test.
+        aligned: groups of list columns whose lengths are equal in each row.
+    """
+
+    name: str
+    purpose: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    order: str
+    example: Mapping[str, Any]
+    aligned: tuple[tuple[str, ...], ...] = field(default=())
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema; no column is nullable."""
+        return pa.schema([pa.field(column.name, column.type, nullable=False) for column in self.columns])
+
+    def check(self, table: pa.Table, source: str = "") -> pa.Table:
+        """Return `table` with the columns in contract order, or raise a `TableError` that names every fault.
+
+        Checked: missing and unexpected columns, types, nulls, duplicate keys, and unequal lengths of aligned lists.
+        `source` (a file or a stage) begins the message. Cost: one hash of the key columns.
+        """
+        faults = self._shape_faults(table)
+        if not faults:
+            table = table.select([column.name for column in self.columns])
+            faults = [*self._null_faults(table), *self._length_faults(table), *self._key_faults(table)]
+        if faults:
+            place = f"{source}: " if source else ""
+            message = f"{place}not a '{self.name}' table: " + "; ".join(faults)
+            raise TableError(message)
+        return table.cast(self.schema)
+
+    def empty(self) -> pa.Table:
+        """A table of this contract without rows."""
+        return self.schema.empty_table()
+
+    def from_rows(self, rows: Iterable[Mapping[str, Any]], source: str = "") -> pa.Table:
+        """Build and check a table from dictionaries."""
+        rows = list(rows)
+        names = [column.name for column in self.columns]
+        unknown = sorted({name for row in rows for name in row} - set(names))
+        if unknown:
+            message = f"not a '{self.name}' table: unexpected columns {unknown}"
+            raise TableError(message)
+        arrays = [pa.array([row.get(column.name) for row in rows], type=column.type) for column in self.columns]
+        return self.check(pa.table(arrays, names=names), source)
+
+    def _shape_faults(self, table: pa.Table) -> list[str]:
+        faults = []
+        for column in self.columns:
+            if column.name not in table.column_names:
+                faults.append(f"column '{column.name}' is missing")
+            elif not _same_type(table.schema.field(column.name).type, column.type):
+                faults.append(f"column '{column.name}' is {table.schema.field(column.name).type}, expected {column.type}")
+        unexpected = sorted(set(table.column_names) - {column.name for column in self.columns})
+        if unexpected:
+            faults.append(f"unexpected columns {unexpected}")
+        return faults
+
+    def _null_faults(self, table: pa.Table) -> list[str]:
+        faults = []
+        for name in table.column_names:
+            if table[name].null_count:
+                row = pc.index(pc.is_null(table[name]), value=True).as_py()
+                faults.append(f"column '{name}' has {table[name].null_count} nulls, the first in row {row}")
+        return faults
+
+    def _length_faults(self, table: pa.Table) -> list[str]:
+        faults = []
+        for first, *others in self.aligned:
+            for other in others:
+                differ = pc.not_equal(pc.list_value_length(table[first]), pc.list_value_length(table[other]))
+                row = pc.index(differ, value=True).as_py() if len(table) else -1
+                if row >= 0:
+                    faults.append(
+                        f"row {row} has {len(table[first][row])} {first} but {len(table[other][row])} {other}"
+                        f" ({', '.join(f'{k} {table[k][row].as_py()!r}' for k in self.key)})"
+                    )
+        return faults
+
+    def _key_faults(self, table: pa.Table) -> list[str]:
+        repeated = duplicates(table, self.key)
+        if not repeated:
+            return []
+        shown = ", ".join("(" + ", ".join(f"{k} {v!r}" for k, v in zip(self.key, values, strict=True)) + ")" for values in repeated[:3])
+        return [f"{len(repeated)} repeated keys, among them {shown}"]
+
+
+def duplicates(table: pa.Table, key: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The key values that occur more than once, in sorted order."""
+    if not key or len(table) < 2:
+        return []
+    counts = table.select(list(key)).group_by(list(key)).aggregate([([], "count_all")])
+    repeated = counts.filter(pc.greater(counts["count_all"], 1)).select(list(key))
+    return sorted(tuple(row[k] for k in key) for row in repeated.to_pylist())
+
+
+def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
+    if pa.types.is_list(found) and pa.types.is_list(expected):
+        return _same_type(found.value_type, expected.value_type)
+    return found == expected
+
+
+QUERIES = Table(
+    "queries",
+    "Search queries. A query in several languages keeps one query_id.",
+    (
+        Column("query_id", STRING, "id, the same for every language version of a query"),
+        Column("lang", STRING, "language code as the configuration spells it (`en`, `de`, `zh` ...)"),
+        Column("text", STRING, "the query, Unicode NFC"),
+        Column("split", STRING, "`train`, `dev` or `test`; every language version of a query is in the same split"),
+    ),
+    ("query_id", "lang"),
+    "no meaning",
+    {"query_id": "nature-01-a.question", "lang": "en", "text": "How do honey bees tell each other where food is?", "split": "train"},
+)
+
+PASSAGES = Table(
+    "passages",
+    "Passages in the source language, the one in which the teacher reads.",
+    (
+        Column("passage_id", STRING, "id, shared with every translation"),
+        Column("doc_id", STRING, "the document that the passage was cut from; the passage's own id where passages are documents"),
+        Column("lang", STRING, "the source language"),
+        Column("title", STRING, "title, empty where there is none"),
+        Column("text", STRING, "body, Unicode NFC"),
+    ),
+    ("passage_id",),
+    "no meaning",
+    {"passage_id": "nature-01-a", "doc_id": "nature-01-a", "lang": "en", "title": "The waggle dance", "text": "A honey bee forager ..."},
+)
+
+TRANSLATIONS = Table(
+    "translations",
+    "Passages in the other languages, under the ids of their sources.",
+    (
+        Column("passage_id", STRING, "the source passage's id"),
+        Column("source_lang", STRING, "language translated from"),
+        Column("lang", STRING, "language translated to"),
+        Column("title", STRING, "translated title, empty where there is none"),
+        Column("text", STRING, "translated body, Unicode NFC"),
+        Column("translator", STRING, "who or what translated: a model, or the file or data set it was read from"),
+        Column("flags", STRINGS, "doubts: `empty`, `copied`, `length_ratio`, `repeated`, `wrong_language`, `truncated`"),
+    ),
+    ("passage_id", "lang"),
+    "no meaning",
+    {
+        "passage_id": "nature-01-a",
+        "source_lang": "en",
+        "lang": "de",
+        "title": "Der Schwänzeltanz",
+        "text": "Hat eine Sammlerin ...",
+        "translator": "bundled",
+        "flags": [],
+    },
+)
+
+MISSING_TRANSLATIONS = Table(
+    "missing_translations",
+    "Pairs of passage and language for which no translation was found.",
+    (Column("passage_id", STRING, "the source passage's id"), Column("lang", STRING, "the language that is missing")),
+    ("passage_id", "lang"),
+    "no meaning",
+    {"passage_id": "nature-01-a", "lang": "fa"},
+)
+
+QRELS = Table(
+    "qrels",
+    "Relevance judgements, as in TREC.",
+    (
+        Column("query_id", STRING, "the judged query"),
+        Column("passage_id", STRING, "the judged passage, in every language"),
+        Column("relevance", pa.int32(), "grade; 0 and below is not relevant"),
+    ),
+    ("query_id", "passage_id"),
+    "no meaning",
+    {"query_id": "nature-01-a.question", "passage_id": "nature-01-a", "relevance": 3},
+)
+
+CANDIDATES = Table(
+    "candidates",
+    "The passages that a selector found for each query, best first.",
+    (
+        Column("query_id", STRING, "the query"),
+        Column("passage_ids", STRINGS, "found passages, best first; an empty list where nothing matched"),
+        Column("selector", STRING, "which selector found them"),
+    ),
+    ("query_id",),
+    "rows: no meaning; lists: rank",
+    {"query_id": "nature-01-a.question", "passage_ids": ["nature-01-a", "nature-01-c"], "selector": "bm25"},
+)
+
+SCORES = Table(
+    "scores",
+    "What the teacher says of each candidate, keyed by id so that a student may read any translation of it.",
+    (
+        Column("query_id", STRING, "the query"),
+        Column("passage_ids", STRINGS, "the candidates, in the selector's order"),
+        Column("scores", FLOATS, "raw teacher scores (log-odds, cosine or MaxSim), before any activation or temperature"),
+        Column("teacher", STRING, "the teacher's name and revision"),
+    ),
+    ("query_id",),
+    "rows: no meaning; lists: the selector's rank",
+    {
+        "query_id": "nature-01-a.question",
+        "passage_ids": ["nature-01-a", "nature-01-c"],
+        "scores": [0.5, 0.25],
+        "teacher": "all-MiniLM-L6-v2",
+    },
+    (("passage_ids", "scores"),),
+)
+
+EXAMPLES = Table(
+    "examples",
+    "n-way training examples, with their texts, in training order.",
+    (
+        Column("position", pa.int64(), "place in the training order, from 0 without gaps"),
+        Column("query_id", STRING, "the query"),
+        Column("query", STRING, "the query's text"),
+        Column("query_lang", STRING, "the query's language"),
+        Column("passage_ids", STRINGS, "the n passages"),
+        Column("passages", STRINGS, "their texts (title and body) in the drawn languages"),
+        Column("langs", STRINGS, "the drawn languages"),
+        Column("scores", FLOATS, "raw teacher scores"),
+    ),
+    ("position",),
+    "by position",
+    {
+        "position": 0,
+        "query_id": "nature-01-a.question",
+        "query": "How do honey bees tell each other where food is?",
+        "query_lang": "en",
+        "passage_ids": ["nature-01-a", "nature-01-c"],
+        "passages": ["Der Schwänzeltanz Hat eine Sammlerin ...", "Соты ..."],
+        "langs": ["de", "ru"],
+        "scores": [0.5, 0.25],
+    },
+    (("passage_ids", "passages", "langs", "scores"),),
+)
+
+DOCUMENTS = Table(
+    "documents",
+    "The documents of an index, in the order of its vectors.",
+    (
+        Column("position", pa.int64(), "place in the index, from 0 without gaps"),
+        Column("passage_id", STRING, "id, shared by the language versions"),
+        Column("lang", STRING, "language of this version"),
+        Column("title", STRING, "title, empty where there is none"),
+        Column("text", STRING, "body"),
+        Column("tokens", pa.int32(), "number of its token vectors"),
+    ),
+    ("passage_id", "lang"),
+    "by position",
+    {"position": 0, "passage_id": "nature-01-a", "lang": "de", "title": "Der Schwänzeltanz", "text": "Hat eine ...", "tokens": 87},
+)
+
+VECTORS = Table(
+    "vectors",
+    "The token vectors of an index, as float16 (of unit length, so that a score changes by less than 0.1 %).",
+    (
+        Column("position", pa.int64(), "the document's place in the index"),
+        Column("vectors", pa.list_(pa.float16()), "its token vectors, one after the other"),
+    ),
+    ("position",),
+    "by position",
+    {"position": 0, "vectors": [0.5, -0.5, 0.5, 0.5]},
+)
+
+RUN = Table(
+    "run",
+    "A ranking, as in TREC. In pooled collections a document is `passage_id@lang`.",
+    (
+        Column("query_id", STRING, "the query"),
+        Column("passage_id", STRING, "the retrieved document"),
+        Column("rank", pa.int32(), "rank from 1"),
+        Column("score", pa.float32(), "the system's score, larger is better"),
+        Column("tag", STRING, "system and collection"),
+    ),
+    ("tag", "query_id", "passage_id"),
+    "no meaning; rank orders",
+    {"query_id": "nature-01-a.question", "passage_id": "nature-01-a", "rank": 1, "score": 21.5, "tag": "student-de"},
+)
+
+MEASUREMENTS = Table(
+    "measurements",
+    "One value per system, collection, measure and query.",
+    (
+        Column("system", STRING, "bm25, english_distillation, student or teacher"),
+        Column("collection", STRING, "a language code, `mixed` or `pooled`"),
+        Column("measure", STRING, "in the notation of ir_measures"),
+        Column("query_id", STRING, "the query"),
+        Column("value", pa.float64(), "the measure's value for the query"),
+    ),
+    ("system", "collection", "measure", "query_id"),
+    "no meaning",
+    {"system": "student", "collection": "de", "measure": "nDCG@20", "query_id": "nature-01-a.question", "value": 1.0},
+)
+
+TRAINING_LOG = Table(
+    "training_log",
+    "The training curve.",
+    (
+        Column("step", pa.int64(), "optimiser step, from 1"),
+        Column("loss", pa.float64(), "mean loss over the workers"),
+        Column("learning_rate", pa.float64(), "rate used in the step"),
+        Column("examples", pa.int64(), "examples seen so far, over all workers"),
+    ),
+    ("step",),
+    "by step",
+    {"step": 1, "loss": 1.79, "learning_rate": 5e-06, "examples": 64},
+)
+
+REJECTED = Table(
+    "rejected",
+    "Rows that a stage could not use. Nothing is dropped without a row here.",
+    (
+        Column("source", STRING, "file, data set or table that the row came from"),
+        Column("line", pa.int64(), "line number from 1, or row number where the source has no lines"),
+        Column("id", STRING, "the row's id, empty where it has none"),
+        Column("field", STRING, "the field at fault, empty where the whole row is"),
+        Column("reason", STRING, "what is wrong, and what was expected"),
+    ),
+    (),
+    "no meaning",
+    {"source": "queries.jsonl", "line": 7, "id": "", "field": "", "reason": "not JSON: Expecting value at column 1"},
+)
+
+TABLES = (
+    QUERIES,
+    PASSAGES,
+    TRANSLATIONS,
+    MISSING_TRANSLATIONS,
+    QRELS,
+    CANDIDATES,
+    SCORES,
+    EXAMPLES,
+    DOCUMENTS,
+    VECTORS,
+    RUN,
+    MEASUREMENTS,
+    TRAINING_LOG,
+    REJECTED,
+)
+
+
+def lookup(table: pa.Table, key: str, ids: Sequence[str] | pa.Array, what: str) -> pa.Table:
+    """The rows of `table` whose `key` is each of `ids`, in the order of `ids`.
+
+    An id that `table` lacks is a `TableError` that begins with `what` and names up to three of them.
+    """
+    wanted = ids if isinstance(ids, pa.Array) else pa.array(ids, STRING)
+    rows = pc.index_in(wanted, value_set=table[key].combine_chunks())
+    if rows.null_count:
+        lost = pc.unique(wanted.filter(pc.is_null(rows))).to_pylist()
+        message = f"{what}: {len(lost)} of {key} do not exist, among them {lost[:3]}"
+        raise TableError(message)
+    return table.take(rows)
+
+
+def documentation() -> str:
+    """The text of `docs/data.md`."""
+    lines = [
+        "# Data contracts",
+        "",
+        "Every stage reads and writes Parquet tables of the schemas below. Ids are strings; no column is nullable. A table that does not",
+        "keep its contract is refused with a message that names each fault. Generated by `python -m distill.tables`.",
+    ]
+    for table in TABLES:
+        lines += ["", f"## {table.name}", "", table.purpose, ""]
+        lines += [f"Key: {', '.join(f'`{k}`' for k in table.key) or 'none'}. Row order: {table.order}.", ""]
+        lines += ["| column | type | meaning | example |", "|---|---|---|---|"]
+        lines += [f"| {c.name} | {_type_name(c.type)} | {c.meaning} | `{table.example[c.name]}` |" for c in table.columns]
+    return "\n".join(lines) + "\n"
+
+
+def _type_name(kind: pa.DataType) -> str:
+    return f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(documentation())

@@ -1,0 +1,1 @@
+"""What a user submits: one executable per method and per stage."""
