@@ -4,14 +4,19 @@ Field defaults are the papers' own where a paper has one (the docstring says whi
 here imports torch or ray, so a configuration can be written, checked and planned anywhere.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, CliSettingsSource, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 Split = Literal["train", "dev", "test"]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")]
@@ -26,6 +31,19 @@ class Settings(BaseModel):
     """Base of every group of settings: immutable, and unknown names are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    execution: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say how the work is done, not what comes out."""
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what comes out, as JSON values: part of a stage's hash."""
+        content = self.model_dump(mode="json")
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if name in self.execution:
+                del content[name]
+            elif isinstance(value, Settings):
+                content[name] = value.identity()
+        return content
 
 
 # --- where text comes from -----------------------------------------------------------------------------------------------------------
@@ -72,9 +90,9 @@ class FileSource(Settings):
     root: str = ""
     """Folder, local or s3://, that relative paths below start from; empty: the current directory."""
     passages: tuple[str, ...] = Field(min_length=1)
-    """Passage files. Rows in other languages than `source_lang` are translations, found by their ids."""
+    """Passage files, or folders of them. Rows in other languages than `source_lang` are translations, found by their ids."""
     queries: tuple[str, ...] = Field(min_length=1)
-    """Query files."""
+    """Query files, or folders of them."""
     qrels: tuple[str, ...] = ()
     """TREC qrels files (query, 0, passage, grade). Needed for queries that are evaluated; training needs none."""
     passage_fields: PassageFields = PassageFields()
@@ -114,16 +132,16 @@ Source = Annotated[BundledSource | FileSource | BeirSource | IrDatasetsSource, F
 class PoolSettings(Settings):
     """The actors of a batch stage."""
 
-    min_actors: int = Field(1, ge=1)
+    min_actors: int = Field(default=1, ge=1)
     """Actors that start at once."""
-    max_actors: int = Field(1, ge=1)
+    max_actors: int = Field(default=1, ge=1)
     """Actors that the pool may grow to."""
-    num_cpus: float = Field(1.0, gt=0)
+    num_cpus: float = Field(default=1.0, gt=0)
     """CPUs for each actor. It computes with as many threads, at least one."""
-    num_gpus: float = Field(0.0, ge=0)
+    num_gpus: float = Field(default=0.0, ge=0)
     """GPUs for each actor; fractions share one."""
-    max_restarts: int = Field(3, ge=0)
-    """How often an actor that dies is started again before the stage fails."""
+    max_restarts: int = Field(default=3, ge=0)
+    """How often a shard whose actor died is tried again before the stage fails."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "PoolSettings":
@@ -137,12 +155,14 @@ class Bm25Selector(Settings):
     """BM25 over the source-language passages (bm25s, Lucene variant)."""
 
     type: Literal["bm25"] = "bm25"
-    top_k: int = Field(50, ge=1)
+    top_k: int = Field(default=50, ge=1)
     """Candidates for each query (50: arXiv 2401.04810)."""
-    k1: float = Field(0.9, ge=0)
+    k1: float = Field(default=0.9, ge=0)
     """Term-frequency saturation (0.9: the Anserini default used by the papers' BM25 runs)."""
-    b: float = Field(0.4, ge=0, le=1)
+    b: float = Field(default=0.4, ge=0, le=1)
     """Length normalisation (0.4: as above)."""
+    fill: bool = True
+    """Whether queries that share a term with fewer than `top_k` passages get random others, after the found ones."""
 
 
 class RunSelector(Settings):
@@ -151,7 +171,7 @@ class RunSelector(Settings):
     type: Literal["run"] = "run"
     path: str
     """The run file, local or s3://, optionally .gz."""
-    top_k: int = Field(50, ge=1)
+    top_k: int = Field(default=50, ge=1)
     """Candidates for each query, by rank."""
 
 
@@ -161,9 +181,10 @@ Selector = Annotated[Bm25Selector | RunSelector, Field(discriminator="type")]
 class SelectSettings(Settings):
     """The select stage: which passages the teacher scores for each query."""
 
+    execution: ClassVar[frozenset[str]] = frozenset({"pool"})
     by: Selector = Bm25Selector()
     """The selector."""
-    queries_per_shard: int = Field(20_000, ge=1)
+    queries_per_shard: int = Field(default=20_000, ge=1)
     """Queries in a shard, the unit of commit and retry."""
     pool: PoolSettings = PoolSettings()
     """The actors."""
@@ -174,7 +195,7 @@ class PrecomputedTranslator(Settings):
 
     type: Literal["precomputed"] = "precomputed"
     files: dict[Language, tuple[str, ...]] = {}
-    """Language to passage files in that language (formats and `fields` as for a file source)."""
+    """Language to passage files, or folders of them, in that language (formats as for a file source)."""
     fields: PassageFields = PassageFields()
     """Names of the fields in `files`."""
     ir_datasets: dict[Language, str] = {}
@@ -186,8 +207,8 @@ class TranslateSettings(Settings):
 
     by: PrecomputedTranslator = PrecomputedTranslator()
     """The translator. Parallel passages that came with the source are always used."""
-    max_missing: float = Field(0.1, ge=0, le=1)
-    """Share of (passage, language) pairs that may lack a translation before the stage fails. Each is listed in any case."""
+    max_missing: float = Field(default=0.1, ge=0, le=1)
+    """Share of the passages that may lack a translation into one language before the stage fails. Each is listed anyway."""
 
 
 class BiEncoderTeacher(Settings):
@@ -206,9 +227,9 @@ class BiEncoderTeacher(Settings):
     """Text before each query (some encoders want an instruction)."""
     passage_prefix: str = ""
     """Text before each passage."""
-    max_query_tokens: int = Field(64, ge=4)
+    max_query_tokens: int = Field(default=64, ge=4)
     """Longer queries are truncated."""
-    max_passage_tokens: int = Field(256, ge=4)
+    max_passage_tokens: int = Field(default=256, ge=4)
     """Longer passages are truncated."""
 
 
@@ -220,7 +241,7 @@ class CrossEncoderTeacher(Settings):
     """Hugging Face id or local folder."""
     revision: str | None = None
     """Commit on the hub."""
-    max_tokens: int = Field(512, ge=8)
+    max_tokens: int = Field(default=512, ge=8)
     """Longest pair; only the passage is truncated, never the query."""
 
 
@@ -230,11 +251,12 @@ Teacher = Annotated[BiEncoderTeacher | CrossEncoderTeacher, Field(discriminator=
 class ScoreSettings(Settings):
     """The score stage: the teacher reads every candidate in the source language."""
 
+    execution: ClassVar[frozenset[str]] = frozenset({"pool"})
     teacher: Teacher = BiEncoderTeacher()
     """The teacher."""
-    tokens_per_batch: int = Field(16_384, ge=64)
+    tokens_per_batch: int = Field(default=16_384, ge=64)
     """Padded tokens in a batch."""
-    queries_per_shard: int = Field(500, ge=1)
+    queries_per_shard: int = Field(default=500, ge=1)
     """Queries in a shard, the unit of commit and retry."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the model's body; scores are float32."""
@@ -251,9 +273,9 @@ class MixSettings(Settings):
     """Languages to draw from; empty: the job's `languages`."""
     language: Language | None = None
     """The one language of `single` (Translate-Distill, arXiv 2401.04810)."""
-    n_way: int = Field(6, ge=2)
+    n_way: int = Field(default=6, ge=2)
     """Passages in an example, drawn at random from the candidates (6 of 50: the released models)."""
-    epochs: int = Field(1, ge=1)
+    epochs: int = Field(default=1, ge=1)
     """Passes over the training queries, each with draws of its own."""
 
     @model_validator(mode="after")
@@ -278,11 +300,11 @@ class FreshStudent(Settings):
     """A small transformer with random weights and a tokenizer trained on the job's own passages."""
 
     type: Literal["fresh"] = "fresh"
-    vocabulary: int = Field(16_000, ge=100)
+    vocabulary: int = Field(default=16_000, ge=100)
     """Entries of the tokenizer."""
-    layers: int = Field(2, ge=1)
+    layers: int = Field(default=2, ge=1)
     """Transformer layers."""
-    hidden: int = Field(192, ge=8)
+    hidden: int = Field(default=192, ge=8)
     """Width; must be a multiple of 32, the width of an attention head."""
 
     @model_validator(mode="after")
@@ -298,14 +320,14 @@ class StudentSettings(Settings):
 
     start: Annotated[PretrainedStudent | FreshStudent, Field(discriminator="type")] = PretrainedStudent()
     """What it starts from."""
-    dim: int = Field(128, ge=1)
+    dim: int = Field(default=128, ge=1)
     """Size of a token vector (128: ColBERT-X). A checkpoint with a projection keeps its own."""
-    query_tokens: int = Field(32, ge=4)
+    query_tokens: int = Field(default=32, ge=4)
     """Query length in tokens, marker and special tokens included; shorter queries are padded with [MASK] (ColBERT)."""
-    passage_tokens: int = Field(220, ge=4)
+    passage_tokens: int = Field(default=220, ge=4)
     """Longest passage in tokens; longer ones are truncated (220 in training: arXiv 2401.04810)."""
     marker_mode: Literal["insert", "overwrite"] = "insert"
-    """How the query and passage markers enter: inserted at index 1 (colbert-ai, PyLate) or written over it after a '. ' prefix (PLAID-X)."""
+    """How markers enter: inserted at index 1 (colbert-ai, PyLate), or written over it after a '. ' prefix (PLAID-X)."""
     mask_punctuation: bool = True
     """Whether punctuation tokens of passages are left out of the score."""
     attend_to_mask_tokens: bool = False
@@ -315,43 +337,47 @@ class StudentSettings(Settings):
 class TrainSettings(Settings):
     """The train stage: KL(teacher || student) on raw MaxSim scores."""
 
-    learning_rate: float = Field(5e-6, gt=0)
+    execution: ClassVar[frozenset[str]] = frozenset({"max_failures"})
+    learning_rate: float = Field(default=5e-6, gt=0)
     """AdamW learning rate (5e-6: arXiv 2401.04810)."""
     schedule: Literal["constant", "linear"] = "constant"
     """After the warm-up: constant (the papers), or linear decay to zero at the last step."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     """Steps of linear warm-up (0: the released models)."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """AdamW weight decay (0: the released models)."""
-    max_grad_norm: float = Field(2.0, gt=0)
+    max_grad_norm: float = Field(default=2.0, gt=0)
     """Gradients are clipped to this norm (2: PLAID-X)."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(default=64, ge=1)
     """Examples in an optimiser step, over all workers (64: 8 on each of 8 GPUs in the papers)."""
-    steps: int = Field(200_000, ge=1)
+    steps: int = Field(default=200_000, ge=1)
     """Optimiser steps (200,000: the papers). The examples are read again from the start when they run out."""
-    teacher_scale: float = Field(1.0, gt=0)
+    teacher_scale: float = Field(default=1.0, gt=0)
     """Factor on teacher scores before the softmax (1: the papers, whose teachers give log-probabilities)."""
-    student_scale: float = Field(1.0, gt=0)
+    student_scale: float = Field(default=1.0, gt=0)
     """Factor on MaxSim scores before the softmax (1: the papers)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the encoder under autocast; scores and losses are float32."""
-    checkpoint_every: int = Field(2_000, ge=1)
+    checkpoint_every: int = Field(default=2_000, ge=1)
     """Steps between checkpoints (2,000: PLAID-X)."""
-    log_every: int = Field(50, ge=1)
-    """Steps between lines of the training log."""
-    workers: int = Field(1, ge=1)
+    log_every: int = Field(default=50, ge=1)
+    """Steps between lines of the training log, each the mean over its steps."""
+    workers: int = Field(default=1, ge=1)
     """DDP workers."""
-    cpus_per_worker: float = Field(1.0, gt=0)
+    cpus_per_worker: float = Field(default=1.0, gt=0)
     """CPUs for each worker; it computes with as many threads."""
-    gpus_per_worker: float = Field(0.0, ge=0)
+    gpus_per_worker: float = Field(default=0.0, ge=0)
     """GPUs for each worker: 0 trains on the CPU over gloo, otherwise over NCCL."""
-    max_failures: int = Field(3, ge=0)
+    max_failures: int = Field(default=3, ge=0)
     """Worker failures after which training gives up; each restarts from the last checkpoint."""
 
     @model_validator(mode="after")
     def _whole_shares(self) -> "TrainSettings":
         if self.batch_size % self.workers:
             message = f"batch_size {self.batch_size} is not a multiple of workers {self.workers}"
+            raise ValueError(message)
+        if self.checkpoint_every % self.log_every:
+            message = f"checkpoint_every {self.checkpoint_every} is not a multiple of log_every {self.log_every}"
             raise ValueError(message)
         if self.warmup_steps >= self.steps:
             message = f"warmup_steps {self.warmup_steps} is not less than steps {self.steps}"
@@ -362,9 +388,10 @@ class TrainSettings(Settings):
 class IndexSettings(Settings):
     """The index stage: token vectors of every passage in every language."""
 
-    passages_per_shard: int = Field(10_000, ge=1)
+    execution: ClassVar[frozenset[str]] = frozenset({"pool"})
+    passages_per_shard: int = Field(default=10_000, ge=1)
     """Passages in a shard, the unit of commit and retry."""
-    tokens_per_batch: int = Field(16_384, ge=64)
+    tokens_per_batch: int = Field(default=16_384, ge=64)
     """Padded tokens in a batch."""
     pool: PoolSettings = PoolSettings()
     """The actors."""
@@ -379,13 +406,13 @@ class EvaluateSettings(Settings):
     """Their language; none: `source_lang`."""
     source: Source | None = None
     """Another source of documents, queries and qrels to evaluate on; none: the job's own."""
-    depth: int = Field(1000, ge=1)
+    depth: int = Field(default=1000, ge=1)
     """Documents in a run for each query."""
     measures: tuple[str, ...] = ("nDCG@10", "nDCG@20", "AP", "R@100", "R@1000", "RR@10")
     """Measures in the notation of ir_measures."""
     english_baseline: bool = True
     """Whether a second student is trained on source-language passages only (English-only distillation) to compare with."""
-    confidence: float = Field(0.95, gt=0, lt=1)
+    confidence: float = Field(default=0.95, gt=0, lt=1)
     """Level of the confidence intervals."""
 
 
@@ -394,17 +421,17 @@ class ServeSettings(Settings):
 
     host: str = "127.0.0.1"
     """Address to listen on; `0.0.0.0` opens it to the network."""
-    port: int = Field(8000, ge=1, le=65535)
+    port: int = Field(default=8000, ge=1, le=65535)
     """Port to listen on."""
-    replicas: int = Field(1, ge=1)
+    replicas: int = Field(default=1, ge=1)
     """Copies of the encoder and of the index."""
-    max_k: int = Field(1000, ge=1)
+    max_k: int = Field(default=1000, ge=1)
     """Most results that a request may ask for."""
-    max_query_characters: int = Field(4096, ge=1)
+    max_query_characters: int = Field(default=4096, ge=1)
     """Longest query that a request may send."""
-    max_batch_size: int = Field(32, ge=1)
+    max_batch_size: int = Field(default=32, ge=1)
     """Queries encoded at once."""
-    batch_wait_s: float = Field(0.005, ge=0)
+    batch_wait_s: float = Field(default=0.005, ge=0)
     """How long a query waits for others to be encoded with it."""
 
 
@@ -413,19 +440,37 @@ class ClusterSettings(Settings):
 
     address: str | None = None
     """Cluster to connect to; none: RAY_ADDRESS (set inside a submitted job), or else a local Ray that ends with the job."""
-    num_cpus: int | None = Field(None, ge=1)
+    num_cpus: int | None = Field(default=None, ge=1)
     """CPUs of a local Ray; none: those of the machine, and at least two."""
+    autoscales: bool = False
+    """Whether nodes are added on demand. If not, a job that asks for more than the cluster has is refused at once."""
 
 
 class Config(BaseSettings):
     """A Polyray job: sources, select, translate, score, mix, train, index, evaluate, report, serve."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, env_prefix="POLYRAY_", env_nested_delimiter="__", env_nested_max_split=4
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        env_prefix="POLYRAY_",
+        env_nested_delimiter="__",
+        env_nested_max_split=4,
     )
-    sections: ClassVar[tuple[str, ...]] = ("source", "select", "translate", "score", "mix", "student", "train", "index", "evaluate", "serve")
+    sections: ClassVar[tuple[str, ...]] = (
+        "source",
+        "select",
+        "translate",
+        "score",
+        "mix",
+        "student",
+        "train",
+        "index",
+        "evaluate",
+        "serve",
+    )
 
-    name: str = Field("mtd", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(default="mtd", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run and of its folder."""
     storage: str = "polyray-data"
     """Where stages and runs lie: a local folder or s3://bucket/prefix."""
@@ -433,9 +478,9 @@ class Config(BaseSettings):
     """Seed of every draw: sampling, languages, new weights."""
     source_lang: Language = "en"
     """The language of the training queries, and the one in which the teacher reads."""
-    languages: tuple[Language, ...] = Field(("de", "fr", "es", "zh", "fa", "ru"), min_length=1)
+    languages: tuple[Language, ...] = Field(default=("de", "fr", "es", "zh", "fa", "ru"), min_length=1)
     """The other languages, in which the student learns to find passages."""
-    max_rejected: float = Field(0.01, ge=0, le=1)
+    max_rejected: float = Field(default=0.01, ge=0, le=1)
     """Share of a stage's rows that may be rejected before the stage fails. Each is listed with its reason in any case."""
     source: Source = BundledSource()
     """Queries and passages."""
@@ -509,7 +554,11 @@ def load(files: Sequence[str | Path] = (), arguments: Sequence[str] = (), progra
     except (ValueError, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
             raise
-        message = f"command line: {error}" if not isinstance(error, SystemExit) else "see the message above; --help lists every setting"
+        message = (
+            f"command line: {error}"
+            if not isinstance(error, SystemExit)
+            else "see the message above; --help lists every setting"
+        )
         raise ConfigError(message) from error
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -520,7 +569,12 @@ def load(files: Sequence[str | Path] = (), arguments: Sequence[str] = (), progra
         raise ConfigError(explain(error)) from None
 
 
-_CLI: dict[str, Any] = {"cli_implicit_flags": True, "cli_use_class_docs_for_groups": True, "cli_avoid_json": True, "cli_hide_none_type": True}
+_CLI: dict[str, Any] = {
+    "cli_implicit_flags": True,
+    "cli_use_class_docs_for_groups": True,
+    "cli_avoid_json": True,
+    "cli_hide_none_type": True,
+}
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -528,7 +582,9 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        same_type = isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type")
+        same_type = (
+            isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type")
+        )
         merged[key] = merge(old, value) if same_type else value  # pyright: ignore[reportArgumentType]
     return merged
 
@@ -539,7 +595,11 @@ def explain(error: ValidationError) -> str:
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"])
         got = f" (got {fault['input']!r})" if isinstance(fault["input"], str | int | float | bool | None) else ""
-        text = "no such setting; --help lists them" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        text = (
+            "no such setting; --help lists them"
+            if fault["type"] == "extra_forbidden"
+            else fault["msg"].removeprefix("Value error, ")
+        )
         faults.append(f"{place}: {text}{got}" if place else text)
     return "; ".join(faults)
 

@@ -94,7 +94,9 @@ class Table:
             if column.name not in table.column_names:
                 faults.append(f"column '{column.name}' is missing")
             elif not _same_type(table.schema.field(column.name).type, column.type):
-                faults.append(f"column '{column.name}' is {table.schema.field(column.name).type}, expected {column.type}")
+                faults.append(
+                    f"column '{column.name}' is {table.schema.field(column.name).type}, expected {column.type}"
+                )
         unexpected = sorted(set(table.column_names) - {column.name for column in self.columns})
         if unexpected:
             faults.append(f"unexpected columns {unexpected}")
@@ -125,7 +127,10 @@ class Table:
         repeated = duplicates(table, self.key)
         if not repeated:
             return []
-        shown = ", ".join("(" + ", ".join(f"{k} {v!r}" for k, v in zip(self.key, values, strict=True)) + ")" for values in repeated[:3])
+        shown = ", ".join(
+            "(" + ", ".join(f"{k} {v!r}" for k, v in zip(self.key, values, strict=True)) + ")"
+            for values in repeated[:3]
+        )
         return [f"{len(repeated)} repeated keys, among them {shown}"]
 
 
@@ -155,7 +160,12 @@ QUERIES = Table(
     ),
     ("query_id", "lang"),
     "no meaning",
-    {"query_id": "nature-01-a.question", "lang": "en", "text": "How do honey bees tell each other where food is?", "split": "train"},
+    {
+        "query_id": "nature-01-a.question",
+        "lang": "en",
+        "text": "How do honey bees tell each other where food is?",
+        "split": "train",
+    },
 )
 
 PASSAGES = Table(
@@ -163,14 +173,24 @@ PASSAGES = Table(
     "Passages in the source language, the one in which the teacher reads.",
     (
         Column("passage_id", STRING, "id, shared with every translation"),
-        Column("doc_id", STRING, "the document that the passage was cut from; the passage's own id where passages are documents"),
+        Column(
+            "doc_id",
+            STRING,
+            "the document that the passage was cut from; the passage's own id where passages are documents",
+        ),
         Column("lang", STRING, "the source language"),
         Column("title", STRING, "title, empty where there is none"),
         Column("text", STRING, "body, Unicode NFC"),
     ),
     ("passage_id",),
     "no meaning",
-    {"passage_id": "nature-01-a", "doc_id": "nature-01-a", "lang": "en", "title": "The waggle dance", "text": "A honey bee forager ..."},
+    {
+        "passage_id": "nature-01-a",
+        "doc_id": "nature-01-a",
+        "lang": "en",
+        "title": "The waggle dance",
+        "text": "A honey bee forager ...",
+    },
 )
 
 TRANSLATIONS = Table(
@@ -183,7 +203,9 @@ TRANSLATIONS = Table(
         Column("title", STRING, "translated title, empty where there is none"),
         Column("text", STRING, "translated body, Unicode NFC"),
         Column("translator", STRING, "who or what translated: a model, or the file or data set it was read from"),
-        Column("flags", STRINGS, "doubts: `empty`, `copied`, `length_ratio`, `repeated`, `wrong_language`, `truncated`"),
+        Column(
+            "flags", STRINGS, "doubts: `empty`, `copied`, `length_ratio`, `repeated`, `wrong_language`, `truncated`"
+        ),
     ),
     ("passage_id", "lang"),
     "no meaning",
@@ -239,7 +261,9 @@ SCORES = Table(
     (
         Column("query_id", STRING, "the query"),
         Column("passage_ids", STRINGS, "the candidates, in the selector's order"),
-        Column("scores", FLOATS, "raw teacher scores (log-odds, cosine or MaxSim), before any activation or temperature"),
+        Column(
+            "scores", FLOATS, "raw teacher scores (log-odds, cosine or MaxSim), before any activation or temperature"
+        ),
         Column("teacher", STRING, "the teacher's name and revision"),
     ),
     ("query_id",),
@@ -294,7 +318,14 @@ DOCUMENTS = Table(
     ),
     ("passage_id", "lang"),
     "by position",
-    {"position": 0, "passage_id": "nature-01-a", "lang": "de", "title": "Der Schwänzeltanz", "text": "Hat eine ...", "tokens": 87},
+    {
+        "position": 0,
+        "passage_id": "nature-01-a",
+        "lang": "de",
+        "title": "Der Schwänzeltanz",
+        "text": "Hat eine ...",
+        "tokens": 87,
+    },
 )
 
 VECTORS = Table(
@@ -368,6 +399,37 @@ REJECTED = Table(
     {"source": "queries.jsonl", "line": 7, "id": "", "field": "", "reason": "not JSON: Expecting value at column 1"},
 )
 
+COMPARISONS = Table(
+    "comparisons",
+    "Paired comparisons of two systems over the same queries.",
+    (
+        Column("system", STRING, "the first system"),
+        Column("baseline", STRING, "the second system"),
+        Column("collection", STRING, "a language code, `mixed` or `pooled`"),
+        Column("measure", STRING, "in the notation of ir_measures"),
+        Column("queries", pa.int64(), "number of queries"),
+        Column("difference", pa.float64(), "mean of system minus baseline"),
+        Column("low", pa.float64(), "lower end of the difference's confidence interval (Student's t)"),
+        Column("high", pa.float64(), "upper end"),
+        Column("p", pa.float64(), "two-sided p-value of the paired t-test"),
+        Column("p_corrected", pa.float64(), "the same, corrected by Holm's method for all comparisons in this table"),
+    ),
+    ("system", "baseline", "collection", "measure"),
+    "no meaning",
+    {
+        "system": "student",
+        "baseline": "bm25",
+        "collection": "de",
+        "measure": "nDCG@20",
+        "queries": 144,
+        "difference": 0.25,
+        "low": 0.2,
+        "high": 0.3,
+        "p": 0.001,
+        "p_corrected": 0.004,
+    },
+)
+
 TABLES = (
     QUERIES,
     PASSAGES,
@@ -383,6 +445,7 @@ TABLES = (
     MEASUREMENTS,
     TRAINING_LOG,
     REJECTED,
+    COMPARISONS,
 )
 
 
@@ -391,10 +454,10 @@ def lookup(table: pa.Table, key: str, ids: Sequence[str] | pa.Array, what: str) 
 
     An id that `table` lacks is a `TableError` that begins with `what` and names up to three of them.
     """
-    wanted = ids if isinstance(ids, pa.Array) else pa.array(ids, STRING)
+    wanted: pa.Array = ids if isinstance(ids, pa.Array) else pa.array(ids, STRING)
     rows = pc.index_in(wanted, value_set=table[key].combine_chunks())
     if rows.null_count:
-        lost = pc.unique(wanted.filter(pc.is_null(rows))).to_pylist()
+        lost = sorted(set(wanted.filter(pc.is_null(rows)).to_pylist()))
         message = f"{what}: {len(lost)} of {key} do not exist, among them {lost[:3]}"
         raise TableError(message)
     return table.take(rows)
@@ -412,7 +475,9 @@ def documentation() -> str:
         lines += ["", f"## {table.name}", "", table.purpose, ""]
         lines += [f"Key: {', '.join(f'`{k}`' for k in table.key) or 'none'}. Row order: {table.order}.", ""]
         lines += ["| column | type | meaning | example |", "|---|---|---|---|"]
-        lines += [f"| {c.name} | {_type_name(c.type)} | {c.meaning} | `{table.example[c.name]}` |" for c in table.columns]
+        lines += [
+            f"| {c.name} | {_type_name(c.type)} | {c.meaning} | `{table.example[c.name]}` |" for c in table.columns
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -86,7 +86,12 @@ class Workspace(Protocol):
         ...
 
     def map_shards(
-        self, shards: Sequence[Shard], worker: Callable[..., ShardWorker], arguments: Mapping[str, Any], pool: Pool, unit: str
+        self,
+        shards: Sequence[Shard],
+        worker: Callable[..., ShardWorker],
+        arguments: Mapping[str, Any],
+        pool: Pool,
+        unit: str,
     ) -> None:
         """Run the shards that are not committed yet on a pool of actors, each made by `worker(**arguments)`.
 

@@ -1,0 +1,158 @@
+"""Sessions: connect to a Ray cluster, or start a local one that ends with the process."""
+
+import logging
+import os
+import secrets
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+
+class SessionError(RuntimeError):
+    """No cluster, or one that cannot do what is asked. The message is one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a stage asks of the cluster at once.
+
+    Attributes:
+        stage: for the message.
+        count: actors or workers.
+        cpus: CPUs of each.
+        gpus: GPUs of each.
+        setting: the setting that says so, for the message.
+    """
+
+    stage: str
+    count: int
+    cpus: float
+    gpus: float
+    setting: str
+
+
+class Session:
+    """A Ray cluster, connected to when it is first needed: a run whose stages are all done never starts Ray.
+
+    Args:
+        address: the cluster; None takes RAY_ADDRESS, which a submitted job has, or else starts a local Ray.
+        num_cpus: CPUs of a local Ray; None takes the machine's, and at least two.
+    """
+
+    def __init__(self, address: str | None = None, num_cpus: int | None = None) -> None:
+        self._address = address or os.environ.get("RAY_ADDRESS")
+        self._num_cpus = num_cpus
+        self._connected = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def local(self) -> bool:
+        """Whether the session starts its own Ray."""
+        return self._address in {None, "local"}
+
+    def connect(self) -> None:
+        """Connect or start, once. An unreachable cluster, or one that wants a token, is a `SessionError`."""
+        if self._connected:
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault(
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+        )  # Ray's own future default; says so on every start otherwise
+        if self.local:
+            # The token keeps other users of the machine out; it lives as long as the session.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            if os.environ["RAY_AUTH_MODE"] == "token":
+                os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        import ray
+
+        if ray.is_initialized():
+            self._connected = True
+            return
+        try:
+            self._start(ray)
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            raise SessionError(self._explain(error)) from error
+        _quiet()
+        self._connected = True
+
+    def _start(self, ray: Any) -> None:
+        if self.local:
+            ray.init(
+                num_cpus=self._num_cpus or max(2, os.cpu_count() or 1),
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                _temp_dir=_short_temp_dir(),
+            )
+        else:
+            ray.init(address=self._address, logging_level=logging.WARNING)
+
+    def _explain(self, error: BaseException) -> str:
+        text = " ".join(str(error).split())[:300]
+        if "token" in text.lower() or "authentication" in text.lower():
+            return f"the cluster at {self._address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN ({text})"
+        where = "a local Ray cannot start" if self.local else f"no Ray cluster answers at {self._address}"
+        return f"{where}: {text}"
+
+    def check(self, needs: list[Need], *, autoscales: bool = False) -> None:
+        """Refuse, before any work, what the cluster cannot give: Ray itself would wait for it without end.
+
+        With `autoscales`, only needs that no autoscaler is there for are refused: nothing can be told of nodes that may come.
+        """
+        if autoscales or not needs:
+            return
+        self.connect()
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        for need in needs:
+            for name, each in (("CPU", need.cpus), ("GPU", need.gpus)):
+                if each <= 0:
+                    continue
+                places = sum(int(node.get(name, 0.0) / each + 1e-9) for node in nodes)
+                if places < need.count:
+                    total = sum(node.get(name, 0.0) for node in nodes)
+                    message = (
+                        f"{need.stage} asks for {need.count} x {each:g} {name}s at once ({need.setting}), the cluster of {len(nodes)} nodes "
+                        f"has {total:g} {name}s; lower it, or add nodes (cluster.autoscales where they come on demand)"
+                    )
+                    raise SessionError(message)
+
+    def close(self) -> None:
+        """Leave the cluster; a local Ray ends."""
+        if not self._connected:
+            return
+        import ray
+
+        if self.local:
+            ray.shutdown()
+        self._connected = False
+
+
+def _short_temp_dir() -> str:
+    # Unix sockets below it may have 107 characters in all, which a deep TMPDIR exceeds.
+    default = Path(tempfile.gettempdir())
+    return str(default / "ray") if len(str(default)) < 40 else "/tmp/ray"  # noqa: S108
+
+
+def _quiet() -> None:
+    """Leave the terminal to our own progress bars and summary lines; warnings and errors still come."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()  # configures the loggers below when it is first made
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*ray_remote_args.*", category=DeprecationWarning)
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = 600.0

@@ -1,0 +1,384 @@
+"""Stages that run once.
+
+A stage is a function from input tables and settings to output tables. Its folder's name holds a hash of what decides its content: its
+settings, its code version, the state of the files and models that it reads, and the hashes of its inputs. So an unchanged stage is found
+again and a changed one gets a folder of its own. Inside, work is cut into shards; a shard counts once its marker is there, written
+after its tables. Whatever is killed at any time, the same command goes on from the committed shards, and every row is there once.
+"""
+
+import datetime as dt
+import hashlib
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from cluster.session import Need, Session
+from cluster.storage import join, list_files, open_storage, read_json, read_table, write_json, write_table
+
+_MANIFEST = "manifest.json"
+_MARKERS = "_shards"
+
+
+class StageError(RuntimeError):
+    """A stage failed. The message names the stage and what to do."""
+
+
+class _Pool(Protocol):
+    """What `map_shards` reads of a pool."""
+
+    @property
+    def min_actors(self) -> int: ...
+    @property
+    def max_actors(self) -> int: ...
+    @property
+    def num_cpus(self) -> float: ...
+    @property
+    def num_gpus(self) -> float: ...
+    @property
+    def max_restarts(self) -> int: ...
+
+
+class _Shard(Protocol):
+    """What `map_shards` reads of a shard."""
+
+    @property
+    def index(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a job, before it runs.
+
+    Attributes:
+        name: the stage's name, the first part of its folder's.
+        version: number of the code that computes it; raised by a change that changes results.
+        run: the function; it gets a `StageRun`.
+        settings: what decides its content, as JSON values.
+        inputs: the stages that it reads.
+        reads: URIs of files and folders outside the storage whose state decides its content.
+        needs: what it asks of the cluster.
+        rows: the table whose rows are counted in summaries.
+        uses_ray: whether it needs a cluster at all.
+    """
+
+    name: str
+    version: int
+    run: Callable[["StageRun"], None]
+    settings: Mapping[str, Any]
+    inputs: tuple["Stage", ...] = ()
+    reads: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
+    rows: str = ""
+    uses_ray: bool = True
+
+    @cached_property
+    def digest(self) -> str:
+        """The hash of what decides the stage's content."""
+        from cluster.storage import fingerprint
+
+        content = {
+            "name": self.name,
+            "version": self.version,
+            "settings": self.settings,
+            "inputs": {stage.name: stage.digest for stage in self.inputs},
+            "reads": [fingerprint(uri) for uri in self.reads],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> str:
+        """The stage's folder below the storage."""
+        return f"stages/{self.name}-{self.digest}"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage: its manifest, and whether it was there before."""
+
+    stage: Stage
+    manifest: Mapping[str, Any]
+    reused: bool
+
+
+@dataclass
+class StageRun:
+    """A stage while it runs: the `Workspace` that stage functions see."""
+
+    stage: Stage
+    storage: str
+    session: Session
+    progress: bool = True
+    notes: dict[str, Any] = field(default_factory=dict)
+    shards_total: int = 0
+    shards_computed: int = 0
+
+    def __post_init__(self) -> None:
+        self._filesystem, self._root = open_storage(self.storage)
+
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        """The storage's file system."""
+        return self._filesystem
+
+    @property
+    def folder(self) -> str:
+        """The stage's folder, a path on `filesystem`."""
+        return f"{self._root}/{self.stage.folder}"
+
+    @property
+    def uri(self) -> str:
+        """The stage's folder as a local path or an s3:// URI."""
+        return join(self.storage if "://" in self.storage else self._root, self.stage.folder)
+
+    def input_folder(self, stage: str) -> str:
+        """An earlier stage's folder, a path on `filesystem`."""
+        for candidate in self.stage.inputs:
+            if candidate.name == stage:
+                return f"{self._root}/{candidate.folder}"
+        message = f"stage '{self.stage.name}' has no input '{stage}'; it has {[s.name for s in self.stage.inputs]}"
+        raise StageError(message)
+
+    def input(self, stage: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A table of an earlier stage, whole."""
+        return read_table(self.filesystem, f"{self.input_folder(stage)}/{table}", list(columns) if columns else None)
+
+    def output(self, table: str) -> pa.Table:
+        """A table that this stage wrote, whole; shards in the order of their numbers."""
+        return read_table(self.filesystem, f"{self.folder}/{table}")
+
+    def write(self, table: str, data: pa.Table, row_group_size: int | None = None) -> None:
+        """Write a whole table of this stage; a later write replaces it."""
+        write_table(self.filesystem, f"{self.folder}/{table}/{0:05d}.parquet", data, row_group_size)
+
+    def note(self, **facts: Any) -> None:
+        """Record facts in the manifest; a `warning` is also printed, and warnings add up."""
+        warning = facts.pop("warning", None)
+        self.notes.update(facts)
+        if warning:
+            self.notes.setdefault("warnings", []).append(warning)
+            print(f"  {self.stage.name}: {warning}", flush=True)
+
+    def map_shards(
+        self, shards: Sequence[_Shard], worker: Callable[..., Any], arguments: Mapping[str, Any], pool: _Pool, unit: str
+    ) -> None:
+        """Run the shards that are not committed yet on a pool of Ray Data actors, each made by `worker(**arguments)`."""
+        done = {
+            int(path.rsplit("/", 1)[-1].split(".")[0])
+            for path in list_files(self.filesystem, f"{self.folder}/{_MARKERS}", ".json")
+        }
+        pending = [shard for shard in shards if shard.index not in done]
+        self.shards_total += len(shards)
+        self.shards_computed += len(pending)
+        if len(pending) < len(shards):
+            print(f"  {self.stage.name}: {len(shards) - len(pending)} of {len(shards)} shards are there", flush=True)
+        if not pending:
+            return
+        self.session.connect()
+        _run_shards(self, pending, worker, arguments, pool, unit)
+
+
+def _run_shards(
+    run: StageRun,
+    pending: Sequence[_Shard],
+    worker: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    pool: _Pool,
+    unit: str,
+) -> None:
+    import ray
+    from ray.exceptions import RayError
+    from tqdm import tqdm
+
+    shared = {name: ray.put(value) if isinstance(value, pa.Table) else value for name, value in arguments.items()}
+    actors = min(pool.max_actors, len(pending))
+    dataset = ray.data.from_items([{"place": i} for i in range(len(pending))], override_num_blocks=len(pending)).map_batches(
+        ShardActor,
+        fn_constructor_kwargs={
+            "worker": worker, "arguments": shared, "shards": list(pending), "storage": run.storage, "folder": run.stage.folder,
+        },
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(min_size=min(pool.min_actors, actors), max_size=actors, max_tasks_in_flight_per_actor=2),
+        num_cpus=pool.num_cpus,
+        num_gpus=pool.num_gpus or None,
+        # Ray Data would try a shard that kills its actor for ever.
+        max_task_retries=pool.max_restarts,
+    )  # fmt: skip
+    with tqdm(
+        total=len(pending),
+        desc=f"  {run.stage.name}",
+        unit="shard",
+        disable=None if run.progress else True,
+        leave=False,
+    ) as bar:
+        rows = 0
+        try:
+            for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+                rows += sum(batch["rows"].to_pylist())
+                bar.update(len(batch))
+                bar.set_postfix_str(f"{rows} {unit}")
+        except RayError as error:
+            raise StageError(_explain(run.stage.name, error)) from error
+
+
+class ShardActor:
+    """Makes the worker once, then computes and commits shards.
+
+    A shard's tables are written first and its marker last: a shard without marker is computed again and its files are replaced.
+    """
+
+    def __init__(
+        self,
+        worker: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        shards: Sequence[_Shard],
+        storage: str,
+        folder: str,
+    ) -> None:
+        import ray
+
+        self._shards = shards
+        self._filesystem, root = open_storage(storage)
+        self._folder = f"{root}/{folder}"
+        resolved = {
+            name: ray.get(value) if isinstance(value, ray.ObjectRef) else value for name, value in arguments.items()
+        }
+        self._worker = worker(**resolved)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Compute and commit the shards that the batch names."""
+        rows = [self._commit(self._shards[place]) for place in batch["place"].to_pylist()]
+        return pa.table({"place": batch["place"], "rows": pa.array(rows, pa.int64())})
+
+    def _commit(self, shard: _Shard) -> int:
+        started = time.monotonic()
+        tables: Mapping[str, pa.Table] = self._worker(shard)
+        for name, table in tables.items():
+            write_table(self._filesystem, f"{self._folder}/{name}/{shard.index:05d}.parquet", table)
+        counts = {name: len(table) for name, table in tables.items()}
+        marker = {"rows": counts, "seconds": round(time.monotonic() - started, 3)}
+        write_json(self._filesystem, f"{self._folder}/{_MARKERS}/{shard.index:05d}.json", marker)
+        return next(iter(counts.values()))
+
+
+def _explain(stage: str, error: BaseException) -> str:
+    cause = getattr(error, "cause", None) or error.__cause__ or error
+    kind = type(cause).__name__
+    text = str(cause).strip().splitlines()
+    last = text[-1] if text else ""
+    if "ActorDied" in kind or "ActorDied" in type(error).__name__ or "Unavailable" in kind:
+        return f"stage '{stage}': a shard killed its actor more often than pool.max_restarts (memory, or a crash): {' '.join(text)[:400]}"
+    return f"stage '{stage}' failed: {kind}: {last[:400]}"
+
+
+class Runner:
+    """Runs stages in order, each once.
+
+    Args:
+        storage: where stages lie, a local folder or s3://bucket/prefix.
+        session: the cluster.
+        max_rejected: share of a stage's rows that may be rejected.
+        progress: whether to show progress bars.
+    """
+
+    def __init__(self, storage: str, session: Session, max_rejected: float = 0.01, *, progress: bool = True) -> None:
+        self.storage = storage
+        self.session = session
+        self._max_rejected = max_rejected
+        self._progress = progress
+        self._filesystem, self._root = open_storage(storage)
+        self.results: dict[str, StageResult] = {}
+
+    def finished(self, stage: Stage) -> Mapping[str, Any] | None:
+        """The stage's manifest if it was finished before."""
+        return read_json(self._filesystem, f"{self._root}/{stage.folder}/{_MANIFEST}")
+
+    def run(self, stage: Stage) -> StageResult:
+        """Run a stage, or find it done. Prints one summary line."""
+        manifest = self.finished(stage)
+        reused = manifest is not None
+        if manifest is None:
+            manifest = self._compute(stage)
+        result = StageResult(stage, manifest, reused)
+        self.results[stage.name] = result
+        print(summary_line(result), flush=True)
+        return result
+
+    def _compute(self, stage: Stage) -> Mapping[str, Any]:
+        if stage.uses_ray:
+            self.session.connect()
+        run = StageRun(stage, self.storage, self.session, self._progress)
+        started = time.time()
+        write_json(
+            self._filesystem, f"{run.folder}/settings.json", {"version": stage.version, "settings": stage.settings}
+        )
+        stage.run(run)
+        seconds = time.time() - started
+        manifest = self._manifest(run, seconds)
+        rejected, rows = manifest["rejected"], manifest["rows"]
+        if rejected > self._max_rejected * (rows + rejected):
+            reasons = read_table(self._filesystem, f"{run.folder}/rejected")["reason"].to_pylist()[:3]
+            message = (
+                f"stage '{stage.name}' rejected {rejected} of {rows + rejected} rows, max_rejected is {self._max_rejected:g}; "
+                f"first reasons: {'; '.join(reasons)}; all of them lie in {run.uri}/rejected"
+            )
+            raise StageError(message)
+        write_json(self._filesystem, f"{run.folder}/{_MANIFEST}", manifest)
+        return manifest
+
+    def _manifest(self, run: StageRun, seconds: float) -> dict[str, Any]:
+        stage = run.stage
+        tables = {}
+        for info in self._filesystem.get_file_info(pafs.FileSelector(run.folder)):
+            files = list_files(self._filesystem, info.path, ".parquet") if info.type == pafs.FileType.Directory else []
+            if files:
+                rows = sum(pq.read_metadata(file, filesystem=self._filesystem).num_rows for file in files)
+                tables[info.base_name] = {"rows": rows, "files": len(files)}
+        rows = tables.get(stage.rows, {}).get("rows", 0)
+        return {
+            "stage": stage.name,
+            "digest": stage.digest,
+            "version": stage.version,
+            "settings": stage.settings,
+            "inputs": {candidate.name: candidate.folder for candidate in stage.inputs},
+            "tables": dict(sorted(tables.items())),
+            "rows": rows,
+            "rejected": tables.get("rejected", {}).get("rows", 0),
+            "shards": {"total": run.shards_total, "computed": run.shards_computed},
+            "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 2),
+            "rows_per_second": round(rows / seconds, 2) if seconds else 0.0,
+            "software": software(),
+            "notes": run.notes,
+        }
+
+
+def summary_line(result: StageResult) -> str:
+    """One line on a finished stage: rows, rejected rows, time, throughput."""
+    manifest = result.manifest
+    rows = f"{manifest['rows']:>9,} rows"
+    rejected = f"{manifest['rejected']:>5,} rejected"
+    time_taken = "   reused" if result.reused else f"{manifest['seconds']:>7.1f} s"
+    speed = "" if result.reused else f"{manifest['rows_per_second']:>11,.1f} rows/s"
+    return f"{result.stage.name:<14} {rows}  {rejected}  {time_taken}  {speed}".rstrip()
+
+
+def software() -> dict[str, str]:
+    """Versions of what decides results."""
+    names = ("polyray", "ray", "torch", "transformers", "tokenizers", "pyarrow", "numpy", "bm25s", "ir_measures")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed as a package"
+    return versions

@@ -1,0 +1,229 @@
+"""Measures of a run and the statistics to compare two: plain functions on Arrow tables and arrays.
+
+The measures are those of ir_measures, in its notation (`nDCG@10`, `R@100`, `AP`, `RR@10`; mean average precision is the
+mean of `AP`). Gains of nDCG are the grades themselves, discounted by log2(1 + rank), as in trec_eval; every other
+measure takes a passage of grade 1 or more for relevant.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float64
+
+from distill.tables import QRELS, RUN
+
+
+class MetricsError(ValueError):
+    """A run cannot be measured or two cannot be compared. The message names the measure, query or number at fault."""
+
+
+def ranked(run: pa.Table) -> pa.Table:
+    """The rows of `run` as trec_eval ranks them: by tag and query, then score descending, then passage id descending.
+
+    The `rank` column is written anew, from 1. trec_eval ignores the ranks of a run file and breaks ties of scores by
+    the document id, the larger first (`form_res_rels.c`), so neither row order nor the order in which a system happened
+    to list equal scores decides a measure. Cost: one sort.
+
+    Raises:
+        MetricsError: a score is not a number, or a document with a better rank in `run` has a lower score.
+    """
+    run = RUN.check(run)
+    if pc.any(pc.is_nan(run["score"])).as_py():
+        row = run.filter(pc.is_nan(run["score"])).slice(0, 1).to_pylist()[0]
+        raise MetricsError(
+            f"run '{row['tag']}': the score of {row['passage_id']!r} for query {row['query_id']!r} is not a number"
+        )
+    run = run.sort_by(
+        [("tag", "ascending"), ("query_id", "ascending"), ("score", "descending"), ("passage_id", "descending")]
+    )
+    if not len(run):
+        return run
+    starts = _group_starts(run)
+    _check_ranks(run, starts)
+    lengths = np.diff(np.append(starts, len(run)))
+    ranks = np.arange(len(run)) - np.repeat(starts, lengths) + 1
+    return run.set_column(run.schema.get_field_index("rank"), RUN.schema.field("rank"), pa.array(ranks, pa.int32()))
+
+
+def measure(
+    run: pa.Table, qrels: pa.Table, measures: Sequence[str], query_ids: Sequence[str]
+) -> dict[str, Float64[np.ndarray, " Q"]]:
+    """Each measure's value for each of `query_ids`, in their order.
+
+    Every query counts: one for which the run holds nothing has the value 0. Ties are broken as `ranked` says, for all
+    measures alike: the libraries below ir_measures differ (`nDCG@10` would rank the larger id first, `RR@10` the
+    smaller). Grades below 0 count as 0.
+
+    Args:
+        run: a run with one tag (RUN). Queries that are not asked for are ignored.
+        qrels: judgements (QRELS); the document ids are those of the run.
+        measures: names in the notation of ir_measures.
+        query_ids: judged queries, each once.
+
+    Raises:
+        MetricsError: a measure is unknown, or a query has no judgement, is named twice, or the run has more than one
+            tag.
+    """
+    import ir_measures
+
+    parsed = {name: _parse(name) for name in measures}
+    tags = pc.unique(run["tag"]).to_pylist()
+    if len(tags) > 1:
+        raise MetricsError(f"one run at a time, got the tags {sorted(tags)}")
+    place = {query_id: number for number, query_id in enumerate(query_ids)}
+    if len(place) < len(query_ids):
+        raise MetricsError(f"{len(query_ids) - len(place)} queries are named twice")
+    wanted = pa.array(query_ids, pa.string())
+    qrels = QRELS.check(qrels)
+    qrels = qrels.filter(pc.is_in(qrels["query_id"], value_set=wanted))
+    judgements = _by_query(qrels, np.maximum(qrels["relevance"].to_numpy(), 0))
+    unjudged = [query_id for query_id in query_ids if query_id not in judgements]
+    if unjudged:
+        raise MetricsError(f"{len(unjudged)} queries have no judgement, among them {unjudged[:3]}")
+    # Minus the rank stands for the score: no two documents of a query tie, so every library below ir_measures keeps
+    # this one order.
+    order = ranked(run.filter(pc.is_in(run["query_id"], value_set=wanted)))
+    scores = _by_query(order, -order["rank"].to_numpy().astype(float))
+
+    # A query that the run lacks keeps its 0.
+    values = {found: np.zeros(len(place)) for found in parsed.values()}
+    for result in ir_measures.evaluator(list(values), judgements).iter_calc(scores):
+        values[result.measure][place[result.query_id]] = result.value
+    return {name: values[found] for name, found in parsed.items()}
+
+
+def _parse(name: str) -> Any:
+    import ir_measures
+
+    try:
+        found = ir_measures.parse_measure(name)
+        if ir_measures.DefaultPipeline.supports(found):
+            return found
+    except (NameError, ValueError, AssertionError) as error:
+        raise MetricsError(
+            f"measure {name!r} is not in the notation of ir_measures; write for example nDCG@20, AP, R@100 or RR@10"
+        ) from error
+    raise MetricsError(
+        f"measure {name!r} needs a library that is not installed; the documentation of ir_measures names it"
+    )
+
+
+def _by_query(table: pa.Table, values: np.ndarray) -> dict[str, dict[str, Any]]:
+    """`{query_id: {passage_id: value}}` with Python numbers, as ir_measures wants."""
+    found: dict[str, dict[str, Any]] = {}
+    for query_id, passage_id, value in zip(
+        table["query_id"].to_pylist(), table["passage_id"].to_pylist(), values.tolist(), strict=True
+    ):
+        found.setdefault(query_id, {})[passage_id] = value
+    return found
+
+
+def _group_starts(run: pa.Table) -> np.ndarray:
+    """The rows of a sorted run at which another tag or query begins."""
+    changes = np.zeros(len(run), dtype=bool)
+    changes[0] = True
+    for name in ("tag", "query_id"):
+        codes = run[name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+        changes[1:] |= codes[1:] != codes[:-1]
+    return np.flatnonzero(changes)
+
+
+def _check_ranks(run: pa.Table, starts: np.ndarray) -> None:
+    """Refuse a run whose ranks contradict its scores: one of the two is wrong, and they would measure differently."""
+    ranks, scores = run["rank"].to_numpy(), run["score"].to_numpy()
+    group = np.zeros(len(run), dtype=np.int64)
+    group[starts] = 1
+    by_rank = np.lexsort((ranks, np.cumsum(group)))
+    ordered = scores[by_rank]
+    rises = ordered[1:] > ordered[:-1]
+    rises[starts[1:] - 1] = False
+    if rises.any():
+        better, worse = run.take([int(by_rank[i]) for i in (np.argmax(rises), np.argmax(rises) + 1)]).to_pylist()
+        raise MetricsError(
+            f"run '{better['tag']}', query {better['query_id']!r}: rank {better['rank']} has score "
+            f"{better['score']:.6g}, rank {worse['rank']} the larger score {worse['score']:.6g}"
+        )
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """The mean difference of two systems over the same queries.
+
+    Attributes:
+        difference: mean of a - b.
+        low: lower end of its confidence interval (Student's t).
+        high: upper end.
+        p: two-sided p-value of the paired t-test.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_t_test(a: Float64[np.ndarray, " Q"], b: Float64[np.ndarray, " _"], confidence: float = 0.95) -> PairedTest:
+    """Two-sided paired t-test of a - b, query by query.
+
+    t = mean(d) / (sd(d) / sqrt(Q)) with Q - 1 degrees of freedom and the sample standard deviation. Where every query
+    differs by the same amount t has no value: p is then 1 for a difference of 0 and 0 for any other. The t-test is the
+    one to use for retrieval measures (Smucker, Allan and Carterette, CIKM 2007; Urbano, Lima and Hanjalic, SIGIR 2019).
+
+    Raises:
+        MetricsError: the lengths differ, or there are fewer than two queries.
+    """
+    if len(a) != len(b):
+        raise MetricsError(f"a paired test compares the same queries, got {len(a)} and {len(b)} values")
+    if len(a) < 2:
+        raise MetricsError(f"a paired test needs two queries or more, got {len(a)}")
+    from scipy import stats
+
+    difference = a - b
+    mean = float(difference.mean())
+    error = float(difference.std(ddof=1)) / len(a) ** 0.5
+    if error == 0:
+        return PairedTest(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    reach = float(stats.t.ppf((1 + confidence) / 2, len(a) - 1)) * error
+    return PairedTest(mean, mean - reach, mean + reach, float(2 * stats.t.sf(abs(mean) / error, len(a) - 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for the number of comparisons, in the given order (Holm, Scand. J. Statist. 6, 1979).
+
+    The smallest is multiplied by the number of comparisons m, the next by m - 1 and so on, and none falls below the one
+    before. The chance of even one false finding stays below the level, as with Bonferroni's, and no p-value is larger
+    than with his.
+    """
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for place, number in enumerate(sorted(range(len(p_values)), key=lambda number: p_values[number])):
+        largest = max(largest, min(1.0, p_values[number] * (len(p_values) - place)))
+        corrected[number] = largest
+    return corrected
+
+
+def bootstrap_interval(
+    values: Float64[np.ndarray, " Q"], confidence: float = 0.95, resamples: int = 2000, seed: int = 153
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over queries; it never leaves their range, as a t interval may.
+
+    Queries are drawn with replacement `resamples` times. Equal arguments give equal intervals. Cost: resamples x Q
+    draws, in blocks of at most four million.
+
+    Raises:
+        MetricsError: there is no value.
+    """
+    if not len(values):
+        raise MetricsError("an interval needs one query or more, got 0")
+    random = np.random.default_rng(seed)
+    block = max(1, 4_000_000 // len(values))
+    means = [
+        values[random.integers(len(values), size=(min(block, resamples - done), len(values)))].mean(axis=1)
+        for done in range(0, resamples, block)
+    ]
+    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

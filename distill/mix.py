@@ -1,0 +1,232 @@
+"""The mix stage: n-way training examples from scores and translations (Multilingual Translate-Distill, arXiv 2405.00977).
+
+What an example holds is a pure function of ids and a seed: the passages are drawn at random from the query's candidates, as the released
+models were trained, and then the languages. No draw depends on the number of workers or on what was drawn before.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from distill.config import MixSettings
+from distill.tables import EXAMPLES, REJECTED, SCORES, TableError, lookup
+from distill.text import passage_text
+from distill.workspace import Pool, Shard, Workspace
+
+_EXAMPLES_PER_SHARD = 50_000
+
+
+def training_order(query_ids: Sequence[str], seed: int, epoch: int) -> list[str]:
+    """The queries of one epoch in training order: sorted by a hash of seed, epoch and id."""
+    return sorted(query_ids, key=lambda query_id: hashlib.sha256(f"{seed}/{epoch}/{query_id}".encode()).digest())
+
+
+def draw_passages(count: int, n_way: int, random: Random) -> list[int]:
+    """N of `count` candidates without replacement, uniformly: the released models' way (6 of 50)."""
+    return random.sample(range(count), n_way)
+
+
+def draw_languages(strategy: str, n_way: int, languages: Sequence[str], random: Random) -> list[list[str]]:
+    """The languages of the examples made from one draw of passages: one list of n for each example.
+
+    - mix_passages: one example, each passage in a language of its own draw;
+    - mix_entries: one example, all passages in one drawn language;
+    - round_robin: one example for each language;
+    - single: one example in the only language (Translate-Distill).
+    """
+    match strategy:
+        case "mix_passages":
+            return [[random.choice(languages) for _ in range(n_way)]]
+        case "mix_entries":
+            return [[random.choice(languages)] * n_way]
+        case "round_robin":
+            return [[language] * n_way for language in languages]
+        case "single":
+            return [[languages[0]] * n_way]
+        case _:
+            message = f"no mixing strategy is called {strategy!r}"
+            raise ValueError(message)
+
+
+def draw_examples(
+    query_id: str,
+    passage_ids: Sequence[str],
+    scores: Sequence[float],
+    settings: MixSettings,
+    languages: Sequence[str],
+    seed: int,
+    epoch: int,
+) -> list[dict[str, Any]]:
+    """The examples of one query in one epoch: passage ids, languages and scores. A pure function of its arguments."""
+    random = Random(f"{seed}/{epoch}/{query_id}")  # noqa: S311 - a seeded draw, not a secret
+    places = draw_passages(len(passage_ids), settings.n_way, random)
+    return [
+        {"passage_ids": [passage_ids[i] for i in places], "langs": langs, "scores": [scores[i] for i in places]}
+        for langs in draw_languages(settings.strategy, settings.n_way, languages, random)
+    ]
+
+
+class Texts:
+    """The text of every passage in every mixed language.
+
+    Args:
+        passages: the PASSAGES table.
+        translations: the TRANSLATIONS table.
+        languages: the mixed languages.
+
+    Cost: four bytes a passage and language beside the tables themselves.
+    """
+
+    def __init__(self, passages: pa.Table, translations: pa.Table, languages: Sequence[str]) -> None:
+        columns = ["passage_id", "lang", "title", "text"]
+        self._texts = pa.concat_tables([passages.select(columns), translations.select(columns)]).combine_chunks()
+        self._ids = passages["passage_id"].combine_chunks()
+        places = pc.index_in(self._texts["passage_id"], value_set=self._ids)
+        self._rows = {}
+        for language in languages:
+            rows = np.full(len(self._ids), -1, dtype=np.int64)
+            here = np.flatnonzero(pc.equal(self._texts["lang"], language).to_numpy())
+            where = places.take(pa.array(here))
+            known = np.asarray(pc.is_valid(where))
+            rows[np.asarray(where.drop_null()).astype(np.int64)] = here[known]
+            self._rows[language] = rows
+
+    def complete(self, passage_ids: Sequence[str]) -> list[bool]:
+        """For each passage, whether it has a text in every language."""
+        places = np.asarray(self._places(passage_ids))
+        return np.logical_and.reduce([rows[places] >= 0 for rows in self._rows.values()]).tolist()
+
+    def read(self, passage_ids: Sequence[str], languages: Sequence[str]) -> list[str]:
+        """Title and body of each passage in its language. A missing one is a `TableError` that names it."""
+        places = self._places(passage_ids)
+        rows = [int(self._rows[language][place]) for place, language in zip(places, languages, strict=True)]
+        for row, passage_id, language in zip(rows, passage_ids, languages, strict=True):
+            if row < 0:
+                message = f"passage {passage_id!r} has no text in {language!r}"
+                raise TableError(message)
+        found = self._texts.take(pa.array(rows))
+        return [passage_text(*row) for row in zip(found["title"].to_pylist(), found["text"].to_pylist(), strict=True)]
+
+    def _places(self, passage_ids: Sequence[str]) -> list[int]:
+        places = pc.index_in(pa.array(passage_ids, pa.string()), value_set=self._ids)
+        if places.null_count:
+            lost = [i for i, place in zip(passage_ids, places.to_pylist(), strict=True) if place is None]
+            message = f"{len(lost)} scored passages do not exist in the source, among them {lost[:3]}"
+            raise TableError(message)
+        return places.to_pylist()
+
+
+def mix(workspace: Workspace, settings: MixSettings, source_lang: str, languages: Sequence[str], seed: int) -> None:
+    """Write `examples` and `rejected`: training queries with fewer than n candidates that exist in every mixed language.
+
+    Reads the texts of all passages in the mixed languages into the object store once (for MS MARCO about 3 GB a language).
+    """
+    queries = workspace.input("sources", "queries")
+    wanted = pc.and_(pc.equal(queries["split"], "train"), pc.equal(queries["lang"], source_lang))
+    queries = queries.filter(wanted).sort_by("query_id")
+    passages = workspace.input("sources", "passages")
+    translations = workspace.input("translate", "translations")
+    translations = translations.filter(pc.is_in(translations["lang"], pa.array(languages, pa.string())))
+    scores = SCORES.check(workspace.input("score", "scores"), "score")
+    usable, rejected, left_out = usable_scores(
+        queries, scores, Texts(passages, translations, languages), settings.n_way
+    )
+    workspace.write("rejected", rejected)
+    if not len(usable):
+        message = f"no training query has {settings.n_way} candidates with texts in {', '.join(languages)}: see table rejected"
+        raise TableError(message)
+    if left_out:
+        workspace.note(
+            candidates_left_out=left_out, warning=f"{left_out} candidates lack a translation and were not drawn"
+        )
+    size = max(1, _EXAMPLES_PER_SHARD // len(draw_languages(settings.strategy, 1, languages, Random(0))))  # noqa: S311
+    shards = [
+        Shard(0, {"epoch": epoch, "start": start, "stop": min(start + size, len(usable))})
+        for epoch in range(settings.epochs)
+        for start in range(0, len(usable), size)
+    ]
+    shards = [Shard(i, shard.args) for i, shard in enumerate(shards)]
+    arguments = {
+        "settings": settings, "languages": tuple(languages), "seed": seed,
+        "queries": queries, "scores": usable, "passages": passages, "translations": translations,
+    }  # fmt: skip
+    workspace.map_shards(shards, MixWorker, arguments, Pool(), unit="examples")
+
+
+def usable_scores(queries: pa.Table, scores: pa.Table, texts: Texts, n_way: int) -> tuple[pa.Table, pa.Table, int]:
+    """The training queries' scores without candidates that lack a language; the queries too short then; how many were left out."""
+    scores = lookup(scores, "query_id", queries["query_id"].combine_chunks(), "training queries without scores")
+    rows, rejected, left_out = [], [], 0
+    for row in scores.to_pylist():
+        complete = texts.complete(row["passage_ids"]) if row["passage_ids"] else []
+        kept = [place for place, whole in enumerate(complete) if whole]
+        left_out += len(complete) - len(kept)
+        if len(kept) < n_way:
+            reason = f"{len(kept)} candidates with a text in every mixed language, n_way is {n_way}"
+            rejected.append(
+                {"source": "scores", "line": 0, "id": row["query_id"], "field": "passage_ids", "reason": reason}
+            )
+            continue
+        rows.append(row | {name: [row[name][place] for place in kept] for name in ("passage_ids", "scores")})
+    return SCORES.from_rows(rows), REJECTED.from_rows(rejected), left_out
+
+
+class MixWorker:
+    """Makes the examples of a range of an epoch's training order."""
+
+    def __init__(
+        self,
+        settings: MixSettings,
+        languages: Sequence[str],
+        seed: int,
+        queries: pa.Table,
+        scores: pa.Table,
+        passages: pa.Table,
+        translations: pa.Table,
+    ) -> None:
+        self._settings = settings
+        self._languages = languages
+        self._seed = seed
+        self._queries = queries
+        self._scores = scores
+        self._query_ids = scores["query_id"].to_pylist()
+        self._texts = Texts(passages, translations, languages)
+
+    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
+        """The examples at places start to stop of the epoch."""
+        epoch, start, stop = shard.args["epoch"], shard.args["start"], shard.args["stop"]
+        ids = training_order(self._query_ids, self._seed, epoch)[start:stop]
+        queries = lookup(self._queries, "query_id", ids, "mix").to_pylist()
+        scores = lookup(self._scores, "query_id", ids, "mix").to_pylist()
+        drawn = [
+            (query, example)
+            for query, row in zip(queries, scores, strict=True)
+            for example in draw_examples(
+                row["query_id"], row["passage_ids"], row["scores"], self._settings, self._languages, self._seed, epoch
+            )
+        ]
+        repeat = len(drawn) // len(ids)
+        first = (epoch * len(self._query_ids) + start) * repeat
+        return {"examples": self._table(drawn, first)}
+
+    def _table(self, drawn: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], first: int) -> pa.Table:
+        passage_ids = [i for _, example in drawn for i in example["passage_ids"]]
+        langs = [lang for _, example in drawn for lang in example["langs"]]
+        texts = self._texts.read(passage_ids, langs)
+        n = self._settings.n_way
+        return EXAMPLES.from_rows(
+            {
+                "position": first + place,
+                "query_id": query["query_id"],
+                "query": query["text"],
+                "query_lang": query["lang"],
+                "passages": texts[place * n : (place + 1) * n],
+                **example,
+            }
+            for place, (query, example) in enumerate(drawn)
+        )

@@ -1,0 +1,40 @@
+"""Words of a text in any script, for BM25."""
+
+import unicodedata
+from itertools import pairwise
+
+import regex
+
+_WORD = regex.compile(r"[\p{L}\p{N}\p{M}_]+")
+_UNSPACED = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+|[^\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+"
+)
+_IS_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+_ARABIC_VARIANTS = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک", "\u200c": " ", "\u0640": None})
+
+
+def words(text: str) -> list[str]:
+    """The index terms of a text: runs of letters, digits and marks, case-folded after NFKC.
+
+    Scripts written without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) give overlapping character bigrams, a lone character
+    itself: the usual choice where no segmenter is at hand (Lucene's CJKBigramFilter). Arabic letter variants and the zero-width
+    non-joiner of Persian are unified. There are no stop words and no stemming, so every language is treated alike.
+    """
+    normal = unicodedata.normalize("NFKC", text).casefold().translate(_ARABIC_VARIANTS)
+    terms: list[str] = []
+    for run in _WORD.findall(normal):
+        for part in _UNSPACED.findall(run):
+            terms.extend(_bigrams(part) if _IS_UNSPACED.match(part) else [part])
+    return terms
+
+
+def _bigrams(run: str) -> list[str]:
+    characters = regex.findall(r"\X", run)
+    if len(characters) == 1:
+        return characters
+    return [a + b for a, b in pairwise(characters)]
+
+
+def passage_text(title: str, text: str) -> str:
+    """What encoders and teachers read of a passage: its title and its body."""
+    return f"{title} {text}" if title else text

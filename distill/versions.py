@@ -1,0 +1,16 @@
+"""The version of each stage's code. Raise a number with a change that changes what the stage writes: its old outputs are then not reused.
+
+Apart from the stages themselves so that a job can be planned without loading torch.
+"""
+
+VERSIONS = {
+    "sources": 1,
+    "select": 1,
+    "translate": 1,
+    "score": 1,
+    "mix": 1,
+    "train": 1,
+    "index": 1,
+    "retrieve": 1,
+    "evaluate": 1,
+}

@@ -1,0 +1,17 @@
+#!/usr/bin/env python3
+"""The score stage of jobs/mtd.py alone, with the stages that it needs: same settings, same storage, nothing done twice.
+
+python jobs/score.py --config my.yaml
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from jobs.command import main
+from jobs.mtd import pipeline
+
+if __name__ == "__main__":
+    main(pipeline, __file__, __doc__, until="score")

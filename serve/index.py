@@ -1,0 +1,390 @@
+"""Exact late-interaction search.
+
+Shapes: Q queries, T vectors of a query, N documents, L vectors of the longest document of a block, D the size of a vector.
+
+Every document is scored: no clustering, no quantisation, no candidates that could be missed. Documents are sorted by language and length and
+cut into blocks of nearly equal length, so that a block is one matrix product and one maximum. The cost is Q*T*D multiply-adds for each
+token vector of the collection; `benchmarks/exact_search.md` says what that takes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cluster.storage import list_files
+from distill.tables import DOCUMENTS, VECTORS, TableError
+
+BLOCK_VECTORS = 32_768
+"""Document vectors in one matrix product: enough to keep the arithmetic units busy, few enough for the product to stay in cache."""
+QUERY_VECTORS = 256
+"""Query vectors in one matrix product (8 queries of 32)."""
+SHORTEST = 0.875
+"""A block's shortest document has at least this share of its longest one's vectors; the rest is padding."""
+READ_DOCUMENTS = 1_024
+"""Documents read from a file at once."""
+
+
+class CorruptIndexError(ValueError):
+    """An index folder cannot be searched. The message names the folder and what is wrong with it."""
+
+
+class Hit(NamedTuple):
+    """A found document: its position in the index and its score."""
+
+    position: int
+    score: float
+
+
+class Document(NamedTuple):
+    """What an index knows of a document, its vectors apart."""
+
+    position: int
+    passage_id: str
+    lang: str
+    title: str
+    text: str
+
+
+def native_dtype(device: str | torch.device = "cpu") -> torch.dtype:
+    """The type to multiply in: bfloat16 where the hardware multiplies it natively, float32 elsewhere.
+
+    On x86 that takes AVX512-BF16 or AMX, and on ARM the BF16 extension; without them bfloat16 is emulated and slower than float32.
+    """
+    if torch.device(device).type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    # torch before 2.9 cannot tell; float32 is right everywhere.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    native = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.bfloat16 if native else torch.float32
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Documents of one language and nearly one length, whose vectors lie together, all first vectors before all second ones.
+
+    Attributes:
+        lang: their language.
+        positions: their positions in the index.
+        rows: their rows in the store, `length` times their number.
+        length: vectors of the longest one. Shorter ones repeat their first vector, which changes no maximum.
+    """
+
+    lang: str
+    positions: Int[Tensor, " n"]
+    rows: slice
+    length: int
+
+
+class ExactIndex:
+    r"""Exact MaxSim over a collection: :math:`s(q, d) = \sum_t \max_l \langle q_t, d_l \rangle`.
+
+    In float32 scores are those of the stored vectors to about 1e-6. In bfloat16 both factors and each product are rounded to 8 bits:
+    for unit vectors a product is off by at most 1.2 %, and errors of a sum partly cancel; the benchmark measures them.
+    Sums over query vectors are float32 always. Equal scores rank by position, so the same search gives the same list.
+
+    Memory: the vectors in `dtype` (2 or 4 bytes for each number) with at most one eighth of padding, and the documents' texts.
+
+    Args:
+        documents: a DOCUMENTS table ordered by position.
+        dim: D.
+        dtype: what to multiply in; none: `native_dtype(device)`.
+        device: where the vectors lie.
+
+    Attributes:
+        counts: the number of documents in each language.
+    """
+
+    def __init__(
+        self, documents: pa.Table, dim: int, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+    ) -> None:
+        self.documents = documents
+        self.dim = dim
+        self.dtype = dtype or native_dtype(device)
+        self.device = torch.device(device)
+        tokens = documents["tokens"].to_numpy().astype(np.int64)
+        langs = documents["lang"].combine_chunks().dictionary_encode()
+        names = langs.dictionary.to_pylist()
+        self._codes = torch.from_numpy(langs.indices.to_numpy().astype(np.int64))
+        counts = torch.bincount(self._codes, minlength=len(names)).tolist()
+        self.counts: dict[str, int] = dict(sorted(zip(names, counts, strict=True)))
+        self._tokens = torch.from_numpy(tokens)
+        self._first = torch.empty(len(documents), dtype=torch.long)
+        self._stride = torch.empty(len(documents), dtype=torch.long)
+        self._blocks = list(self._cut(tokens, names))
+        self._store = torch.empty(self._blocks[-1].rows.stop if self._blocks else 0, dim, dtype=self.dtype, device=self.device)
+
+    def __len__(self) -> int:
+        """N, the number of documents."""
+        return len(self.documents)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages of its documents, sorted."""
+        return tuple(self.counts)
+
+    @property
+    def vectors(self) -> int:
+        """The number of token vectors, padding left out."""
+        return int(self._tokens.sum())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored vectors, padding included."""
+        return self._store.nbytes
+
+    @classmethod
+    def open(
+        cls, filesystem: pafs.FileSystem, folder: str, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+    ) -> "ExactIndex":
+        """Read the `documents` and `vectors` tables of an index stage's folder.
+
+        Vectors are read a thousand documents at a time, so that memory holds little more than the index itself.
+        A missing table, tables that disagree, documents without vectors and vectors that are not finite are a `CorruptIndexError`.
+        """
+        documents = _read_documents(filesystem, folder)
+        tokens = documents["tokens"].to_numpy().astype(np.int64)
+        index: ExactIndex | None = None
+        seen = torch.zeros(len(documents), dtype=torch.bool)
+        for source, positions, lengths, values in _read_vectors(filesystem, folder):
+            bad = np.flatnonzero((positions < 0) | (positions >= len(documents)))
+            if len(bad):
+                raise CorruptIndexError(f"{source}: position {positions[bad[0]]} is not one of the {len(documents)} documents")
+            if index is None:
+                dim = _dim(source, int(lengths[0]), int(tokens[positions[0]]), documents, int(positions[0]))
+                index = cls(documents, dim, dtype, device)
+            bad = np.flatnonzero(lengths != tokens[positions] * index.dim)
+            if len(bad):
+                position = int(positions[bad[0]])
+                raise CorruptIndexError(
+                    f"{source}: document {_name(documents, position)} has {tokens[position]} tokens of {index.dim} numbers"
+                    f" but {lengths[bad[0]]} numbers"
+                )
+            where = torch.from_numpy(positions)
+            if bool(seen[where].any()):
+                position = int(where[seen[where]][0])
+                raise CorruptIndexError(f"{source}: document {_name(documents, position)} has a second row in 'vectors'")
+            index._fill(source, where, values.view(-1, index.dim))  # noqa: SLF001
+            seen[where] = True
+        if index is None or not bool(seen.all()):
+            lost = int((~seen).sum())
+            first = int((~seen).nonzero()[0])
+            raise CorruptIndexError(
+                f"{folder}: {lost} of {len(documents)} documents have no row in 'vectors', the first is {_name(documents, first)}"
+            )
+        index._pad()  # noqa: SLF001
+        return index
+
+    @classmethod
+    def from_vectors(
+        cls,
+        vectors: Sequence[Float[Tensor, "_ D"]],
+        documents: pa.Table,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+    ) -> "ExactIndex":
+        """Build an index in memory: one tensor for each row of `documents`, which must be in the order of its positions."""
+        documents = _check_documents(documents, "documents")
+        if len(vectors) != len(documents):
+            raise CorruptIndexError(f"documents: {len(documents)} documents but vectors of {len(vectors)}")
+        for row, (vector, tokens) in enumerate(zip(vectors, documents["tokens"].to_pylist(), strict=True)):
+            if vector.shape != (tokens, vectors[0].shape[1]):
+                raise CorruptIndexError(
+                    f"documents: document {_name(documents, row)} has {tokens} tokens of {vectors[0].shape[1]} numbers"
+                    f" but vectors of shape {list(vector.shape)}"
+                )
+        index = cls(documents, vectors[0].shape[1], dtype, device)
+        index._fill("documents", torch.arange(len(documents)), torch.cat(list(vectors)))
+        index._pad()
+        return index
+
+    def document(self, position: int) -> Document:
+        """The document at a position."""
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position} is not one of the {len(self)} documents")
+        return Document(position, *(self.documents[name][position].as_py() for name in ("passage_id", "lang", "title", "text")))
+
+    def scores(self, queries: Float[Tensor, "Q T D"]) -> Float[Tensor, "Q N"]:
+        """The score of every document for every query, in float32 on the CPU. The result is the only thing that grows with Q times N."""
+        self._check_queries(queries)
+        step = max(1, QUERY_VECTORS // queries.shape[1])
+        chunks = [self._score(chunk, self._blocks) for chunk in queries.split(step)]
+        return torch.cat(chunks) if chunks else torch.empty(0, len(self))
+
+    def search(self, queries: Float[Tensor, "Q T D"], k: int, langs: Sequence[str] | None = None) -> list[list[Hit]]:
+        """The k best documents for each query, best first, ties by position; all documents where there are fewer.
+
+        `langs` searches only documents in these languages, and costs only their share. An unknown language or a k below 1 is a
+        `ValueError`. Queries are scored a few at a time, so memory does not grow with Q.
+        """
+        self._check_queries(queries)
+        if k < 1:
+            raise ValueError(f"k must be at least 1, found {k}")
+        wanted = set(self.languages if langs is None else langs)
+        if wanted - set(self.languages):
+            raise ValueError(f"no documents in {sorted(wanted - set(self.languages))}; the index has {list(self.languages)}")
+        blocks = [block for block in self._blocks if block.lang in wanted]
+        k = min(k, sum(self.counts[lang] for lang in wanted))
+        if k == 0:
+            return [[] for _ in queries]
+        step = max(1, QUERY_VECTORS // queries.shape[1])
+        return [hits for chunk in queries.split(step) for hits in _best(self._score(chunk, blocks), k)]
+
+    def _check_queries(self, queries: Tensor) -> None:
+        if queries.ndim != 3 or queries.shape[2] != self.dim or queries.shape[1] == 0:
+            raise ValueError(f"queries must have the shape [queries, vectors, {self.dim}], found {list(queries.shape)}")
+        if not bool(torch.isfinite(queries).all()):
+            raise ValueError("queries hold numbers that are not finite")
+
+    @torch.no_grad()
+    def _score(self, queries: Float[Tensor, "q T D"], blocks: Sequence[_Block]) -> Float[Tensor, "q N"]:
+        """Scores of documents in the blocks; minus infinity for others."""
+        count, length, _ = queries.shape
+        flat = queries.reshape(count * length, self.dim).to(self.device, self.dtype)
+        scores = torch.full((count, len(self)), -torch.inf)
+        for block in blocks:
+            products = self._store[block.rows] @ flat.T
+            # Vectors of a document are far apart in a block: its maximum runs over the slowest axis, which vectorises over all others.
+            best = products.view(block.length, -1).amax(0).view(-1, count, length)
+            scores[:, block.positions] = best.sum(2, dtype=torch.float32).T.cpu()
+        return scores
+
+    def _cut(self, tokens: Int[np.ndarray, " N"], names: Sequence[str]) -> Iterator[_Block]:
+        """Cut the documents into blocks and place them in the store."""
+        codes = self._codes.numpy()
+        order = np.lexsort((-tokens, codes))  # stable: positions ascend among equals
+        start, row = 0, 0
+        while start < len(order):
+            longest, code = int(tokens[order[start]]), codes[order[start]]
+            window = order[start : start + max(1, BLOCK_VECTORS // longest)]
+            fits = (codes[window] == code) & (tokens[window] >= SHORTEST * longest)
+            count = len(window) if fits.all() else int(np.argmin(fits))
+            positions = torch.from_numpy(window[:count])
+            block = _Block(names[code], positions, slice(row, row + longest * count), longest)
+            self._first[positions] = row + torch.arange(count)
+            self._stride[positions] = count
+            start, row = start + count, block.rows.stop
+            yield block
+
+    def _fill(self, source: str, positions: Int[Tensor, " n"], values: Float[Tensor, "m D"]) -> None:
+        """Put the vectors of some documents, one document after the other, in their places."""
+        lengths = self._tokens[positions]
+        owner = torch.repeat_interleave(torch.arange(len(positions)), lengths)
+        finite = torch.isfinite(values).all(1)
+        if not bool(finite.all()):
+            position = int(positions[owner[(~finite).nonzero()[0, 0]]])
+            raise CorruptIndexError(f"{source}: document {_name(self.documents, position)} has vectors that are not finite")
+        place = torch.arange(len(owner)) - (lengths.cumsum(0) - lengths)[owner]
+        rows = self._first[positions][owner] + place * self._stride[positions][owner]
+        self._store[rows.to(self.device)] = values.to(self.device, self.dtype)
+
+    def _pad(self) -> None:
+        """Repeat the first vector of documents that are shorter than their block."""
+        for block in self._blocks:
+            vectors = self._store[block.rows].view(block.length, -1, self.dim)
+            short = torch.arange(block.length)[:, None] >= self._tokens[block.positions][None, :]
+            places, columns = short.nonzero(as_tuple=True)
+            vectors[places, columns] = vectors[0, columns]
+
+
+def _best(scores: Float[Tensor, "q N"], k: int) -> list[list[Hit]]:
+    """The k best of each row. `topk` alone may take any of equal scores: it gives the k-th score, and a stable sort ranks what reaches it."""
+    bounds = scores.topk(k).values[:, -1:]
+    found = []
+    for row, bound in zip(scores, bounds, strict=True):
+        positions = (row >= bound).nonzero()[:, 0]
+        values, order = row[positions].sort(descending=True, stable=True)
+        found.append([Hit(p, s) for p, s in zip(positions[order[:k]].tolist(), values[:k].tolist(), strict=True)])
+    return found
+
+
+def _files(filesystem: pafs.FileSystem, folder: str, table: str) -> list[str]:
+    """The Parquet files of a table, in the order of their names."""
+    files = list_files(filesystem, f"{folder}/{table}", ".parquet")
+    if not files:
+        raise CorruptIndexError(f"{folder}: there is no table '{table}'; run the index stage, or give the folder of one that is finished")
+    return files
+
+
+def _read_documents(filesystem: pafs.FileSystem, folder: str) -> pa.Table:
+    tables = []
+    for file in _files(filesystem, folder, "documents"):
+        try:
+            with filesystem.open_input_file(file) as stream:
+                tables.append(pq.ParquetFile(stream).read())
+        except pa.ArrowInvalid as error:
+            raise CorruptIndexError(f"{file}: {error}") from error
+    return _check_documents(pa.concat_tables(tables, promote_options="permissive"), f"{folder}/documents")
+
+
+def _check_documents(documents: pa.Table, source: str) -> pa.Table:
+    """The documents in the order of their positions; each must have vectors."""
+    try:
+        documents = DOCUMENTS.check(documents, source).sort_by("position").combine_chunks()
+    except TableError as error:
+        raise CorruptIndexError(str(error)) from error
+    if not len(documents):
+        raise CorruptIndexError(f"{source}: there are no documents")
+    positions = documents["position"].to_numpy()
+    wrong = np.flatnonzero(positions != np.arange(len(documents)))
+    if len(wrong):
+        raise CorruptIndexError(
+            f"{source}: positions must run from 0 to {len(documents) - 1} without gaps, found {positions[wrong[0]]} in place {wrong[0]}"
+        )
+    empty = np.flatnonzero(documents["tokens"].to_numpy() < 1)
+    if len(empty):
+        raise CorruptIndexError(
+            f"{source}: {len(empty)} documents have no vectors and so no score, the first is {_name(documents, int(empty[0]))};"
+            " index passages with text only"
+        )
+    return documents
+
+
+def _read_vectors(
+    filesystem: pafs.FileSystem, folder: str
+) -> Iterator[tuple[str, Int[np.ndarray, " n"], Int[np.ndarray, " n"], Tensor]]:
+    """The table `vectors` piece by piece: the file, positions, numbers of each document, and the vectors of all."""
+    for file in _files(filesystem, folder, "vectors"):
+        try:
+            with filesystem.open_input_file(file) as stream:
+                reader = pq.ParquetFile(stream)
+                for batch in reader.iter_batches(READ_DOCUMENTS):
+                    # The piece's keys are checked here; whether every document has exactly one row, by `ExactIndex.open`.
+                    table = VECTORS.check(pa.Table.from_batches([batch]), file).combine_chunks()
+                    if len(table):
+                        lists = table["vectors"].combine_chunks()
+                        yield file, table["position"].to_numpy().copy(), _lengths(lists), _flat(lists)
+        except (pa.ArrowInvalid, TableError) as error:
+            raise CorruptIndexError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from error
+
+
+def _lengths(lists: pa.ListArray) -> Int[np.ndarray, " n"]:
+    return np.diff(lists.offsets.to_numpy()).astype(np.int64)
+
+
+def _flat(lists: pa.ListArray) -> Tensor:
+    values = lists.flatten()
+    if values.null_count:
+        raise TableError("column 'vectors' has nulls inside its lists")
+    return torch.from_numpy(np.array(values.to_numpy(zero_copy_only=False)))
+
+
+def _dim(source: str, numbers: int, tokens: int, documents: pa.Table, position: int) -> int:
+    """D, from the first document that is read."""
+    if numbers == 0 or numbers % tokens:
+        raise CorruptIndexError(
+            f"{source}: document {_name(documents, position)} has {tokens} tokens but {numbers} numbers, not a whole vector for each"
+        )
+    return int(numbers // tokens)
+
+
+def _name(documents: pa.Table, position: int) -> str:
+    """A document in an error message."""
+    return f"'{documents['passage_id'][position]}' ({documents['lang'][position]}, position {position})"

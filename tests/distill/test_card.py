@@ -1,0 +1,140 @@
+"""The model card: its metadata, and that its sentences follow the settings."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distill.card import model_card
+from distill.config import (
+    BeirSource,
+    Config,
+    CrossEncoderTeacher,
+    FreshStudent,
+    IrDatasetsSource,
+    MixSettings,
+    PretrainedStudent,
+    RunSelector,
+    ScoreSettings,
+    SelectSettings,
+    StudentSettings,
+    TrainSettings,
+)
+
+NUMBERS: dict[str, Any] = {
+    "metrics": {
+        "bm25": {"de": {"nDCG@20": 0.125}, "mixed": {"nDCG@20": 0.25}},
+        "student": {"de": {"nDCG@20": 0.5}, "mixed": {"nDCG@20": 0.75}},
+        "teacher": {"en": {"nDCG@20": 0.9375}},
+    },
+    "means": {"bm25": {"nDCG@20": 0.125}, "student": {"nDCG@20": 0.5}},
+    "training": {"student": {"steps": 100, "first_loss": 1.75, "last_loss": 0.5}},
+    "counts": {"queries": 144, "passages": 1240, "translations": 1239, "missing_translations": 1, "rejected": 0},
+}
+
+
+def config(**settings: Any) -> Config:
+    return Config(name="tiny", languages=("de",), **settings)
+
+
+def metadata(card: str) -> dict[str, Any]:
+    start, front, _ = card.split("---\n", 2)
+    assert start == ""
+    return yaml.safe_load(front)
+
+
+def test_metadata() -> None:
+    assert metadata(model_card(config(), NUMBERS)) == {
+        "language": ["en", "de"],
+        "license": "unknown",
+        "pipeline_tag": "sentence-similarity",
+        "tags": ["ColBERT", "late-interaction", "multilingual-retrieval", "cross-language-retrieval", "distillation"],
+        "metrics": ["ndcg", "map", "recall", "mrr"],
+        "base_model": "xlm-roberta-large",
+    }
+
+
+def test_a_norwegian_model_is_not_false() -> None:
+    """YAML 1.1 reads a bare `no` as a truth value."""
+    assert metadata(model_card(Config(name="tiny", languages=("no",)), NUMBERS))["language"] == ["en", "no"]
+
+
+@pytest.mark.parametrize("start", [FreshStudent(), PretrainedStudent(model="bundled:student")])
+def test_the_licence_of_a_model_made_of_the_projects_own(start: FreshStudent | PretrainedStudent) -> None:
+    own = config(student=StudentSettings(start=start))
+    assert metadata(model_card(own, NUMBERS))["license"] == "apache-2.0"
+    assert "base_model" not in metadata(model_card(own, NUMBERS))
+    assert metadata(model_card(own, NUMBERS, "mit"))["license"] == "mit"
+    elsewhere = own.model_copy(update={"source": BeirSource(path="beir")})
+    assert metadata(model_card(elsewhere, NUMBERS))["license"] == "unknown"
+
+
+def test_a_local_start_is_named_without_its_path(tmp_path: Path) -> None:
+    card = model_card(
+        config(student=StudentSettings(start=PretrainedStudent(model=str(tmp_path / "my-encoder")))), NUMBERS
+    )
+    assert "base_model" not in metadata(card)
+    assert "- Start: a local checkpoint, `my-encoder`." in card
+    assert str(tmp_path) not in card
+
+
+def test_results_table() -> None:
+    card = model_card(config(), NUMBERS)
+    assert "On 144 queries of the test split, in en." in card
+    table = [line for line in card.splitlines() if line.startswith("|")]
+    assert table == [
+        "| nDCG@20 | BM25 | student | teacher |",
+        "|---|---:|---:|---:|",
+        "| de | 0.125 | 0.500 | – |",
+        "| mixed | 0.250 | 0.750 | – |",
+        "| en | – | – | 0.938 |",
+        "| mean of 1 languages | 0.125 | 0.500 | – |",
+    ]
+
+
+def test_a_student_that_was_not_evaluated() -> None:
+    assert "The student was not evaluated." in model_card(config(), {**NUMBERS, "metrics": {}, "means": {}})
+
+
+def test_training_follows_the_settings() -> None:
+    card = model_card(
+        config(
+            source=IrDatasetsSource(
+                passages={"en": "msmarco-passage", "de": "neumarco/de"}, queries={"train": "msmarco-passage/train"}
+            ),
+            select=SelectSettings(by=RunSelector(path="colbert.run", top_k=20)),
+            score=ScoreSettings(teacher=CrossEncoderTeacher(model="org/reranker", revision="abc123")),
+            mix=MixSettings(strategy="round_robin", n_way=4),
+            train=TrainSettings(learning_rate=1e-4, steps=12_000, batch_size=32, teacher_scale=20),
+        ),
+        NUMBERS,
+    )
+    for line in (
+        "- Data: ir_datasets `msmarco-passage` (en), `neumarco/de` (de); 1,240 passages in en, 1,239 translations of them.",
+        "- Start: `xlm-roberta-large`.",
+        "- Teacher: the cross-encoder `org/reranker` at revision `abc123`, on queries and passages in en.",
+        "- Candidates: 20 a query, from a run file.",
+        "- Examples: 4 passages drawn at random from the candidates; every example once in each language (*round-robin entries*).",
+        "- Loss at the first and last logged step: 1.75, 0.5.",
+        "- 1 pairs of passage and language had no translation and were not trained on.",
+    ):
+        assert line in card.splitlines()
+    assert "on raw scores times 20 (teacher) and 1 (student)" in card
+    assert "12,000 steps of 32 examples, learning rate 0.0001 (constant, 0 steps of warm-up)" in card
+    assert "arxiv.org/abs/2405.00977" in card
+    assert "bundled corpus" not in card
+
+
+def test_translate_distill_names_its_language() -> None:
+    card = model_card(config(mix=MixSettings(strategy="single", language="de")), NUMBERS)
+    assert "every passage in de." in card
+
+
+@pytest.mark.parametrize(
+    ("mode", "same", "other"), [("insert", "PyLate", "PLAID-X"), ("overwrite", "PLAID-X", "PyLate")]
+)
+def test_loading_says_which_library_gives_the_same_scores(mode: Any, same: str, other: str) -> None:
+    card = model_card(config(student=StudentSettings(marker_mode=mode)), NUMBERS)
+    assert f"are placed as {same} places them (`marker_mode: {mode}`); {other} places them differently" in card
+    assert 'LateInteractionEncoder.load("path/to/this/folder")' in card

@@ -1,0 +1,90 @@
+"""A real endpoint: Ray, Serve and HTTP, with a tiny random encoder."""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from distill.config import ServeSettings
+from distill.encoder import EncoderSettings, LateInteractionEncoder
+from distill.tables import DOCUMENTS, VECTORS
+from tests.serve.samples import TEXTS, Endpoint, free_port
+
+with warnings.catch_warnings():
+    # Ray 2.60 passes pydantic a keyword that pydantic 2 deprecates.
+    warnings.filterwarnings("ignore", message="Using extra keyword arguments on `Field`", category=DeprecationWarning)
+    import ray.serve  # noqa: F401
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random student that knows the words of TEXTS."""
+    pieces = [piece for _, _, title, text in TEXTS for piece in f"{title} {text}".split()]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]"]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys([*special, *pieces]))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    backbone = BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **shape))
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+    settings = EncoderSettings(dim=16, query_tokens=12, passage_tokens=32, mask_punctuation=False)
+    folder = tmp_path_factory.mktemp("checkpoint")
+    LateInteractionEncoder.assemble(backbone, fast, settings).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def index_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index of TEXTS, as the index stage writes it."""
+    encoder = LateInteractionEncoder.load(checkpoint)
+    vectors = encoder.encode_passages([f"{title} {text}" for _, _, title, text in TEXTS])
+    documents = [
+        {"position": i, "passage_id": id_, "lang": lang, "title": title, "text": text, "tokens": len(v)}
+        for i, ((id_, lang, title, text), v) in enumerate(zip(TEXTS, vectors, strict=True))
+    ]
+    rows = [{"position": i, "vectors": v.half().numpy().reshape(-1)} for i, v in enumerate(vectors)]
+    folder = tmp_path_factory.mktemp("index")
+    for name, table in {"documents": DOCUMENTS.from_rows(documents), "vectors": VECTORS.from_rows(rows)}.items():
+        write(folder / name, table)
+    return folder
+
+
+def write(folder: Path, table: pa.Table) -> None:
+    folder.mkdir()
+    pq.write_table(table, folder / "00000.parquet")
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """The Ray of the test session: one that runs already, or a new one."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def endpoint(local_ray: None, checkpoint: Path, index_folder: Path) -> Iterator[Endpoint]:
+    """One endpoint for all tests; they only read."""
+    from serve.app import start, stop
+
+    settings = ServeSettings(port=free_port(), max_k=100, max_query_characters=200, batch_wait_s=0.05)
+    url = start(str(checkpoint), str(index_folder), settings, timeout_s=90.0)
+    yield Endpoint(url, str(checkpoint), str(index_folder), settings)
+    stop()

@@ -1,0 +1,30 @@
+"""What the tests of the endpoint search, and where."""
+
+import socket
+from dataclasses import dataclass
+
+from distill.config import ServeSettings
+
+TEXTS = [
+    ("bees", "en", "The waggle dance", "A honey bee tells her sisters where food is"),
+    ("bees", "de", "Der Schwänzeltanz", "Eine Biene sagt ihren Schwestern wo Futter ist"),
+    ("bees", "fa", "رقص زنبور", "زنبور عسل جای غذا را به خواهرانش نشان می‌دهد"),
+    ("tags", "en", "<script>document.title = 'owned'</script>", "The <b>tag</b> & its <img src=x onerror=alert(1)> friends"),
+    ("untitled", "de", "", "Ein Text ohne Titel"),
+]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A running endpoint and what it was made of."""
+
+    url: str
+    checkpoint: str
+    index: str
+    settings: ServeSettings
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

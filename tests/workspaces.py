@@ -1,0 +1,104 @@
+"""A workspace on local disk that runs shards in this process: an implementation of `distill.workspace.Workspace`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from distill.workspace import Pool, Shard, ShardWorker
+
+
+class LocalWorkspace:
+    """A stage's folder under `root`, with earlier stages beside it.
+
+    `inputs` maps stage names to their tables by name, or to the workspace of a stage that ran before:
+
+        sources = LocalWorkspace(tmp_path, "sources")
+        ingest(sources, ...)
+        select(LocalWorkspace(tmp_path, "select", {"sources": sources}), ...)
+
+    Attributes:
+        facts: what the stage noted, by name; a fact noted twice keeps the last value.
+        warnings: every `warning` that the stage noted, in order.
+        computed: the numbers of the shards that were run here, in order; committed shards are not run again.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        stage: str = "stage",
+        inputs: Mapping[str, "Mapping[str, pa.Table] | LocalWorkspace"] | None = None,
+    ) -> None:
+        self.filesystem: pafs.FileSystem = pafs.LocalFileSystem()
+        self.folder = str(root / stage)
+        self.uri = self.folder
+        self.facts: dict[str, Any] = {}
+        self.warnings: list[str] = []
+        self.computed: list[int] = []
+        self._input_folders: dict[str, str] = {}
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
+        for name, tables in (inputs or {}).items():
+            if isinstance(tables, LocalWorkspace):
+                self._input_folders[name] = tables.folder
+                continue
+            self._input_folders[name] = str(root / name)
+            for table, data in tables.items():
+                _write(root / name / table, 0, data, None)
+
+    def input(self, stage: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        return _read(Path(self.input_folder(stage)) / table, columns)
+
+    def input_folder(self, stage: str) -> str:
+        if stage not in self._input_folders:
+            message = f"no input stage '{stage}'; this workspace was given {sorted(self._input_folders)}"
+            raise KeyError(message)
+        return self._input_folders[stage]
+
+    def write(self, table: str, data: pa.Table, row_group_size: int | None = None) -> None:
+        for file in (Path(self.folder) / table).glob("*.parquet"):
+            file.unlink()
+        _write(Path(self.folder) / table, 0, data, row_group_size)
+
+    def map_shards(
+        self,
+        shards: Sequence[Shard],
+        worker: Callable[..., ShardWorker],
+        arguments: Mapping[str, Any],
+        pool: Pool,
+        unit: str,
+    ) -> None:
+        committed = Path(self.folder) / "committed"
+        committed.mkdir(exist_ok=True)
+        waiting = [shard for shard in shards if not (committed / f"{shard.index:05d}").exists()]
+        if not waiting:
+            return
+        compute = worker(**arguments)
+        for shard in waiting:
+            for table, data in compute(shard).items():
+                _write(Path(self.folder) / table, shard.index, data, None)
+            (committed / f"{shard.index:05d}").touch()
+            self.computed.append(shard.index)
+
+    def output(self, table: str) -> pa.Table:
+        return _read(Path(self.folder) / table, None)
+
+    def note(self, **facts: object) -> None:
+        if "warning" in facts:
+            self.warnings.append(str(facts["warning"]))
+        self.facts.update(facts)
+
+
+def _write(folder: Path, number: int, data: pa.Table, row_group_size: int | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(data, folder / f"{number:05d}.parquet", row_group_size=row_group_size)
+
+
+def _read(folder: Path, columns: Sequence[str] | None) -> pa.Table:
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        message = f"no table '{folder.name}' in {folder.parent}"
+        raise KeyError(message)
+    return pa.concat_tables([pq.read_table(file, columns=None if columns is None else list(columns)) for file in files])
