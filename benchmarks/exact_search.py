@@ -25,7 +25,8 @@ def collection(generator: torch.Generator) -> tuple[list[torch.Tensor], pa.Table
     topics = torch.randn(DOCUMENTS_COUNT, DIM, generator=generator).repeat_interleave(lengths, 0)
     vectors = torch.nn.functional.normalize(torch.randn(len(topics), DIM, generator=generator) + topics, dim=1).half()
     rows = [
-        {"position": i, "passage_id": str(i), "lang": "en", "title": "", "text": "", "tokens": n} for i, n in enumerate(lengths.tolist())
+        {"position": i, "passage_id": str(i), "lang": "en", "title": "", "text": "", "tokens": n}
+        for i, n in enumerate(lengths.tolist())
     ]
     return list(vectors.split(lengths.tolist())), DOCUMENTS.from_rows(rows)
 
@@ -51,7 +52,11 @@ def milliseconds(index: ExactIndex, queries: torch.Tensor, batch: int, repeats: 
 
 def cpu_model() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    names = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
     return names[0] if names else platform.processor()
 
 
@@ -73,7 +78,8 @@ def main() -> None:
     shared = [len(set(a) & set(b)) / 20 for a, b in zip(found[torch.bfloat16], found[torch.float32], strict=True)]
     first = sum(a[0] == b[0] for a, b in zip(found[torch.bfloat16], found[torch.float32], strict=True))
     print(
-        f"bfloat16 against float32: mean error {error.mean():.5f}, largest {error.max():.5f}, spread of scores {scores[torch.float32].std():.3f};"
+        f"bfloat16 against float32: mean error {error.mean():.5f}, largest {error.max():.5f},"
+        f" standard deviation of scores {scores[torch.float32].std():.3f};"
         f" recall@20 {sum(shared) / len(shared):.4f}, same first document {first} of {QUERIES}"
     )
 

@@ -271,13 +271,21 @@ class ShardActor:
 
 
 def _explain(stage: str, error: BaseException) -> str:
-    cause = getattr(error, "cause", None) or error.__cause__ or error
-    kind = type(cause).__name__
-    text = str(cause).strip().splitlines()
-    last = text[-1] if text else ""
-    if "ActorDied" in kind or "ActorDied" in type(error).__name__ or "Unavailable" in kind:
-        return f"stage '{stage}': a shard killed its actor more often than pool.max_restarts (memory, or a crash): {' '.join(text)[:400]}"
-    return f"stage '{stage}' failed: {kind}: {last[:400]}"
+    """What went wrong on an actor, in one line: the worker's own error, or that the actor died."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line for line in str(cause).strip().splitlines() if line.strip()] or [type(cause).__name__]
+    if "creation task" in str(cause):
+        return f"stage '{stage}' failed: {lines[-1].strip()[:400]}"
+    if isinstance(cause, _deaths()):
+        what = "a shard killed its actor more often than pool.max_restarts (memory, or a crash)"
+        return f"stage '{stage}': {what}: {' '.join(lines)[:400]}"
+    return f"stage '{stage}' failed: {type(cause).__name__}: {lines[-1].strip()[:400]}"
+
+
+def _deaths() -> tuple[type[BaseException], ...]:
+    from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, WorkerCrashedError
+
+    return (ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
 
 
 class Runner:

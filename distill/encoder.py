@@ -12,7 +12,7 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -207,7 +207,7 @@ class LateInteractionEncoder(nn.Module):
         )
 
     @classmethod
-    def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> Self:
+    def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> "LateInteractionEncoder":
         """Read a checkpoint in the HF_ColBERT layout, in float32, in evaluation mode.
 
         A folder without artifact.metadata, without `linear.weight`, or with pickled weights only is a `ModelError`.
@@ -229,7 +229,7 @@ class LateInteractionEncoder(nn.Module):
         return encoder.to(device).eval()
 
     @classmethod
-    def from_backbone(cls, model: str, settings: EncoderSettings, revision: str | None = None) -> Self:
+    def from_backbone(cls, model: str, settings: EncoderSettings, revision: str | None = None) -> "LateInteractionEncoder":
         """Put a new projection on any Hugging Face encoder; markers that its tokenizer lacks are added.
 
         New weights come from torch's global generator: seed it first. `model` is a local folder or a name on the hub.
@@ -239,7 +239,7 @@ class LateInteractionEncoder(nn.Module):
         return cls.assemble(backbone, tokenizer, settings)
 
     @classmethod
-    def assemble(cls, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: EncoderSettings) -> Self:
+    def assemble(cls, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: EncoderSettings) -> "LateInteractionEncoder":
         """Join a backbone, its tokenizer and a new projection."""
         missing = [marker for marker in (QUERY_MARKER, PASSAGE_MARKER) if marker not in tokenizer.get_vocab()]
         if missing:

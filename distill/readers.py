@@ -73,12 +73,14 @@ class Location:
     Attributes:
         filesystem: where it is.
         path: its path there.
-        name: what to call it in messages and tables: the path or URI as the user would write it.
+        name: what to call it in messages and tables: the path, or the URI without options and credentials.
+        uri: what `locate` makes this place of.
     """
 
     filesystem: pafs.FileSystem
     path: str
     name: str
+    uri: str
 
 
 def locate(path: str, root: str = "") -> Location:
@@ -94,7 +96,7 @@ def locate(path: str, root: str = "") -> Location:
     scheme, mark, rest = path.partition("://")
     if not mark:
         local = str(Path(path).expanduser())
-        return Location(pafs.LocalFileSystem(), local, local)
+        return Location(pafs.LocalFileSystem(), local, local, local)
     if scheme != "s3":
         message = f"{path}: {scheme}:// is not supported; give a local path or s3://bucket/key"
         raise SourceError(message)
@@ -102,24 +104,13 @@ def locate(path: str, root: str = "") -> Location:
     bucket, _, key = address.strip("/").partition("/")
     try:
         # Only the bucket goes through the URI parser, which refuses keys with spaces.
-        filesystem, _ = pafs.FileSystem.from_uri(f"s3://{bucket}{mark}{options}")
+        filesystem, bucket_path = pafs.FileSystem.from_uri(f"s3://{bucket}{mark}{options}")
     except (OSError, ValueError) as error:
-        message = f"s3://{address}: {_line(error)}; check the bucket's name, AWS_REGION and AWS_ENDPOINT_URL"
+        shown = address.rpartition("@")[2]
+        message = f"s3://{shown}: {_line(error)}; check the bucket's name, AWS_REGION and AWS_ENDPOINT_URL"
         raise SourceError(message) from error
-    return Location(filesystem, f"{bucket}/{key}" if key else bucket, f"s3://{address}")
-
-
-def find(path: str, root: str = "") -> Location:
-    """Like `locate`, for a file that must exist."""
-    place = locate(path, root)
-    kind = _info(place).type
-    if kind == pafs.FileType.NotFound:
-        message = f"{place.name} does not exist; relative paths start from {root or 'the current directory'}"
-        raise SourceError(message)
-    if kind == pafs.FileType.Directory:
-        message = f"{place.name} is a folder; name a file"
-        raise SourceError(message)
-    return place
+    inside = f"{bucket_path}/{key}" if key else bucket_path
+    return Location(filesystem, inside, f"s3://{inside}", f"s3://{address}{mark}{options}")
 
 
 def exists(place: Location) -> bool:
@@ -128,14 +119,18 @@ def exists(place: Location) -> bool:
 
 
 def find_all(path: str, root: str = "") -> list[Location]:
-    """The file that `path` names, or the files right inside the folder that it names, by name.
+    """The file that `path` names, or the files right inside the folder that it names, by name; there must be one.
 
-    Names in a folder that begin with `_` or `.` (markers such as `_SUCCESS`) are passed over. A file of no known
-    format is an error.
+    Names in a folder that begin with `_` or `.` (markers such as `_SUCCESS`) are passed over.
     """
     place = locate(path, root)
-    if _info(place).type != pafs.FileType.Directory:
-        return [_of_known_format(find(path, root))]
+    kind = _info(place).type
+    if kind == pafs.FileType.NotFound:
+        start = locate("", root).name if root else "the current directory"
+        message = f"{place.name} does not exist; relative paths start from {start}"
+        raise SourceError(message)
+    if kind != pafs.FileType.Directory:
+        return [place]
     try:
         infos = place.filesystem.get_file_info(pafs.FileSelector(place.path))
     except OSError as error:
@@ -146,18 +141,7 @@ def find_all(path: str, root: str = "") -> list[Location]:
     if not names:
         message = f"{place.name} is an empty folder"
         raise SourceError(message)
-    inside = [
-        Location(place.filesystem, f"{place.path.rstrip('/')}/{name}", f"{place.name.rstrip('/')}/{name}")
-        for name in names
-    ]
-    return [_of_known_format(file) for file in inside]
-
-
-def _of_known_format(place: Location) -> Location:
-    if not place.path.endswith(FORMATS):
-        message = f"{place.name} is of no known format; names end in {', '.join(FORMATS)}"
-        raise SourceError(message)
-    return place
+    return [locate(name, place.uri) for name in names]
 
 
 def _info(place: Location) -> pafs.FileInfo:
@@ -194,7 +178,7 @@ def read_passages(
         _refuse_for_tsv(place, {"doc_id": fields.doc_id, "lang": fields.lang})
         return read_tsv(place, titles=True), PassageParser(PassageFields(title="title"), lang, keep_empty)
     parser = PassageParser(fields, lang, keep_empty)
-    return (read_parquet(place, parser.names) if place.path.endswith(".parquet") else read_jsonl(place)), parser
+    return _read_named(place, parser.names), parser
 
 
 def read_queries(place: Location, fields: QueryFields, lang: str, split: str) -> tuple[Rows, "QueryParser"]:
@@ -203,7 +187,16 @@ def read_queries(place: Location, fields: QueryFields, lang: str, split: str) ->
         _refuse_for_tsv(place, {"lang": fields.lang, "split": fields.split})
         return read_tsv(place, titles=False), QueryParser(QueryFields(), lang, split)
     parser = QueryParser(fields, lang, split)
-    return (read_parquet(place, parser.names) if place.path.endswith(".parquet") else read_jsonl(place)), parser
+    return _read_named(place, parser.names), parser
+
+
+def _read_named(place: Location, fields: Sequence[str]) -> Rows:
+    if place.path.endswith(".parquet"):
+        return read_parquet(place, fields)
+    if place.path.removesuffix(".gz").endswith(".jsonl"):
+        return read_jsonl(place)
+    message = f"{place.name} is of no known format; names end in {', '.join(FORMATS)}"
+    raise SourceError(message)
 
 
 def _refuse_for_tsv(place: Location, fields: Mapping[str, str | None]) -> None:

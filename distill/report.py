@@ -270,7 +270,7 @@ def _headline(
                 if row["collection"] == collection
                 and system == (row["system"] if row["difference"] > 0 else row["baseline"])
             ]
-            is_best = system != _CEILING and interval is not None and interval[0] == best
+            is_best = interval is not None and interval[0] == best
             cells.append(_Cell(interval, is_best, tuple(_LETTERS.get(loser, loser) for loser in wins)))
         rows.append((collection, cells))
     return rows

@@ -188,15 +188,21 @@ def _take_bundled(intake: Intake) -> None:
 def _take_files(intake: Intake, source: FileSource, source_lang: str) -> None:
     if source.languages:
         intake.kept = {source_lang, *source.languages}
-    # Every path is looked at before the first, perhaps long, file is read.
-    passages = [place for path in source.passages for place in readers.find_all(path, source.root)]
-    queries = [place for path in source.queries for place in readers.find_all(path, source.root)]
-    qrels = [readers.find(path, source.root) for path in source.qrels]
-    for place in passages:
-        intake.add_passages(place.name, *readers.read_passages(place, source.passage_fields, source_lang))
-    for place in queries:
-        intake.add_queries(place.name, *readers.read_queries(place, source.query_fields, source_lang, source.split))
-    for place in qrels:
+    # Every name is looked at before the first, perhaps long, file is read: the readers below open theirs when rows are asked for.
+    places = [
+        [place for path in paths for place in readers.find_all(path, source.root)]
+        for paths in (source.passages, source.queries, source.qrels)
+    ]
+    passages = [(place.name, *readers.read_passages(place, source.passage_fields, source_lang)) for place in places[0]]
+    queries = [
+        (place.name, *readers.read_queries(place, source.query_fields, source_lang, source.split))
+        for place in places[1]
+    ]
+    for name, rows, parse in passages:
+        intake.add_passages(name, rows, parse)
+    for name, rows, parse in queries:
+        intake.add_queries(name, rows, parse)
+    for place in places[2]:
         intake.add_qrels(place.name, readers.read_qrels(place))
 
 

@@ -5,7 +5,7 @@ what a loss needs can be computed from raw scores but not back.
 """
 
 from collections.abc import Sequence
-from typing import Protocol, assert_never
+from typing import Protocol, assert_never, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ Pair = tuple[int, int]
 """Places of a query and of a passage in the lists they were given in."""
 
 
+@runtime_checkable
 class PairScorer(Protocol):
     """What every teacher offers."""
 

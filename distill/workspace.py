@@ -6,7 +6,7 @@ implements it (`cluster.stages.StageRun`) decides where folders lie, what is alr
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -44,6 +44,7 @@ class Shard:
     args: Mapping[str, Any] = field(default_factory=dict)
 
 
+@runtime_checkable
 class ShardWorker(Protocol):
     """Computes one shard. Made once in each actor (models load in its constructor), called once a shard.
 
@@ -55,6 +56,7 @@ class ShardWorker(Protocol):
         ...
 
 
+@runtime_checkable
 class Workspace(Protocol):
     """A stage's view of storage and cluster."""
 

@@ -53,13 +53,14 @@ def translate(config: Config, data: Stage) -> Stage:
     def run(workspace: StageRun) -> None:
         from distill.translate import translate as translate_passages
 
-        translate_passages(workspace, config.translate, config.source_lang, config.languages)
+        translate_passages(workspace, config.translate, config.source_lang, config.languages, config.max_rejected)
 
     files = tuple(file for group in config.translate.by.files.values() for file in group)
     settings = {
         "translate": config.translate.identity(),
         "source_lang": config.source_lang,
         "languages": list(config.languages),
+        "max_rejected": config.max_rejected,
     }
     return Stage("translate", VERSIONS["translate"], run, settings, (data,), files, rows="translations", uses_ray=False)
 

@@ -23,7 +23,7 @@ def write_report(config: Config, runner: Runner) -> None:
     folder = f"{root}/runs/{config.name}"
     stages = {name: result.stage.folder for name, result in runner.results.items()}
     write_bytes(filesystem, f"{folder}/config.yaml", dump(config).encode())
-    write_bytes(filesystem, f"{folder}/report.html", report(inputs).encode())
+    write_bytes(filesystem, f"{folder}/report.html", report(inputs, facts).encode())
     write_json(filesystem, f"{folder}/summary.json", facts)
     write_json(
         filesystem,

@@ -4,7 +4,7 @@
     python jobs/serve.py --run polyray-data/runs/mtd
     python jobs/serve.py --run s3://bucket/polyray/runs/mtd --serve.port 9000 --cluster.address auto
 
-Runs until Ctrl-C or SIGTERM. Settings of groups `serve` and `cluster` apply; --help lists them.
+Runs until Ctrl-C or SIGTERM. It takes the settings that the run's job was given, unless told otherwise.
 """
 
 import sys
@@ -19,13 +19,21 @@ import signal
 import time
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from cluster.session import Session, SessionError
 from cluster.storage import StorageError, join, open_storage, read_json
-from distill.config import ClusterSettings, Config, ConfigError, ServeSettings, load
+from distill.config import ClusterSettings, Config, ConfigError, ServeSettings, explain, merge
 from serve.api import ServeError
 
 PROGRAM = "jobs/serve.py"
@@ -47,14 +55,17 @@ def serve_folder(run: str, settings: ServeSettings, cluster: ClusterSettings) ->
         from serve.app import needs, start, stop
 
         session.check(needs(settings), autoscales=cluster.autoscales)
-        url = start(checkpoint, index, settings)
+        url = start(checkpoint, index, settings, ray_ends=session.local)
         try:
             body = json.dumps({"query": "How do honey bees tell each other where food is?", "k": 3})
-            print(f"serving {run} at {url}; try: curl {url}/search -H 'Content-Type: application/json' -d '{body}'", flush=True)  # noqa: T201
+            print(
+                f"serving {run} at {url}; try: curl {url}/search -H 'Content-Type: application/json' -d '{body}'",
+                flush=True,
+            )
             while True:
                 time.sleep(1.0)
         finally:
-            stop()
+            stop(ray_ends=session.local)
 
 
 def locations(run: str) -> tuple[str, str]:
@@ -72,37 +83,79 @@ def locations(run: str) -> tuple[str, str]:
     stages = facts.get("stages", {})
     missing = [stage for stage in STAGES if stage not in stages]
     if missing:
-        raise ConfigError(f"--run {run}: the run has no stage {' and no stage '.join(missing)}; run the whole job first")
+        raise ConfigError(
+            f"--run {run}: the run has no stage {' and no stage '.join(missing)}; run the whole job first"
+        )
     for stage in STAGES:
         if read_json(filesystem, f"{folder.rsplit('/', 2)[0]}/{stages[stage]}/manifest.json") is None:
-            raise ConfigError(f"--run {run}: its stage {stage} is not finished or was deleted ({stages[stage]}); run the job again")
+            raise ConfigError(
+                f"--run {run}: its stage {stage} is not finished or was deleted ({stages[stage]}); run the job again"
+            )
     return join(storage, stages["train"], "checkpoint"), join(storage, stages["index"])
 
 
-def configure(arguments: Sequence[str]) -> tuple[str, Config]:
-    """The run folder and the configuration: what the run used, with the command line's `--serve.*` and `--cluster.*`."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, add_help=False, allow_abbrev=False, usage=f"{PROGRAM} --run FOLDER [--serve.SETTING VALUE ...]")
-    parser.add_argument("--run", metavar="FOLDER", help="a run's folder: local, or s3://bucket/prefix/runs/name")
-    options, rest = parser.parse_known_args(arguments)
-    if {"-h", "--help"} & set(rest):
-        print(f"{__doc__}")  # noqa: T201
-        load([], ["--help"], PROGRAM)
-    if not options.run:
-        raise ConfigError("--run is missing: give the folder of a run, such as polyray-data/runs/mtd")
-    foreign = [word for word in rest if word.startswith("--") and not word.startswith(("--serve.", "--cluster."))]
-    if foreign:
-        raise ConfigError(f"{foreign[0]} does not apply to a finished run; only --serve.* and --cluster.* do")
-    given = load([], rest, PROGRAM)
-    saved = Config(**_run_facts(options.run).get("config", {}))
-    return options.run, _with_given(saved, given)
+class Options(BaseSettings):
+    """The command line: the run, and what its saved settings of `serve` and `cluster` are replaced by."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        use_attribute_docstrings=True,
+        env_prefix="POLYRAY_",
+        env_nested_delimiter="__",
+        env_nested_max_split=4,
+    )
+
+    run: str = ""
+    """A run's folder: local, or s3://bucket/prefix/runs/name."""
+    serve: ServeSettings = ServeSettings()
+    """The endpoint."""
+    cluster: ClusterSettings = ClusterSettings()
+    """Ray."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in: `configure` reads the others."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
 
 
-def _with_given(saved: Config, given: Config) -> Config:
-    changes: dict[str, Any] = {}
-    for name in ("serve", "cluster"):
-        ours, theirs = getattr(saved, name), getattr(given, name)
-        changes[name] = ours.model_copy(update={field: getattr(theirs, field) for field in theirs.model_fields_set})
-    return saved.model_copy(update=changes)
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; --help lists what there is")
+
+
+def configure(arguments: Sequence[str]) -> tuple[str, ServeSettings, ClusterSettings]:
+    """The run folder, and the settings that its job was given, overlaid by `POLYRAY_*` variables and the command line."""
+    parser = _Parser(
+        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    command = CliSettingsSource(
+        Options,
+        cli_parse_args=list(arguments),
+        root_parser=parser,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+    )
+    try:
+        given = Options(**merge(EnvSettingsSource(Options)(), command()))
+        if not given.run:
+            raise ConfigError("--run is missing: give the folder of a run, such as polyray-data/runs/mtd")
+        saved = _run_facts(given.run).get("config", {})
+        serve = ServeSettings(**saved.get("serve", {}) | given.serve.model_dump(exclude_unset=True))
+        cluster = ClusterSettings(**saved.get("cluster", {}) | given.cluster.model_dump(exclude_unset=True))
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from None
+    return given.run, serve, cluster
 
 
 def _run_facts(run: str) -> dict[str, Any]:
@@ -112,7 +165,9 @@ def _run_facts(run: str) -> dict[str, Any]:
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ConfigError(f"--run {run}: run.json cannot be read: {' '.join(str(error).split())}") from error
     if facts is None:
-        raise ConfigError(f"--run {run}: there is no run.json; give the folder of a finished run, such as polyray-data/runs/mtd")
+        raise ConfigError(
+            f"--run {run}: there is no run.json; give the folder of a finished run, such as polyray-data/runs/mtd"
+        )
     return facts
 
 
@@ -124,13 +179,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Serve, and return the exit code: 0 stopped by a signal, 1 failed, 2 wrong usage."""
     try:
-        run, config = configure(arguments)
-        serve_folder(run, config.serve, config.cluster)
+        serve_folder(*configure(arguments))
     except (ConfigError, SessionError, StorageError, ServeError) as error:
-        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
-        print("stopped", flush=True)  # noqa: T201
+        print("stopped", flush=True)
     return 0
 
 

@@ -136,7 +136,9 @@ def check(request: SearchRequest, languages: Sequence[str], max_k: int, max_quer
         raise BadRequestError(f"k must be from 1 to {max_k}, found {_short(request.k)}")
     unknown = [lang for lang in request.langs or [] if lang not in languages]
     if unknown:
-        raise BadRequestError(f"langs has {_short(unknown[0])}, which the index does not; it has {', '.join(languages)}")
+        raise BadRequestError(
+            f"langs has {_short(unknown[0])}, which the index does not; it has {', '.join(languages)}"
+        )
 
 
 def explain(faults: Sequence[Mapping[str, Any]]) -> str:

@@ -9,6 +9,7 @@ Both compute in a thread of their own, so the event loops stay free for other re
 import asyncio
 import contextlib
 import errno
+import logging
 import re
 import socket
 import tempfile
@@ -18,7 +19,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cluster.session import Need
 from cluster.storage import list_files, open_storage
 from distill.config import ServeSettings
-from serve.api import MAX_BODY, BadRequestError, Error, Health, Result, SearchRequest, SearchResponse, ServeError, check, explain
+from serve.api import (
+    MAX_BODY,
+    BadRequestError,
+    Error,
+    Health,
+    Result,
+    SearchRequest,
+    SearchResponse,
+    ServeError,
+    check,
+    explain,
+)
 from serve.index import ExactIndex
 
 NAME = "polyray"
@@ -47,7 +58,9 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
     422: {"model": Error, "description": "The request cannot be answered; the message says why."},
 }
 # Nothing but the page itself, and requests to where it came from.
-_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self'"
+_PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self'"
+)
 
 
 class LimitBody:
@@ -100,8 +113,9 @@ class QueryEncoder:
         with local_folder(checkpoint) as folder:
             self._encoder = LateInteractionEncoder.load(folder)
         self._thread = ThreadPoolExecutor(1, "encode")
-        self.encode.set_max_batch_size(settings.max_batch_size)
-        self.encode.set_batch_wait_timeout_s(settings.batch_wait_s)
+        # Serve hangs these setters on the decorated method.
+        self.encode.set_max_batch_size(settings.max_batch_size)  # pyright: ignore[reportAttributeAccessIssue]
+        self.encode.set_batch_wait_timeout_s(settings.batch_wait_s)  # pyright: ignore[reportAttributeAccessIssue]
 
     def dim(self) -> int:
         """Size of a vector."""
@@ -131,7 +145,9 @@ class Searcher:
         self._index = await self._compute(ExactIndex.open, *open_storage(index))
         dim = await encoder.dim.remote()
         if dim != self._index.dim:
-            raise ServeError(f"the checkpoint {checkpoint} gives vectors of {dim} numbers, the index {index} has {self._index.dim}")
+            raise ServeError(
+                f"the checkpoint {checkpoint} gives vectors of {dim} numbers, the index {index} has {self._index.dim}"
+            )
         self.health = Health(
             status="ok",
             documents=len(self._index),
@@ -154,7 +170,9 @@ class Searcher:
         check(request, self._index.languages, self._settings.max_k, self._settings.max_query_characters)
         vectors = await self._encoder.encode.remote(request.query)
         results = await self._compute(self._find, vectors, request.k, request.langs)
-        return SearchResponse(query=request.query, results=results, took_ms=round(1000 * (time.perf_counter() - start), 2))
+        return SearchResponse(
+            query=request.query, results=results, took_ms=round(1000 * (time.perf_counter() - start), 2)
+        )
 
     def _find(self, vectors: np.ndarray, k: int, langs: Sequence[str] | None) -> list[Result]:
         # A copy: arrays that come through Ray are read-only.
@@ -172,9 +190,18 @@ class Searcher:
 
 def build_api(searcher: Searcher) -> FastAPI:
     """The HTTP side: routes, limits, and errors as `{"error": message}`."""
-    api = FastAPI(title="Polyray search", description="Multilingual search: a query in any language finds passages in all.", version="1")
+    api = FastAPI(
+        title="Polyray search",
+        description="Multilingual search: a query in any language finds passages in all.",
+        version="1",
+    )
     api.add_middleware(LimitBody, limit=MAX_BODY)
-    for error, handler in {RequestValidationError: _invalid, BadRequestError: _bad, HTTPException: _http, Exception: _failed}.items():
+    for error, handler in {
+        RequestValidationError: _invalid,
+        BadRequestError: _bad,
+        HTTPException: _http,
+        Exception: _failed,
+    }.items():
         api.add_exception_handler(error, handler)
     page = resources.files("serve").joinpath("page.html").read_text(encoding="utf-8")
 
@@ -235,34 +262,34 @@ def build_application(checkpoint: str, index: str, settings: ServeSettings) -> s
         index: the folder of an index stage, likewise.
         settings: the endpoint's.
     """
-    one_cpu = {"num_cpus": 1}
     # Serve lets five requests into a replica by default, which would cap batches at five.
     entered = 2 * settings.max_batch_size
-    encoder = serve.deployment(
-        QueryEncoder, name="QueryEncoder", num_replicas=settings.replicas, max_ongoing_requests=entered, ray_actor_options=one_cpu
-    )
-    searcher = serve.deployment(
-        serve.ingress()(Searcher),
-        name="Searcher",
-        num_replicas=settings.replicas,
-        max_ongoing_requests=max(100, entered),
-        ray_actor_options=one_cpu,
+    common = {"num_replicas": settings.replicas, "ray_actor_options": {"num_cpus": 1}}
+    encoder = serve.deployment(name="QueryEncoder", max_ongoing_requests=entered, **common)(QueryEncoder)
+    searcher = serve.deployment(name="Searcher", max_ongoing_requests=max(100, entered), **common)(
+        serve.ingress()(Searcher)
     )
     return searcher.bind(encoder.bind(checkpoint, settings), checkpoint, index, settings)
 
 
-def start(checkpoint: str, index: str, settings: ServeSettings, timeout_s: float = 600.0) -> str:
+def start(
+    checkpoint: str, index: str, settings: ServeSettings, timeout_s: float = 600.0, *, ray_ends: bool = False
+) -> str:
     """Start the endpoint on the Ray cluster that this process is connected to, wait until it answers, and return its URL.
 
     What would fail or wait for ever is refused at once with a `ServeError`: a checkpoint or an index that is not there, a port that
-    is taken, a Serve that already listens elsewhere. A replica that fails, or does not start within `timeout_s`, is one too.
+    is taken, a Serve that already listens elsewhere. A replica that fails, or does not start within `timeout_s`, is one too; what was
+    started is then stopped (`ray_ends`: see `stop`). An endpoint that runs already is replaced.
     """
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _check_locations(checkpoint, index)
     running = _running_port()
     if running is None:
         _check_port(settings.host, settings.port)
     elif running != settings.port:
-        raise ServeError(f"Ray Serve already listens on port {running} of this cluster: set serve.port to {running}, or stop it first")
+        raise ServeError(
+            f"Ray Serve already listens on port {running} of this cluster: set serve.port to {running}, or stop it first"
+        )
     serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
     target = serve.RunTarget(build_application(checkpoint, index, settings), name=NAME, route_prefix="/")
     serve.run_many([target], wait_for_applications_running=False)
@@ -272,16 +299,19 @@ def start(checkpoint: str, index: str, settings: ServeSettings, timeout_s: float
         _wait_until_running(deadline)
         _wait_until_answering(url, deadline)
     except BaseException:
-        stop()
+        stop(ray_ends=ray_ends)
         raise
     return url
 
 
-def stop() -> None:
-    """Stop the endpoint, and Serve with it where nothing else runs there. Requests that are being answered are finished first."""
+def stop(*, ray_ends: bool = False) -> None:
+    """Stop the endpoint, and Serve with it where nothing else runs there. Requests that are being answered are finished first.
+
+    `ray_ends` says that Ray, and so Serve, ends right after with this process: stopping Serve before that only prints warnings.
+    """
     if NAME in serve.status().applications:
         serve.delete(NAME)
-    if not serve.status().applications:
+    if not ray_ends and not serve.status().applications:
         serve.shutdown()
 
 
@@ -309,7 +339,9 @@ def _running_port() -> int | None:
 def _check_port(host: str, port: int) -> None:
     """Refuse a port that is taken: Serve would retry for a minute, then say so in a replica's log."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
@@ -317,7 +349,9 @@ def _check_port(host: str, port: int) -> None:
         raise ServeError(f"serve.host '{host}' is not an address of this machine: {error.strerror}") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ServeError(f"port {port} of {host} is taken by another program: set serve.port to a free one, or stop it") from error
+            raise ServeError(
+                f"port {port} of {host} is taken by another program: set serve.port to a free one, or stop it"
+            ) from error
         raise ServeError(f"cannot listen on port {port} of {host}: {error.strerror}") from error
 
 
@@ -330,7 +364,9 @@ def _wait_until_running(deadline: float) -> None:
             messages = [deployment.message for deployment in application.deployments.values()]
             raise ServeError(f"the endpoint cannot start: {_reason([*messages, application.message])}")
         if time.monotonic() > deadline:
-            raise ServeError("the endpoint did not start in time: the cluster may lack free CPUs (two for each replica)")
+            raise ServeError(
+                "the endpoint did not start in time: the cluster may lack free CPUs (two for each replica)"
+            )
         time.sleep(0.2)
 
 

@@ -1,8 +1,8 @@
 """A client of the endpoint, on the standard library alone.
 
-    client = SearchClient("http://127.0.0.1:8000")
-    for result in client.search("How do bees find food?", k=3, langs=["de"]).results:
-        print(result.score, result.lang, result.title)
+client = SearchClient("http://127.0.0.1:8000")
+for result in client.search("How do bees find food?", k=3, langs=["de"]).results:
+    print(result.score, result.lang, result.title)
 """
 
 import json

@@ -2,9 +2,9 @@
 
 Shapes: Q queries, T vectors of a query, N documents, L vectors of the longest document of a block, D the size of a vector.
 
-Every document is scored: no clustering, no quantisation, no candidates that could be missed. Documents are sorted by language and length and
-cut into blocks of nearly equal length, so that a block is one matrix product and one maximum. The cost is Q*T*D multiply-adds for each
-token vector of the collection; `benchmarks/exact_search.md` says what that takes.
+Every document is scored: no clustering, no quantisation, no candidates that could be missed. Documents are sorted by language and length
+and cut into blocks of nearly equal length, so that a block is one matrix product and one maximum. The cost is Q*T*D multiply-adds for
+each token vector of the collection; `benchmarks/exact_search.md` says what that takes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -119,7 +119,9 @@ class ExactIndex:
         self._first = torch.empty(len(documents), dtype=torch.long)
         self._stride = torch.empty(len(documents), dtype=torch.long)
         self._blocks = list(self._cut(tokens, names))
-        self._store = torch.empty(self._blocks[-1].rows.stop if self._blocks else 0, dim, dtype=self.dtype, device=self.device)
+        self._store = torch.empty(
+            self._blocks[-1].rows.stop if self._blocks else 0, dim, dtype=self.dtype, device=self.device
+        )
 
     def __len__(self) -> int:
         """N, the number of documents."""
@@ -142,7 +144,11 @@ class ExactIndex:
 
     @classmethod
     def open(
-        cls, filesystem: pafs.FileSystem, folder: str, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+        cls,
+        filesystem: pafs.FileSystem,
+        folder: str,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device = "cpu",
     ) -> "ExactIndex":
         """Read the `documents` and `vectors` tables of an index stage's folder.
 
@@ -156,7 +162,9 @@ class ExactIndex:
         for source, positions, lengths, values in _read_vectors(filesystem, folder):
             bad = np.flatnonzero((positions < 0) | (positions >= len(documents)))
             if len(bad):
-                raise CorruptIndexError(f"{source}: position {positions[bad[0]]} is not one of the {len(documents)} documents")
+                raise CorruptIndexError(
+                    f"{source}: position {positions[bad[0]]} is not one of the {len(documents)} documents"
+                )
             if index is None:
                 dim = _dim(source, int(lengths[0]), int(tokens[positions[0]]), documents, int(positions[0]))
                 index = cls(documents, dim, dtype, device)
@@ -170,8 +178,10 @@ class ExactIndex:
             where = torch.from_numpy(positions)
             if bool(seen[where].any()):
                 position = int(where[seen[where]][0])
-                raise CorruptIndexError(f"{source}: document {_name(documents, position)} has a second row in 'vectors'")
-            index._fill(source, where, values.view(-1, index.dim))  # noqa: SLF001
+                raise CorruptIndexError(
+                    f"{source}: document {_name(documents, position)} has a second row in 'vectors'"
+                )
+            index._fill(source, where, values.view(-1, index.dim))
             seen[where] = True
         if index is None or not bool(seen.all()):
             lost = int((~seen).sum())
@@ -179,7 +189,7 @@ class ExactIndex:
             raise CorruptIndexError(
                 f"{folder}: {lost} of {len(documents)} documents have no row in 'vectors', the first is {_name(documents, first)}"
             )
-        index._pad()  # noqa: SLF001
+        index._pad()
         return index
 
     @classmethod
@@ -209,7 +219,9 @@ class ExactIndex:
         """The document at a position."""
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} is not one of the {len(self)} documents")
-        return Document(position, *(self.documents[name][position].as_py() for name in ("passage_id", "lang", "title", "text")))
+        return Document(
+            position, *(self.documents[name][position].as_py() for name in ("passage_id", "lang", "title", "text"))
+        )
 
     def scores(self, queries: Float[Tensor, "Q T D"]) -> Float[Tensor, "Q N"]:
         """The score of every document for every query, in float32 on the CPU. The result is the only thing that grows with Q times N."""
@@ -229,7 +241,9 @@ class ExactIndex:
             raise ValueError(f"k must be at least 1, found {k}")
         wanted = set(self.languages if langs is None else langs)
         if wanted - set(self.languages):
-            raise ValueError(f"no documents in {sorted(wanted - set(self.languages))}; the index has {list(self.languages)}")
+            raise ValueError(
+                f"no documents in {sorted(wanted - set(self.languages))}; the index has {list(self.languages)}"
+            )
         blocks = [block for block in self._blocks if block.lang in wanted]
         k = min(k, sum(self.counts[lang] for lang in wanted))
         if k == 0:
@@ -262,7 +276,7 @@ class ExactIndex:
         order = np.lexsort((-tokens, codes))  # stable: positions ascend among equals
         start, row = 0, 0
         while start < len(order):
-            longest, code = int(tokens[order[start]]), codes[order[start]]
+            longest, code = int(tokens[order[start]]), int(codes[order[start]])
             window = order[start : start + max(1, BLOCK_VECTORS // longest)]
             fits = (codes[window] == code) & (tokens[window] >= SHORTEST * longest)
             count = len(window) if fits.all() else int(np.argmin(fits))
@@ -280,7 +294,9 @@ class ExactIndex:
         finite = torch.isfinite(values).all(1)
         if not bool(finite.all()):
             position = int(positions[owner[(~finite).nonzero()[0, 0]]])
-            raise CorruptIndexError(f"{source}: document {_name(self.documents, position)} has vectors that are not finite")
+            raise CorruptIndexError(
+                f"{source}: document {_name(self.documents, position)} has vectors that are not finite"
+            )
         place = torch.arange(len(owner)) - (lengths.cumsum(0) - lengths)[owner]
         rows = self._first[positions][owner] + place * self._stride[positions][owner]
         self._store[rows.to(self.device)] = values.to(self.device, self.dtype)
@@ -295,7 +311,7 @@ class ExactIndex:
 
 
 def _best(scores: Float[Tensor, "q N"], k: int) -> list[list[Hit]]:
-    """The k best of each row. `topk` alone may take any of equal scores: it gives the k-th score, and a stable sort ranks what reaches it."""
+    """The k best of each row. `topk` alone may take any of equal scores: it gives the k-th, and a stable sort ranks what reaches it."""
     bounds = scores.topk(k).values[:, -1:]
     found = []
     for row, bound in zip(scores, bounds, strict=True):
@@ -309,7 +325,9 @@ def _files(filesystem: pafs.FileSystem, folder: str, table: str) -> list[str]:
     """The Parquet files of a table, in the order of their names."""
     files = list_files(filesystem, f"{folder}/{table}", ".parquet")
     if not files:
-        raise CorruptIndexError(f"{folder}: there is no table '{table}'; run the index stage, or give the folder of one that is finished")
+        raise CorruptIndexError(
+            f"{folder}: there is no table '{table}'; run the index stage, or give the folder of one that is finished"
+        )
     return files
 
 

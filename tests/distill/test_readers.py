@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -366,8 +367,25 @@ def test_s3_reads_what_disk_reads(s3: Callable[[str, bytes], None], tmp_path: Pa
     assert len(rows) == 20_000
     assert [{**row, "source": ""} for row in rows] == [{**row, "source": ""} for row in expected]
     assert [(row["source"], row["line"]) for row in rejected] == [(far.name, 20_001)]
+    assert readers.locate(far.uri).path == far.path == "library/sets/my set/p.jsonl.gz"
     folder = readers.find_all("s3://library/sets/my set")
     assert [file.name for file in folder] == [far.name, "s3://library/sets/my set/q.tsv"]
+
+
+def test_s3_credentials_and_options_stay_out_of_messages(
+    s3: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3("p.tsv", b"1\tone\n")
+    endpoint = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://")
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    root = f"s3://key:secret@library?endpoint_override={endpoint}&scheme=http&region=us-east-1"
+    (file,) = readers.find_all("p.tsv", root)
+    assert file.name == "s3://library/p.tsv"
+    assert file.uri == f"s3://key:secret@library/p.tsv{root.removeprefix('s3://key:secret@library')}"
+    assert [row["text"] for row in passages(file)[0]] == ["one"]
+    with pytest.raises(SourceError, match=r"^s3://library/none\.tsv does not exist"):
+        readers.find_all("none.tsv", root)
 
 
 def test_s3_without_the_object_or_the_bucket_is_an_error(s3: Callable[[str, bytes], None]) -> None:
@@ -397,8 +415,11 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 
 def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("a,b\n")
-    with pytest.raises(SourceError, match=r"p\.csv is of no known format; names end in \.jsonl, \.jsonl\.gz, \.tsv"):
-        readers.find_all("p.csv", str(tmp_path))
+    message = r"p\.csv is of no known format; names end in \.jsonl, \.jsonl\.gz, \.tsv, \.tsv\.gz, \.parquet$"
+    with pytest.raises(SourceError, match=message):
+        readers.read_passages(place(tmp_path / "p.csv"), PassageFields(), "en")
+    with pytest.raises(SourceError, match=message):
+        readers.read_queries(place(tmp_path / "p.csv"), QueryFields(), "en", "train")
 
 
 def test_an_unknown_scheme_is_an_error() -> None:
@@ -411,10 +432,5 @@ def test_a_folder_stands_for_its_files_by_name(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "deeper").mkdir()
     assert [Path(file.name).name for file in readers.find_all(str(tmp_path))] == ["part-1.jsonl", "part-2.jsonl"]
-    (tmp_path / "readme.txt").touch()
-    with pytest.raises(SourceError, match=r"readme\.txt is of no known format"):
-        readers.find_all(str(tmp_path))
     with pytest.raises(SourceError, match="is an empty folder"):
         readers.find_all("deeper", str(tmp_path))
-    with pytest.raises(SourceError, match="deeper is a folder; name a file"):
-        readers.find("deeper", str(tmp_path))

@@ -97,8 +97,17 @@ INPUTS = ReportInput(
 )
 
 
+PLAIN = replace(INPUTS, training_logs={}, scores=None, stages={})
+"""Without the figures, which take their time."""
+
+
 def html(inputs: ReportInput) -> str:
     return report(inputs, summary(inputs))
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return html(INPUTS)
 
 
 def rows_of(page: str, table_id: str) -> list[list[str]]:
@@ -164,8 +173,7 @@ def test_wrong_tables_are_refused() -> None:
         summary(replace(INPUTS, measurements=INPUTS.measurements.drop_columns(["value"])))
 
 
-def test_first_table() -> None:
-    page = html(INPUTS)
+def test_first_table(page: str) -> None:
     assert rows_of(page, "headline") == [
         ["collection", "BM25", "student", "teacher"],
         ["mean of 2 languages", "0.406", "0.500", "–"],
@@ -179,14 +187,32 @@ def test_first_table() -> None:
 
 
 def test_a_baseline_that_is_significantly_better_gets_the_mark() -> None:
-    inputs = replace(INPUTS, comparisons=COMPARISONS.from_rows([compared("fr", "bm25", -0.25, 0.04)]))
+    inputs = replace(PLAIN, comparisons=COMPARISONS.from_rows([compared("fr", "bm25", -0.25, 0.04)]))
     assert rows_of(html(inputs), "headline")[4][1:3] == ["0.500 s 0.000–1.000", "0.250 0.250–0.250"]
     # At a level of 99 % it is not significant.
     assert rows_of(html(replace(inputs, confidence=0.99)), "headline")[4][1] == "0.500 0.000–1.000"
 
 
-def test_other_tables() -> None:
-    page = html(INPUTS)
+def test_the_corrected_p_value_decides() -> None:
+    comparisons = COMPARISONS.from_rows([compared("fr", "bm25", -0.25, 0.06)])
+    assert comparisons["p"].to_pylist() == [0.03]
+    assert rows_of(html(replace(PLAIN, comparisons=comparisons)), "headline")[4][1] == "0.500 0.000–1.000"
+
+
+def test_the_teacher_does_not_compete() -> None:
+    inputs = replace(
+        PLAIN,
+        measurements=measurements(
+            {**VALUES, ("student", "en", "nDCG@20"): [0.375, 0.375], ("student", "en", "AP"): [0.0, 0.0]}
+        ),
+    )
+    page = html(inputs)
+    assert rows_of(page, "headline")[2] == ["en", "–", "0.375 0.375–0.375", "0.938 0.875–1.000"]
+    assert "<strong>0.375</strong>" in page
+    assert "<strong>0.938</strong>" not in page
+
+
+def test_other_tables(page: str) -> None:
     assert rows_of(page, "measures")[:3] == [
         ["collection", "system", "nDCG@20", "AP"],
         ["en", "teacher", "0.938", "1.000"],
@@ -262,8 +288,7 @@ class _Page(HTMLParser):
         self.ids += [value or "" for name, value in attrs if name == "id"]
 
 
-def test_the_page_loads_nothing_and_is_well_formed() -> None:
-    page = html(INPUTS)
+def test_the_page_loads_nothing_and_is_well_formed(page: str) -> None:
     parsed = _Page()
     parsed.feed(page)
     assert parsed.open == []
@@ -279,8 +304,7 @@ def test_the_page_loads_nothing_and_is_well_formed() -> None:
     assert page.count("<svg ") == 4
 
 
-def test_figures_follow_the_page_colours() -> None:
-    page = html(INPUTS)
+def test_figures_follow_the_page_colours(page: str) -> None:
     assert set(re.findall(r"(?:fill|stroke): (#\w+)", page)) == set()
     for variable in ("--student", "--bm25", "--teacher", "--rule", "--plain"):
         # Once for the light theme, once for the dark, and used.
@@ -306,12 +330,12 @@ def test_a_run_without_evaluation_training_and_scores() -> None:
     assert summary(inputs)["metrics"] == {}
 
 
-def test_the_same_inputs_give_the_same_page() -> None:
-    assert html(INPUTS) == html(INPUTS)
+def test_the_same_inputs_give_the_same_page(page: str) -> None:
+    assert html(INPUTS) == page
 
 
 def test_language_shares() -> None:
-    page = html(replace(INPUTS, language_shares={"student": {"de": 0.5, "en": 0.25}}))
+    page = html(replace(PLAIN, language_shares={"student": {"de": 0.5, "en": 0.25}}))
     assert "gives each 33.3 %" in page
     assert "<td>25.0 %</td><td>50.0 %</td><td>0.0 %</td>" in page
 

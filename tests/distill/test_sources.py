@@ -275,6 +275,14 @@ def test_wrong_languages_are_an_error_that_lists_those_found(tmp_path: Path) -> 
         run(tmp_path, files(tmp_path / "data"), ("fr",), source_lang="it")
 
 
+def test_every_format_is_checked_before_any_file_is_read(tmp_path: Path) -> None:
+    source = files(tmp_path / "data", queries=("queries.jsonl", "more.csv"))
+    (tmp_path / "data" / "more.csv").touch()
+    (tmp_path / "data" / "passages.jsonl").write_text("not read\n")
+    with pytest.raises(SourceError, match=r"more\.csv is of no known format"):
+        run(tmp_path, source)
+
+
 def test_every_path_is_checked_before_any_file_is_read(tmp_path: Path) -> None:
     source = files(tmp_path / "data", qrels=("none.qrels",))
     (tmp_path / "data" / "passages.jsonl").write_text("not read\n")

@@ -1,27 +1,22 @@
 """A real endpoint: Ray, Serve and HTTP, with a tiny random encoder."""
 
-import os
-import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from cluster.storage import join, open_storage
 from distill.config import ServeSettings
 from distill.encoder import EncoderSettings, LateInteractionEncoder
 from distill.tables import DOCUMENTS, VECTORS
 from tests.serve.samples import TEXTS, Endpoint, free_port
 
-with warnings.catch_warnings():
-    # Ray 2.60 passes pydantic a keyword that pydantic 2 deprecates.
-    warnings.filterwarnings("ignore", message="Using extra keyword arguments on `Field`", category=DeprecationWarning)
-    import ray.serve  # noqa: F401
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -31,11 +26,27 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys([*special, *pieces]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    backbone = BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **shape))
+    backbone = BertModel(
+        BertConfig(
+            vocab_size=len(vocabulary),
+            max_position_embeddings=64,
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=64,
+        )
+    )
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
     settings = EncoderSettings(dim=16, query_tokens=12, passage_tokens=32, mask_punctuation=False)
     folder = tmp_path_factory.mktemp("checkpoint")
@@ -65,26 +76,15 @@ def write(folder: Path, table: pa.Table) -> None:
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """The Ray of the test session: one that runs already, or a new one."""
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
-        yield
-        ray.shutdown()
-
-
-@pytest.fixture(scope="session")
-def endpoint(local_ray: None, checkpoint: Path, index_folder: Path) -> Iterator[Endpoint]:
-    """One endpoint for all tests; they only read."""
+def endpoint(ray_session: None, s3_bucket: str, checkpoint: Path, index_folder: Path) -> Iterator[Endpoint]:
+    """One endpoint for all tests, which only read. Its files are on S3: what works from there works from a local folder."""
     from serve.app import start, stop
 
+    places = {name: join(s3_bucket, "serve", name) for name in ("checkpoint", "index")}
+    for name, folder in {"checkpoint": checkpoint, "index": index_folder}.items():
+        filesystem, path = open_storage(places[name])
+        pafs.copy_files(str(folder), path, destination_filesystem=filesystem)
     settings = ServeSettings(port=free_port(), max_k=100, max_query_characters=200, batch_wait_s=0.05)
-    url = start(str(checkpoint), str(index_folder), settings, timeout_s=90.0)
-    yield Endpoint(url, str(checkpoint), str(index_folder), settings)
+    url = start(places["checkpoint"], places["index"], settings, timeout_s=90.0)
+    yield Endpoint(url, places["checkpoint"], places["index"], settings)
     stop()

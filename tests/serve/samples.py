@@ -9,14 +9,19 @@ TEXTS = [
     ("bees", "en", "The waggle dance", "A honey bee tells her sisters where food is"),
     ("bees", "de", "Der Schwänzeltanz", "Eine Biene sagt ihren Schwestern wo Futter ist"),
     ("bees", "fa", "رقص زنبور", "زنبور عسل جای غذا را به خواهرانش نشان می‌دهد"),
-    ("tags", "en", "<script>document.title = 'owned'</script>", "The <b>tag</b> & its <img src=x onerror=alert(1)> friends"),
+    (
+        "tags",
+        "en",
+        "<script>document.title = 'owned'</script>",
+        "The <b>tag</b> & its <img src=x onerror=alert(1)> friends",
+    ),
     ("untitled", "de", "", "Ein Text ohne Titel"),
 ]
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A running endpoint and what it was made of."""
+    """A running endpoint, and the URIs that it was made of."""
 
     url: str
     checkpoint: str

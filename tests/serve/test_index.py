@@ -1,5 +1,6 @@
 """Exact search, against scores worked by hand and against a naive double loop in float64."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -18,7 +19,14 @@ from serve.index import CorruptIndexError, Document, ExactIndex, Hit, native_dty
 def documents(tokens: list[int], langs: list[str] | None = None) -> pa.Table:
     langs = langs or ["en"] * len(tokens)
     rows = [
-        {"position": i, "passage_id": f"p{i}", "lang": lang, "title": f"title {i}", "text": f"text {i}", "tokens": count}
+        {
+            "position": i,
+            "passage_id": f"p{i}",
+            "lang": lang,
+            "title": f"title {i}",
+            "text": f"text {i}",
+            "tokens": count,
+        }
         for i, (count, lang) in enumerate(zip(tokens, langs, strict=True))
     ]
     return DOCUMENTS.from_rows(rows)
@@ -40,13 +48,13 @@ def write(folder: Path, table: pa.Table, vectors: list[np.ndarray], files: int =
     (folder / "vectors").mkdir()
     rows = [{"position": i, "vectors": v.astype(np.float16).reshape(-1)} for i, v in enumerate(vectors)]
     bounds = np.linspace(0, max(len(table), len(rows)), files + 1).astype(int)
-    for number, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for number, (start, end) in enumerate(itertools.pairwise(bounds)):
         pq.write_table(table.slice(start, end - start), folder / "documents" / f"{number:05d}.parquet")
         pq.write_table(VECTORS.from_rows(rows[start:end]), folder / "vectors" / f"{number:05d}.parquet")
 
 
-def opened(folder: Path, **options: torch.dtype) -> ExactIndex:
-    return ExactIndex.open(pafs.LocalFileSystem(), str(folder), **options)
+def opened(folder: Path, dtype: torch.dtype | None = None) -> ExactIndex:
+    return ExactIndex.open(pafs.LocalFileSystem(), str(folder), dtype)
 
 
 # Two query vectors, three documents of 1, 2 and 3 vectors. Maxima over each document's vectors:
@@ -112,7 +120,9 @@ def test_blocks_and_query_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch)
     cut = ExactIndex.from_vectors(vectors, table, torch.float32)
     assert len(cut._blocks) > len(whole._blocks)
     torch.testing.assert_close(cut.scores(queries), whole.scores(queries), atol=1e-6, rtol=1e-6)
-    assert [[h.position for h in hits] for hits in cut.search(queries, 7)] == [[h.position for h in hits] for hits in whole.search(queries, 7)]
+    assert [[h.position for h in hits] for hits in cut.search(queries, 7)] == [
+        [h.position for h in hits] for hits in whole.search(queries, 7)
+    ]
 
 
 def test_padding_stays_below_one_eighth() -> None:
@@ -124,7 +134,9 @@ def test_padding_stays_below_one_eighth() -> None:
 
 def test_search_in_some_languages() -> None:
     langs = ["de", "en", "de", "fa"]
-    index = ExactIndex.from_vectors([torch.tensor([[float(i)]]) for i in range(4)], documents([1] * 4, langs), torch.float32)
+    index = ExactIndex.from_vectors(
+        [torch.tensor([[float(i)]]) for i in range(4)], documents([1] * 4, langs), torch.float32
+    )
     query = torch.tensor([[[1.0]]])
     assert index.languages == ("de", "en", "fa")
     assert index.search(query, 10) == [[Hit(3, 3.0), Hit(2, 2.0), Hit(1, 1.0), Hit(0, 0.0)]]
@@ -192,7 +204,11 @@ def test_open_a_truncated_file(tmp_path: Path) -> None:
     ("tokens", "shapes", "message"),
     [
         ([1, 2], [(1, 2), (3, 2)], "document 'p1' (en, position 1) has 2 tokens of 2 numbers but 6 numbers"),
-        ([3, 1], [(1, 2), (1, 2)], "document 'p0' (en, position 0) has 3 tokens but 2 numbers, not a whole vector for each"),
+        (
+            [3, 1],
+            [(1, 2), (1, 2)],
+            "document 'p0' (en, position 0) has 3 tokens but 2 numbers, not a whole vector for each",
+        ),
         ([1, 1, 1], [(1, 2), (1, 2)], "1 of 3 documents have no row in 'vectors', the first is 'p2' (en, position 2)"),
         ([1], [(1, 2), (1, 2)], "position 1 is not one of the 1 documents"),
         ([1, 0], [(1, 2), (0, 2)], "1 documents have no vectors and so no score, the first is 'p1' (en, position 1)"),
@@ -220,7 +236,9 @@ def test_a_second_row_for_a_document(tmp_path: Path) -> None:
     write(tmp_path / "index", documents([1, 1]), [np.ones((1, 2))] * 2)
     file = tmp_path / "index/vectors/00000.parquet"
     pq.write_table(pq.read_table(file).slice(0, 1), tmp_path / "index/vectors/00001.parquet")
-    with pytest.raises(CorruptIndexError, match=r"00001.parquet: document 'p0' \(en, position 0\) has a second row in 'vectors'"):
+    with pytest.raises(
+        CorruptIndexError, match=r"00001.parquet: document 'p0' \(en, position 0\) has a second row in 'vectors'"
+    ):
         opened(tmp_path / "index")
 
 

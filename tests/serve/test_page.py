@@ -8,9 +8,9 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.serve.samples import Endpoint
@@ -100,7 +100,11 @@ def test_right_to_left_text(page: WebDriver) -> None:
 
 def test_markup_in_documents_is_shown_as_text(page: WebDriver) -> None:
     search(page, "tag friends", 5)
-    assert ("en", "<script>document.title = 'owned'</script>", "The <b>tag</b> & its <img src=x onerror=alert(1)> friends") in cards(page)
+    assert (
+        "en",
+        "<script>document.title = 'owned'</script>",
+        "The <b>tag</b> & its <img src=x onerror=alert(1)> friends",
+    ) in cards(page)
     assert page.title == "Polyray search"
     assert not page.find_elements(By.CSS_SELECTOR, "article script, article b, article img")
 
@@ -141,12 +145,17 @@ def test_a_query_in_the_address(browser: WebDriver, endpoint: Endpoint) -> None:
 
 def test_the_page_is_self_contained_and_silent(page: WebDriver, endpoint: Endpoint) -> None:
     search(page, "bee", 5)
-    log = " ".join(entry["message"] for entry in page.get_log("performance") if "Network.requestWillBeSent\"" in entry["message"])
+    log = " ".join(
+        entry["message"] for entry in page.get_log("performance") if 'Network.requestWillBeSent"' in entry["message"]
+    )
     assert endpoint.url in log
     assert {part.split('"')[0] for part in log.split('"url":"http')[1:]} <= {
-        f"{endpoint.url.removeprefix('http')}{path}" for path in ("/", "/health", "/search", "/?q=bee", "/?q=zebra+crossing", "/?q=zebra%20crossing")
+        f"{endpoint.url.removeprefix('http')}{path}"
+        for path in ("/", "/health", "/search", "/?q=bee", "/?q=zebra+crossing", "/?q=zebra%20crossing")
     }
     console = [entry["message"] for entry in page.get_log("browser") if "/search" not in entry["message"]]
     assert console == []
-    labelled = page.execute_script("return [...document.querySelectorAll('input, select')].filter((e) => !e.ariaLabel).length")
+    labelled = page.execute_script(
+        "return [...document.querySelectorAll('input, select')].filter((e) => !e.ariaLabel).length"
+    )
     assert labelled == 0

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from cluster.storage import (
+    StorageError,
+    check_writable,
+    fingerprint,
+    join,
+    open_storage,
+    read_json,
+    read_table,
+    write_bytes,
+    write_json,
+    write_table,
+)
+
+
+@pytest.fixture(params=["local", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "deep" / "folder")
+    return f"{request.getfixturevalue('s3_bucket')}/{tmp_path.name}"
+
+
+def test_tables_and_json_round_trip(storage: str) -> None:
+    check_writable(storage)
+    filesystem, path = open_storage(storage)
+    write_table(filesystem, f"{path}/t/00001.parquet", pa.table({"a": [3]}))
+    write_table(filesystem, f"{path}/t/00000.parquet", pa.table({"a": [1, 2]}))
+    write_table(filesystem, f"{path}/t/00001.parquet", pa.table({"a": [4]}))
+    assert read_table(filesystem, f"{path}/t")["a"].to_pylist() == [1, 2, 4]
+    assert read_json(filesystem, f"{path}/none.json") is None
+    write_json(filesystem, f"{path}/some.json", {"ü": 1})
+    assert read_json(filesystem, f"{path}/some.json") == {"ü": 1}
+
+
+def test_fingerprint_sees_content_and_names_only(storage: str) -> None:
+    filesystem, path = open_storage(storage)
+    for folder in ("one", "two"):
+        write_bytes(filesystem, f"{path}/{folder}/a", b"hello")
+        write_bytes(filesystem, f"{path}/{folder}/b", b"world")
+    assert fingerprint(join(storage, "one")) == fingerprint(join(storage, "two"))
+    before = fingerprint(join(storage, "one"))
+    write_bytes(filesystem, f"{path}/one/b", b"World")
+    assert fingerprint(join(storage, "one")) != before
+    with pytest.raises(StorageError, match="does not exist"):
+        fingerprint(join(storage, "three"))
+
+
+def test_no_temporary_file_stays(tmp_path: Path) -> None:
+    filesystem, path = open_storage(str(tmp_path))
+    write_bytes(filesystem, f"{path}/a/b.bin", b"1")
+    write_bytes(filesystem, f"{path}/a/b.bin", b"2")
+    assert [(file.name, file.read_bytes()) for file in (tmp_path / "a").iterdir()] == [("b.bin", b"2")]
+
+
+def test_unknown_schemes_and_unwritable_places_are_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"storage 'gs://b/x': scheme 'gs' is not supported; give a local path or s3://bucket/prefix"):
+        open_storage("gs://b/x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        check_writable(str(tmp_path / "file" / "below"))
+
+
+def test_join_keeps_the_query_of_a_uri() -> None:
+    assert join("s3://b/p?region=x", "a", "b") == "s3://b/p/a/b?region=x"
+    assert join("/tmp/x/", "a") == "/tmp/x/a"
