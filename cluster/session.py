@@ -69,6 +69,9 @@ class Session:
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
         )  # Ray's own future default; says so on every start otherwise
         if self.local:
+            # Workers import our packages also where they are not installed and the job was started elsewhere.
+            root = str(Path(__file__).resolve().parents[1])
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
             # The token keeps other users of the machine out; it lives as long as the session.
             os.environ.setdefault("RAY_AUTH_MODE", "token")
             if os.environ["RAY_AUTH_MODE"] == "token":
@@ -123,8 +126,8 @@ class Session:
                 if places < need.count:
                     total = sum(node.get(name, 0.0) for node in nodes)
                     message = (
-                        f"{need.stage} asks for {need.count} x {each:g} {name}s at once ({need.setting}), the cluster of {len(nodes)} nodes "
-                        f"has {total:g} {name}s; lower it, or add nodes (cluster.autoscales where they come on demand)"
+                        f"{need.stage} asks for {need.count} x {each:g} {name}s at once ({need.setting}), the {len(nodes)} nodes "
+                        f"have {total:g} {name}s; lower it, or add nodes (cluster.autoscales where they come on demand)"
                     )
                     raise SessionError(message)
 

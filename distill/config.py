@@ -275,11 +275,22 @@ class MixSettings(Settings):
     """The one language of `single` (Translate-Distill, arXiv 2401.04810)."""
     n_way: int = Field(default=6, ge=2)
     """Passages in an example, drawn at random from the candidates (6 of 50: the released models)."""
+    draw_from: int | None = Field(default=None, ge=2)
+    """Draw from this many candidates, best first; none: from all of them."""
+    group: int = Field(default=1, ge=1)
+    """Queries that share their passages: each is scored against all that were drawn for its group (in-batch distillation).
+    The teacher must have scored every such pair, which takes a `select.by.top_k` of the whole collection."""
     epochs: int = Field(default=1, ge=1)
     """Passes over the training queries, each with draws of its own."""
 
     @model_validator(mode="after")
     def _language_of_single(self) -> "MixSettings":
+        if self.draw_from is not None and self.draw_from < self.n_way:
+            message = f"draw_from {self.draw_from} is less than n_way {self.n_way}"
+            raise ValueError(message)
+        if self.group > 1 and self.strategy == "round_robin":
+            message = f"group {self.group} with strategy 'round_robin', whose examples repeat in every language; group them by batch_size"
+            raise ValueError(message)
         if (self.strategy == "single") != (self.language is not None):
             message = f"strategy '{self.strategy}' with language {self.language!r}: 'single' needs a language, the others take none"
             raise ValueError(message)
@@ -323,7 +334,7 @@ class StudentSettings(Settings):
     dim: int = Field(default=128, ge=1)
     """Size of a token vector (128: ColBERT-X). A checkpoint with a projection keeps its own."""
     query_tokens: int = Field(default=32, ge=4)
-    """Query length in tokens, marker and special tokens included; shorter queries are padded with [MASK] (ColBERT)."""
+    """Query length in tokens, marker and special tokens included; longer queries are truncated."""
     passage_tokens: int = Field(default=220, ge=4)
     """Longest passage in tokens; longer ones are truncated (220 in training: arXiv 2401.04810)."""
     marker_mode: Literal["insert", "overwrite"] = "insert"
@@ -332,6 +343,9 @@ class StudentSettings(Settings):
     """Whether punctuation tokens of passages are left out of the score."""
     attend_to_mask_tokens: bool = False
     """Whether other tokens attend to the [MASK] padding of queries."""
+    query_expansion: bool = True
+    """Whether queries are padded with [MASK] to `query_tokens` and all of those vectors enter the score (ColBERT), or only the query's own
+    tokens do."""
 
 
 class TrainSettings(Settings):
@@ -512,6 +526,10 @@ class Config(BaseSettings):
             raise ValueError(message)
         if len(set(self.languages)) != len(self.languages):
             message = f"languages {list(self.languages)} names a language twice"
+            raise ValueError(message)
+        share, group = self.train.batch_size // self.train.workers, self.mix.group
+        if share % group:
+            message = f"train.batch_size / train.workers = {share} is not a multiple of mix.group {group}, which no worker may cut"
             raise ValueError(message)
         known = {self.source_lang, *self.languages}
         drawn = {*self.mix.languages, *([self.mix.language] if self.mix.language else [])}

@@ -36,12 +36,14 @@ class EncoderSettings:
 
     Attributes:
         dim: size of a token vector.
-        query_tokens: every query has this many vectors: longer ones are truncated, shorter ones padded with [MASK].
+        query_tokens: every query has this many vectors: longer ones are truncated, shorter ones padded.
         passage_tokens: longest passage.
         marker_mode: markers inserted at index 1 (colbert-ai, PyLate), or written over index 1 after a '. ' prefix (PLAID-X). For XLM-R
             the two differ: its tokenizer makes two pieces of '. ', and overwriting leaves the full stop at index 2.
         mask_punctuation: whether punctuation tokens of passages take part in the score.
         attend_to_mask_tokens: whether attention sees the [MASK] padding of queries.
+        query_expansion: whether queries are padded with [MASK] to `query_tokens` and all of those vectors enter the score (ColBERT), or
+            only the query's own tokens do. Without it padding has zero vectors, each of which adds 0 to a score.
     """
 
     dim: int = 128
@@ -50,6 +52,7 @@ class EncoderSettings:
     marker_mode: Literal["insert", "overwrite"] = "insert"
     mask_punctuation: bool = True
     attend_to_mask_tokens: bool = False
+    query_expansion: bool = True
 
 
 class TokenBatch(NamedTuple):
@@ -116,12 +119,16 @@ class LateInteractionEncoder(nn.Module):
     def tokenize_queries(self, texts: Sequence[str]) -> TokenBatch:
         """Token ids of queries, every row `query_tokens` long.
 
-        Beyond the text come [MASK] tokens (query augmentation, ColBERT section 3.2); all positions take part in the score.
+        Beyond the text come [MASK] tokens (query augmentation, ColBERT section 3.2) and all positions take part in the score; without
+        query expansion comes padding, which takes no part in it and which attention never sees.
         """
         rows = self._marked(texts, self._query_marker, self.settings.query_tokens)
         length = self.settings.query_tokens
-        ids = torch.tensor([row + [self._mask] * (length - len(row)) for row in rows], dtype=torch.long)
+        filler = self._mask if self.settings.query_expansion else self._pad
+        ids = torch.tensor([row + [filler] * (length - len(row)) for row in rows], dtype=torch.long)
         real = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], dtype=torch.long)
+        if not self.settings.query_expansion:
+            return TokenBatch(ids, real, real.bool())
         attention = torch.ones_like(real) if self.settings.attend_to_mask_tokens else real
         return TokenBatch(ids, attention, torch.ones_like(ids, dtype=torch.bool))
 
@@ -229,7 +236,9 @@ class LateInteractionEncoder(nn.Module):
         return encoder.to(device).eval()
 
     @classmethod
-    def from_backbone(cls, model: str, settings: EncoderSettings, revision: str | None = None) -> "LateInteractionEncoder":
+    def from_backbone(
+        cls, model: str, settings: EncoderSettings, revision: str | None = None
+    ) -> "LateInteractionEncoder":
         """Put a new projection on any Hugging Face encoder; markers that its tokenizer lacks are added.
 
         New weights come from torch's global generator: seed it first. `model` is a local folder or a name on the hub.
@@ -239,7 +248,9 @@ class LateInteractionEncoder(nn.Module):
         return cls.assemble(backbone, tokenizer, settings)
 
     @classmethod
-    def assemble(cls, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: EncoderSettings) -> "LateInteractionEncoder":
+    def assemble(
+        cls, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: EncoderSettings
+    ) -> "LateInteractionEncoder":
         """Join a backbone, its tokenizer and a new projection."""
         missing = [marker for marker in (QUERY_MARKER, PASSAGE_MARKER) if marker not in tokenizer.get_vocab()]
         if missing:
@@ -302,6 +313,7 @@ def _to_metadata(settings: EncoderSettings) -> dict[str, Any]:
         "doc_maxlen": settings.passage_tokens,
         "mask_punctuation": settings.mask_punctuation,
         "attend_to_mask_tokens": settings.attend_to_mask_tokens,
+        "query_expansion": settings.query_expansion,
         "similarity": "cosine",
         "interaction": "colbert",
         "marker_mode": settings.marker_mode,
@@ -323,6 +335,7 @@ def _from_metadata(metadata: Mapping[str, Any]) -> EncoderSettings:
         marker_mode=metadata.get("marker_mode", "overwrite"),
         mask_punctuation=metadata.get("mask_punctuation", default["mask_punctuation"]),
         attend_to_mask_tokens=metadata.get("attend_to_mask_tokens", default["attend_to_mask_tokens"]),
+        query_expansion=metadata.get("query_expansion", default["query_expansion"]),
     )
 
 

@@ -36,7 +36,6 @@ def evaluate(
     source_lang: str,
     languages: Sequence[str],
     *,
-    expected: Sequence[str] = (),
     sources: str = "sources",
     index: str = "index",
 ) -> None:
@@ -47,14 +46,11 @@ def evaluate(
     a system found nothing counts with 0.
 
     Args:
-        workspace: with the inputs `retrieve` (run), `sources` (queries, qrels) and, where a collection is pooled,
+        workspace: with the inputs `retrieve` (run, tags), `sources` (queries, qrels) and, where a collection is pooled,
             `index` (documents).
         settings: split, query language, measures, level of confidence.
         source_lang: the language of the queries where the settings name none.
         languages: the other languages.
-        expected: tags of the runs that were made. A system that found nothing for any query (BM25 across scripts)
-            leaves no row in the table, and only this says that it took part; it counts with 0. Tags in the table need
-            not be listed.
         sources: the stage that the queries and qrels come from; another one where `settings.source` is set.
         index: the stage whose documents exist.
 
@@ -66,7 +62,8 @@ def evaluate(
     qrels = workspace.input(sources, "qrels")
     qrels = qrels.filter(pc.is_in(qrels["query_id"], value_set=pa.array(query_ids, pa.string())))
     run = ranked(RUN.check(workspace.input("retrieve", "run"), "retrieve"))
-    tags = sorted({*expected, *pc.unique(run["tag"]).to_pylist()})
+    # A system that found nothing for any query (BM25 across scripts) has no row in the run: it counts with 0.
+    tags = sorted({*workspace.input("retrieve", "tags")["tag"].to_pylist(), *pc.unique(run["tag"]).to_pylist()})
     run = run.filter(pc.is_in(run["query_id"], value_set=pa.array(query_ids, pa.string())))
     order = (source_lang, *languages, MIXED, POOLED)
     split = {tag: split_tag(tag, order) for tag in tags}

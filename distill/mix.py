@@ -21,9 +21,14 @@ from distill.workspace import Pool, Shard, Workspace
 _EXAMPLES_PER_SHARD = 50_000
 
 
-def training_order(query_ids: Sequence[str], seed: int, epoch: int) -> list[str]:
-    """The queries of one epoch in training order: sorted by a hash of seed, epoch and id."""
-    return sorted(query_ids, key=lambda query_id: hashlib.sha256(f"{seed}/{epoch}/{query_id}".encode()).digest())
+def training_order(query_ids: Sequence[str], seed: int, epoch: int, group: int = 1) -> list[str]:
+    """The queries of one epoch in training order: sorted by a hash of seed, epoch and id.
+
+    Where they do not fill the last group, the first ones come again at the end.
+    """
+    order = sorted(query_ids, key=lambda query_id: hashlib.sha256(f"{seed}/{epoch}/{query_id}".encode()).digest())
+    missing = -len(order) % group
+    return order + [order[i % len(order)] for i in range(missing)]
 
 
 def draw_passages(count: int, n_way: int, random: Random) -> list[int]:
@@ -64,11 +69,32 @@ def draw_examples(
 ) -> list[dict[str, Any]]:
     """The examples of one query in one epoch: passage ids, languages and scores. A pure function of its arguments."""
     random = Random(f"{seed}/{epoch}/{query_id}")  # noqa: S311 - a seeded draw, not a secret
-    places = draw_passages(len(passage_ids), settings.n_way, random)
+    places = draw_passages(min(len(passage_ids), settings.draw_from or len(passage_ids)), settings.n_way, random)
     return [
         {"passage_ids": [passage_ids[i] for i in places], "langs": langs, "scores": [scores[i] for i in places]}
         for langs in draw_languages(settings.strategy, settings.n_way, languages, random)
     ]
+
+
+def share_passages(
+    examples: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, float]], query_ids: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Give each example of a group the passages of all of them, with its own query's scores: in-batch distillation.
+
+    A passage that was drawn twice is there twice, perhaps in two languages. `scores` maps, for each query, every passage to the
+    teacher's score; a missing one is a `TableError` that names the pair.
+    """
+    passage_ids = [passage_id for example in examples for passage_id in example["passage_ids"]]
+    langs = [lang for example in examples for lang in example["langs"]]
+    for known, query_id in zip(scores, query_ids, strict=True):
+        lost = [passage_id for passage_id in passage_ids if passage_id not in known]
+        if lost:
+            message = (
+                f"mix.group needs teacher scores of every pair in a group, but query {query_id!r} has none for passage {lost[0]!r}; "
+                "raise select.by.top_k to the size of the collection, or set mix.group to 1"
+            )
+            raise TableError(message)
+    return [{"passage_ids": passage_ids, "langs": langs, "scores": [known[i] for i in passage_ids]} for known in scores]
 
 
 class Texts:
@@ -144,11 +170,13 @@ def mix(workspace: Workspace, settings: MixSettings, source_lang: str, languages
         workspace.note(
             candidates_left_out=left_out, warning=f"{left_out} candidates lack a translation and were not drawn"
         )
-    size = max(1, _EXAMPLES_PER_SHARD // len(draw_languages(settings.strategy, 1, languages, Random(0))))  # noqa: S311
+    repeat = len(draw_languages(settings.strategy, 1, languages, Random(0)))  # noqa: S311
+    size = max(1, _EXAMPLES_PER_SHARD // (repeat * settings.group)) * settings.group
+    length = len(usable) + -len(usable) % settings.group
     shards = [
-        Shard(0, {"epoch": epoch, "start": start, "stop": min(start + size, len(usable))})
+        Shard(0, {"epoch": epoch, "start": start, "stop": min(start + size, length)})
         for epoch in range(settings.epochs)
-        for start in range(0, len(usable), size)
+        for start in range(0, length, size)
     ]
     shards = [Shard(i, shard.args) for i, shard in enumerate(shards)]
     arguments = {
@@ -200,32 +228,49 @@ class MixWorker:
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
         """The examples at places start to stop of the epoch."""
         epoch, start, stop = shard.args["epoch"], shard.args["start"], shard.args["stop"]
-        ids = training_order(self._query_ids, self._seed, epoch)[start:stop]
+        order = training_order(self._query_ids, self._seed, epoch, self._settings.group)
+        ids = order[start:stop]
         queries = lookup(self._queries, "query_id", ids, "mix").to_pylist()
         scores = lookup(self._scores, "query_id", ids, "mix").to_pylist()
-        drawn = [
-            (query, example)
-            for query, row in zip(queries, scores, strict=True)
-            for example in draw_examples(
+        examples = [
+            draw_examples(
                 row["query_id"], row["passage_ids"], row["scores"], self._settings, self._languages, self._seed, epoch
             )
+            for row in scores
         ]
+        if self._settings.group > 1:
+            examples = self._grouped(examples, scores)
+        drawn = [(query, example) for query, made in zip(queries, examples, strict=True) for example in made]
         repeat = len(drawn) // len(ids)
-        first = (epoch * len(self._query_ids) + start) * repeat
+        first = (epoch * len(order) + start) * repeat
         return {"examples": self._table(drawn, first)}
+
+    def _grouped(
+        self, examples: list[list[dict[str, Any]]], scores: list[dict[str, Any]]
+    ) -> list[list[dict[str, Any]]]:
+        """Join consecutive queries in groups, which no shard cuts."""
+        size = self._settings.group
+        joined = []
+        for first in range(0, len(examples), size):
+            rows = scores[first : first + size]
+            known = [dict(zip(row["passage_ids"], row["scores"], strict=True)) for row in rows]
+            shared = share_passages(
+                [made[0] for made in examples[first : first + size]], known, [row["query_id"] for row in rows]
+            )
+            joined += [[example] for example in shared]
+        return joined
 
     def _table(self, drawn: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], first: int) -> pa.Table:
         passage_ids = [i for _, example in drawn for i in example["passage_ids"]]
         langs = [lang for _, example in drawn for lang in example["langs"]]
-        texts = self._texts.read(passage_ids, langs)
-        n = self._settings.n_way
+        texts = iter(self._texts.read(passage_ids, langs))
         return EXAMPLES.from_rows(
             {
                 "position": first + place,
                 "query_id": query["query_id"],
                 "query": query["text"],
                 "query_lang": query["lang"],
-                "passages": texts[place * n : (place + 1) * n],
+                "passages": [next(texts) for _ in example["passage_ids"]],
                 **example,
             }
             for place, (query, example) in enumerate(drawn)

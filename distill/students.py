@@ -28,6 +28,7 @@ def start_student(settings: StudentSettings, texts: Iterable[str], seed: int) ->
         settings.marker_mode,
         settings.mask_punctuation,
         settings.attend_to_mask_tokens,
+        settings.query_expansion,
     )
     match settings.start:
         case PretrainedStudent():
@@ -41,6 +42,7 @@ def start_student(settings: StudentSettings, texts: Iterable[str], seed: int) ->
                     found.settings.marker_mode,
                     settings.mask_punctuation,
                     settings.attend_to_mask_tokens,
+                    settings.query_expansion,
                 )
                 return LateInteractionEncoder(found.backbone, found.projection, found.tokenizer, lengths)
             return LateInteractionEncoder.from_backbone(model, wanted, settings.start.revision)

@@ -355,6 +355,15 @@ RUN = Table(
     {"query_id": "nature-01-a.question", "passage_id": "nature-01-a", "rank": 1, "score": 21.5, "tag": "student-de"},
 )
 
+TAGS = Table(
+    "tags",
+    "The runs that were made, also those that found nothing for any query and so have no row in `run`.",
+    (Column("tag", STRING, "system and collection, as in `run`"),),
+    ("tag",),
+    "no meaning",
+    {"tag": "student-de"},
+)
+
 MEASUREMENTS = Table(
     "measurements",
     "One value per system, collection, measure and query.",
@@ -442,6 +451,7 @@ TABLES = (
     DOCUMENTS,
     VECTORS,
     RUN,
+    TAGS,
     MEASUREMENTS,
     TRAINING_LOG,
     REJECTED,

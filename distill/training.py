@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -18,23 +18,26 @@ from distill.losses import kl_divergence
 
 
 class TrainingBatch(NamedTuple):
-    """B queries, their B*N passages (query by query), and the teacher's scores."""
+    """B queries, the U distinct texts among their passages, which of those each query's N passages are, and the teacher's scores."""
 
     queries: TokenBatch
     passages: TokenBatch
+    places: Int[Tensor, "B N"]
     teacher: Float[Tensor, "B N"]
 
 
 def make_batch(encoder: LateInteractionEncoder, examples: pa.Table) -> TrainingBatch:
-    """Tokenise examples. Examples of unequal n are an error: the table was made with one n_way."""
+    """Tokenise examples, each distinct passage text once. Examples of unequal n are an error: the table was made with one n_way."""
     scores = examples["scores"].to_pylist()
     if len({len(row) for row in scores}) != 1:
         message = f"examples of a batch have different numbers of passages: {sorted({len(row) for row in scores})}"
         raise ValueError(message)
-    passages = [text for texts in examples["passages"].to_pylist() for text in texts]
+    passages = examples["passages"].to_pylist()
+    place = {text: i for i, text in enumerate(dict.fromkeys(text for texts in passages for text in texts))}
     return TrainingBatch(
         encoder.tokenize_queries(examples["query"].to_pylist()),
-        encoder.tokenize_passages(passages),
+        encoder.tokenize_passages(list(place)),
+        torch.tensor([[place[text] for text in texts] for texts in passages]),
         torch.tensor(scores, dtype=torch.float32),
     )
 
@@ -46,13 +49,11 @@ class StudentScorer(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, queries: TokenBatch, passages: TokenBatch) -> Float[Tensor, "B N"]:
-        """MaxSim of each query with its own passages."""
+    def forward(self, queries: TokenBatch, passages: TokenBatch, places: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """MaxSim of each query with its own passages, those at `places`."""
         query_vectors = self.encoder(*queries)
         passage_vectors = self.encoder(*passages)
-        count = len(query_vectors)
-        shape = (count, len(passage_vectors) // count)
-        return maxsim(query_vectors, passage_vectors.unflatten(0, shape), passages.keep.unflatten(0, shape))
+        return maxsim(query_vectors, passage_vectors[places], passages.keep[places])
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Trainer:
         queries = TokenBatch(*(part.to(self.device) for part in batch.queries))
         passages = TokenBatch(*(part.to(self.device) for part in batch.passages))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.dtype == "bfloat16"):
-            student = self.scorer(queries, passages)
+            student = self.scorer(queries, passages, batch.places.to(self.device))
         loss = kl_divergence(
             student, batch.teacher.to(self.device), self.settings.student_scale, self.settings.teacher_scale
         )

@@ -16,7 +16,7 @@ from distill.encode import all_documents
 from distill.encoder import LateInteractionEncoder
 from distill.evaluate import mixed_assignment
 from distill.select import Bm25
-from distill.tables import RUN
+from distill.tables import RUN, TAGS
 from distill.text import passage_text
 from distill.workspace import Pool, Shard, Workspace
 from serve.index import ExactIndex
@@ -34,7 +34,7 @@ def retrieve(
     students: Mapping[str, tuple[str, str]],
     pool: Pool,
 ) -> None:
-    """Write `run`: for each evaluated query, the ranking of every system over every collection.
+    """Write `run`, the ranking of every system over every collection for each evaluated query, and `tags`, their names.
 
     Collections: each language alone; `mixed`, where every document is in one of the target languages; `pooled`, every version of every
     document. Systems: `students` (name -> train stage, index stage), `bm25` on the documents as they are, and the teacher, who ranks the
@@ -49,17 +49,22 @@ def retrieve(
         Shard(i, {"start": start, "stop": start + _QUERIES_PER_SHARD})
         for i, start in enumerate(range(0, len(queries), _QUERIES_PER_SHARD))
     ]
+    teacher = workspace.input("score", "scores") if sources == "sources" else None
+    found = collections(documents, languages)
+    tags = [f"{system}-{name}" for system in ("bm25", *students) for name in found]
+    tags += [f"teacher-{source_lang}"] if teacher is not None else []
+    workspace.write("tags", TAGS.from_rows({"tag": tag} for tag in tags))
     arguments = {
         "queries": queries,
         "documents": documents,
-        "collections": collections(documents, languages),
+        "collections": found,
         "depth": settings.depth,
         "filesystem": workspace.filesystem,
         "students": {
             name: (f"{workspace.input_folder(train)}/checkpoint", workspace.input_folder(index))
             for name, (train, index) in students.items()
         },
-        "teacher": workspace.input("score", "scores") if sources == "sources" else None,
+        "teacher": teacher,
         "source_lang": source_lang,
     }
     workspace.map_shards(shards, RetrieveWorker, arguments, pool, unit="results")
@@ -172,7 +177,7 @@ def _open(filesystem: pafs.FileSystem, checkpoint: str, index: str) -> tuple[Lat
     with tempfile.TemporaryDirectory() as folder:
         pafs.copy_files(checkpoint, folder, source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem())
         encoder = LateInteractionEncoder.load(folder)
-    return encoder, ExactIndex.open(filesystem, index)
+    return encoder, ExactIndex.open(filesystem, index, dtype=torch.float32)
 
 
 def _run_table(rankings: Sequence[tuple[str, str, Sequence[tuple[str, float]]]]) -> pa.Table:

@@ -17,16 +17,20 @@ import torch
 
 torch.set_num_threads(1)
 
-TINY_WORDS = (
-    "bee honey dance hive flower sun angle food comb nectar river bridge stone arch road city map light wave sound "
-    "biene honig tanz blume sonne winkel fluss stein brücke stadt licht welle . , ? ! ' - a b c d e f g h i j k l m n o p q r s t u v w x y z "
-    "##a ##b ##c ##d ##e ##f ##g ##h ##i ##j ##k ##l ##m ##n ##o ##p ##q ##r ##s ##t ##u ##v ##w ##x ##y ##z"
-).split()
+_WORDS = """
+    bee honey dance hive flower sun angle food comb nectar river bridge stone arch road city map light wave sound biene honig tanz
+    blume sonne winkel fluss stein brücke stadt licht welle . , ? ! ' -
+"""
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+TINY_WORDS = [*_WORDS.split(), *_LETTERS, *(f"##{letter}" for letter in _LETTERS)]
 
 
 @pytest.fixture(scope="session")
 def ray_session(s3_endpoint: str) -> Iterator[None]:
-    """A local Ray for the whole suite; logical CPUs are more than the machine's, so that pools of four fit. The S3 server is first: workers inherit its variables."""
+    """A local Ray for the whole suite; logical CPUs are more than the machine's, so that pools of four fit.
+
+    The S3 server is first: workers inherit its variables.
+    """
     import ray
 
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
@@ -101,7 +105,12 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     size = len(dict.fromkeys(TINY_WORDS)) + 7
     config = BertConfig(
-        vocab_size=size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, pad_token_id=0
+        vocab_size=size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        pad_token_id=0,
     )
     BertModel(config).save_pretrained(folder)
     return folder
@@ -117,7 +126,13 @@ def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     size = len(dict.fromkeys(TINY_WORDS)) + 7
     config = BertConfig(
-        vocab_size=size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, pad_token_id=0, num_labels=1
+        vocab_size=size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        pad_token_id=0,
+        num_labels=1,
     )
     BertForSequenceClassification(config).save_pretrained(folder)
     return folder

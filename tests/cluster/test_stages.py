@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
 from cluster.session import Need, Session, SessionError
 from cluster.stages import Runner, Stage, StageError, StageRun, summary_line
 from cluster.storage import open_storage, read_table
-from tests.squares import Squares
-
 from distill.workspace import Pool, Shard
+from tests.squares import Squares
 
 
 def numbers(run: StageRun) -> None:
@@ -69,7 +69,10 @@ def test_too_many_rejected_rows_fail_the_stage(runner: Runner) -> None:
         run.write("numbers", pa.table({"n": [1] * 9}))
         run.write("rejected", pa.table({"reason": ["line 7 is not JSON"]}))
 
-    with pytest.raises(StageError, match=r"stage 'numbers' rejected 1 of 10 rows, max_rejected is 0.01; first reasons: line 7 is not JSON"):
+    with pytest.raises(
+        StageError,
+        match=r"stage 'numbers' rejected 1 of 10 rows, max_rejected is 0.01; first reasons: line 7 is not JSON",
+    ):
         runner.run(stage("numbers", reject))
     lenient = Runner(runner.storage, Session(), max_rejected=0.1)
     assert lenient.run(stage("numbers", reject)).manifest["rejected"] == 1
@@ -95,7 +98,9 @@ def squares(tmp_path: Path, pool: Pool, **arguments: object) -> Stage:
     def run(workspace: StageRun) -> None:
         table = pa.table({"n": list(range(60))})
         shards = [Shard(i, {"start": 10 * i}) for i in range(6)]
-        workspace.map_shards(shards, Squares, {"table": table, "log": str(tmp_path / "log"), **arguments}, pool, "numbers")
+        workspace.map_shards(
+            shards, Squares, {"table": table, "log": str(tmp_path / "log"), **arguments}, pool, "numbers"
+        )
 
     return stage("squares", run, rows="squares", uses_ray=True)
 
@@ -129,9 +134,11 @@ def test_an_actor_that_is_killed_is_replaced_and_loses_nothing(ray_session: None
     assert set(log) == {str(i) for i in range(6)}
 
 
-def test_a_shard_that_always_kills_its_actor_fails_the_stage_and_keeps_the_rest(ray_session: None, tmp_path: Path) -> None:
+def test_a_shard_that_always_kills_its_actor_fails_the_stage_and_keeps_the_rest(
+    ray_session: None, tmp_path: Path
+) -> None:
     runner = Runner(str(tmp_path / "store"), Session(), progress=False)
-    with pytest.raises(StageError, match="a shard killed its actor more often than pool.max_restarts"):
+    with pytest.raises(StageError, match=r"a shard killed its actor more often than pool.max_restarts"):
         runner.run(squares(tmp_path, Pool(1, 1, 1.0, max_restarts=1), die_always_at=5))
     assert (tmp_path / "log").read_text().split().count("5") == 2
     (tmp_path / "log").unlink()
@@ -160,8 +167,12 @@ def test_shards_on_s3_give_the_same_table(ray_session: None, s3_bucket: str, tmp
 def test_what_the_cluster_cannot_give_is_refused(ray_session: None) -> None:
     session = Session()
     session.check([Need("score", 8, 1.0, 0.0, "score.pool")])
-    with pytest.raises(SessionError, match=r"score asks for 9 x 1 CPUs at once \(score.pool\), the cluster of 1 nodes has 8 CPUs"):
+    with pytest.raises(
+        SessionError, match=r"score asks for 9 x 1 CPUs at once \(score.pool\), the 1 nodes have 8 CPUs"
+    ):
         session.check([Need("score", 9, 1.0, 0.0, "score.pool")])
-    with pytest.raises(SessionError, match=r"train asks for 2 x 1 GPUs at once \(train.workers\), the cluster of 1 nodes has 0 GPUs"):
+    with pytest.raises(
+        SessionError, match=r"train asks for 2 x 1 GPUs at once \(train.workers\), the 1 nodes have 0 GPUs"
+    ):
         session.check([Need("train", 2, 1.0, 1.0, "train.workers")])
     session.check([Need("train", 2, 1.0, 1.0, "train.workers")], autoscales=True)

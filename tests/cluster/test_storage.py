@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
 from cluster.storage import (
     StorageError,
     check_writable,
@@ -56,7 +57,9 @@ def test_no_temporary_file_stays(tmp_path: Path) -> None:
 
 
 def test_unknown_schemes_and_unwritable_places_are_named(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"storage 'gs://b/x': scheme 'gs' is not supported; give a local path or s3://bucket/prefix"):
+    with pytest.raises(
+        StorageError, match=r"storage 'gs://b/x': scheme 'gs' is not supported; give a local path or s3://bucket/prefix"
+    ):
         open_storage("gs://b/x")
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):

@@ -87,7 +87,14 @@ def test_saved_and_loaded_gives_the_same_vectors(tiny_student: Path, tmp_path: P
     again = LateInteractionEncoder.load(tmp_path)
     assert torch.equal(encoder.encode_queries(["honey bee"]), again.encode_queries(["honey bee"]))
     metadata = json.loads((tmp_path / "artifact.metadata").read_text())
-    expected = {"query_token_id": "[unused0]", "doc_token_id": "[unused1]", "dim": 16, "query_maxlen": 8, "doc_maxlen": 32, "lr": 5e-6}
+    expected = {
+        "query_token_id": "[unused0]",
+        "doc_token_id": "[unused1]",
+        "dim": 16,
+        "query_maxlen": 8,
+        "doc_maxlen": 32,
+        "lr": 5e-6,
+    }
     assert {name: metadata[name] for name in expected} == expected
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["HF_ColBERT"]
 
@@ -160,7 +167,9 @@ def test_missing_weights_are_named(tiny_student: Path, tmp_path: Path) -> None:
     state = load_file(tmp_path / "model.safetensors")
     del state["bert.encoder.layer.1.output.dense.weight"]
     save_file(state, tmp_path / "model.safetensors")
-    with pytest.raises(ModelError, match=r"lacks 1 weights of BertModel, among them \['encoder.layer.1.output.dense.weight'\]"):
+    with pytest.raises(
+        ModelError, match=r"lacks 1 weights of BertModel, among them \['encoder.layer.1.output.dense.weight'\]"
+    ):
         LateInteractionEncoder.load(tmp_path)
 
 

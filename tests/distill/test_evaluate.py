@@ -21,7 +21,7 @@ from distill.evaluate import (
     split_tag,
 )
 from distill.metrics import MetricsError
-from distill.tables import COMPARISONS, MEASUREMENTS, QRELS, QUERIES, RUN, TableError
+from distill.tables import COMPARISONS, MEASUREMENTS, QRELS, QUERIES, RUN, TAGS, TableError
 from tests.workspaces import LocalWorkspace
 
 LANGUAGES = ("de", "zh")
@@ -66,10 +66,11 @@ def workspace_for(
     runs: Mapping[str, Mapping[str, Sequence[str]]] = RUNS,
     qrels: pa.Table = QRELS_TABLE,
     sources: str = "sources",
+    tags: Sequence[str] = (),
 ) -> LocalWorkspace:
     inputs: dict[str, Any] = {
         sources: {"queries": QUERIES_TABLE, "qrels": qrels},
-        "retrieve": {"run": make_run(runs)},
+        "retrieve": {"run": make_run(runs), "tags": TAGS.from_rows({"tag": tag} for tag in tags or runs)},
         "index": {"documents": DOCUMENTS},
     }
     return LocalWorkspace(folder, "evaluate", inputs)
@@ -141,7 +142,10 @@ def test_trec_files(tmp_path: Path) -> None:
 def test_trec_scores_keep_every_bit(tmp_path: Path) -> None:
     score = np.float32(0.1) + np.float32(1e-7)
     run = RUN.from_rows([{"query_id": "q1", "passage_id": "a", "rank": 1, "score": float(score), "tag": "student-de"}])
-    inputs: dict[str, Any] = {"sources": {"queries": QUERIES_TABLE, "qrels": QRELS_TABLE}, "retrieve": {"run": run}}
+    inputs: dict[str, Any] = {
+        "sources": {"queries": QUERIES_TABLE, "qrels": QRELS_TABLE},
+        "retrieve": {"run": run, "tags": TAGS.from_rows([{"tag": "student-de"}])},
+    }
     evaluate(LocalWorkspace(tmp_path, "evaluate", inputs), EvaluateSettings(), "en", LANGUAGES)
     written = (tmp_path / "evaluate" / "trec" / "student-de.run").read_text().split()[4]
     assert np.float32(written) == score
@@ -159,8 +163,8 @@ def test_ids_with_white_space_give_no_trec_files_and_a_warning(tmp_path: Path) -
 
 
 def test_a_run_that_found_nothing_at_all_counts_with_zero(tmp_path: Path) -> None:
-    workspace = workspace_for(tmp_path, {"student-de": RUNS["student-de"]})
-    evaluate(workspace, EvaluateSettings(), "en", LANGUAGES, expected=("bm25-zh", "student-de"))
+    workspace = workspace_for(tmp_path, {"student-de": RUNS["student-de"]}, tags=("bm25-zh", "student-de"))
+    evaluate(workspace, EvaluateSettings(), "en", LANGUAGES)
     values = measured(workspace, "nDCG@20")
     assert {key: value for key, value in values.items() if key[0] == "bm25"} == {
         ("bm25", "zh", "q1"): 0.0,

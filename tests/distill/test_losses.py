@@ -34,7 +34,9 @@ def test_mean_is_over_examples_and_scales_multiply_scores() -> None:
     torch.manual_seed(0)
     student, teacher = torch.randn(4, 6), torch.randn(4, 6)
     rows = [kl_divergence(student[i : i + 1] * 0.5, teacher[i : i + 1] * 20).item() for i in range(4)]
-    assert kl_divergence(student, teacher, student_scale=0.5, teacher_scale=20.0).item() == pytest.approx(sum(rows) / 4, rel=1e-5)
+    assert kl_divergence(student, teacher, student_scale=0.5, teacher_scale=20.0).item() == pytest.approx(
+        sum(rows) / 4, rel=1e-5
+    )
 
 
 def test_gradient_is_the_difference_of_the_distributions() -> None:

@@ -4,11 +4,11 @@ from random import Random
 
 import pyarrow as pa
 import pytest
-from tests.workspaces import LocalWorkspace
 
 from distill.config import MixSettings
 from distill.mix import Texts, draw_examples, draw_languages, draw_passages, mix, training_order
 from distill.tables import PASSAGES, QUERIES, SCORES, TRANSLATIONS, TableError
+from tests.workspaces import LocalWorkspace
 
 LANGUAGES = ("de", "fr", "zh")
 IDS = [f"p{i}" for i in range(10)]
@@ -28,7 +28,12 @@ def tables(missing: tuple[tuple[str, str], ...] = (), candidates: int = 10) -> d
     queries.append({"query_id": "q0", "lang": "de", "text": "Anfrage", "split": "train"})
     queries.append({"query_id": "t0", "lang": "en", "text": "held out", "split": "test"})
     scores = [
-        {"query_id": q, "passage_ids": IDS[:candidates], "scores": [float(i) for i in range(candidates)], "teacher": "t"}
+        {
+            "query_id": q,
+            "passage_ids": IDS[:candidates],
+            "scores": [float(i) for i in range(candidates)],
+            "teacher": "t",
+        }
         for q in ("t0", "q4", "q3", "q2", "q1", "q0")
     ]
     return {
@@ -38,7 +43,9 @@ def tables(missing: tuple[tuple[str, str], ...] = (), candidates: int = 10) -> d
     }
 
 
-def run(tmp_path: Path, settings: MixSettings, inputs: dict | None = None, languages: tuple[str, ...] = LANGUAGES) -> pa.Table:
+def run(
+    tmp_path: Path, settings: MixSettings, inputs: dict | None = None, languages: tuple[str, ...] = LANGUAGES
+) -> pa.Table:
     workspace = LocalWorkspace(tmp_path, "mix", inputs or tables())
     mix(workspace, settings, "en", languages, seed=7)
     return workspace.output("examples")
@@ -112,6 +119,43 @@ def test_the_source_language_reads_the_passages_themselves(tmp_path: Path) -> No
     assert rows[0]["passages"] == [f"T {i} en" for i in rows[0]["passage_ids"]]
 
 
+def test_a_group_shares_its_passages_with_each_querys_own_scores(tmp_path: Path) -> None:
+    inputs = tables()
+    rows = [
+        row | {"scores": [i + 100.0 * int(row["query_id"][1:]) for i in range(10)]}
+        for row in inputs["score"]["scores"].to_pylist()
+    ]
+    inputs["score"]["scores"] = SCORES.from_rows(rows)
+    plain = {row["query_id"]: row for row in run(tmp_path / "plain", MixSettings(n_way=3), inputs).to_pylist()}
+    grouped = run(tmp_path / "grouped", MixSettings(n_way=3, group=2), inputs).to_pylist()
+    order = [row["query_id"] for row in grouped]
+    assert order == training_order([f"q{i}" for i in range(5)], 7, 0, group=2)
+    assert order[5] == order[0]
+    assert [row["position"] for row in grouped] == list(range(6))
+    for first in (0, 2, 4):
+        pair = grouped[first : first + 2]
+        ids = [i for row in pair for i in plain[row["query_id"]]["passage_ids"]]
+        langs = [lang for row in pair for lang in plain[row["query_id"]]["langs"]]
+        for row in pair:
+            assert (row["passage_ids"], row["langs"]) == (ids, langs)
+            assert row["passages"] == [f"{i} {lang}" for i, lang in zip(ids, langs, strict=True)]
+            assert row["scores"] == [int(i[1:]) + 100.0 * int(row["query_id"][1:]) for i in ids]
+
+
+def test_a_group_without_all_scores_names_the_pair(tmp_path: Path) -> None:
+    inputs = tables()
+    rows = inputs["score"]["scores"].to_pylist()
+    rows = [row | {"passage_ids": IDS[:3], "scores": [0.0] * 3} if row["query_id"] == "q2" else row for row in rows]
+    inputs["score"]["scores"] = SCORES.from_rows(rows)
+    with pytest.raises(TableError, match=r"but query 'q2' has none for passage 'p[3-9]'; raise select.by.top_k"):
+        run(tmp_path, MixSettings(n_way=3, group=5, epochs=4), inputs)
+
+
+def test_draws_come_from_the_head_if_asked(tmp_path: Path) -> None:
+    rows = run(tmp_path, MixSettings(n_way=3, draw_from=4, epochs=20)).to_pylist()
+    assert {i for row in rows for i in row["passage_ids"]} == {"p0", "p1", "p2", "p3"}
+
+
 def test_a_passage_that_lacks_a_language_is_never_drawn(tmp_path: Path) -> None:
     workspace = LocalWorkspace(tmp_path, "mix", tables(missing=(("p3", "fr"),)))
     mix(workspace, MixSettings(n_way=6, epochs=40), "en", LANGUAGES, seed=1)
@@ -130,7 +174,10 @@ def test_queries_with_too_few_candidates_are_rejected_by_id(tmp_path: Path) -> N
     mix(workspace, MixSettings(n_way=2), "en", LANGUAGES, seed=1)
     assert {row["query_id"] for row in workspace.output("examples").to_pylist()} == {"q0", "q1", "q3", "q4"}
     [rejected] = workspace.output("rejected").to_pylist()
-    assert (rejected["id"], rejected["reason"]) == ("q2", "1 candidates with a text in every mixed language, n_way is 2")
+    assert (rejected["id"], rejected["reason"]) == (
+        "q2",
+        "1 candidates with a text in every mixed language, n_way is 2",
+    )
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.workspaces import LocalWorkspace
 
 from distill import score as score_module
 from distill.config import CrossEncoderTeacher, ScoreSettings
 from distill.score import score
 from distill.tables import CANDIDATES, PASSAGES, QUERIES, TableError
 from distill.teachers import load_teacher
+from tests.workspaces import LocalWorkspace
 
 
 def inputs(passage_ids: list[list[str]]) -> dict:
@@ -17,7 +17,10 @@ def inputs(passage_ids: list[list[str]]) -> dict:
         {"passage_id": f"p{i}", "doc_id": f"p{i}", "lang": "en", "title": title, "text": text}
         for i, (title, text) in enumerate([("bee", "honey dance"), ("", "stone bridge"), ("", "city map light")])
     ]
-    queries = [{"query_id": f"q{i}", "lang": "en", "text": t, "split": "train"} for i, t in enumerate(["honey", "river", "map"])]
+    queries = [
+        {"query_id": f"q{i}", "lang": "en", "text": t, "split": "train"}
+        for i, t in enumerate(["honey", "river", "map"])
+    ]
     candidates = [{"query_id": f"q{i}", "passage_ids": ids, "selector": "bm25"} for i, ids in enumerate(passage_ids)]
     return {
         "sources": {"passages": PASSAGES.from_rows(passages), "queries": QUERIES.from_rows(queries)},
@@ -31,7 +34,9 @@ def test_scores_lie_under_their_ids(tmp_path: Path, tiny_cross_encoder: Path) ->
     score(workspace, settings, "en")
     rows = {row["query_id"]: row for row in workspace.output("scores").to_pylist()}
     teacher = load_teacher(settings.teacher, "float32", 1000, "cpu")
-    expected = teacher.score(["honey", "map"], ["city map light", "bee honey dance", "stone bridge"], [(0, 0), (0, 1), (1, 2)])
+    expected = teacher.score(
+        ["honey", "map"], ["city map light", "bee honey dance", "stone bridge"], [(0, 0), (0, 1), (1, 2)]
+    )
     assert rows["q0"]["passage_ids"] == ["p2", "p0"]
     assert np.allclose(rows["q0"]["scores"], expected[:2], atol=1e-6)
     assert rows["q1"]["scores"] == []

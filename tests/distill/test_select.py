@@ -2,11 +2,11 @@ import gzip
 from pathlib import Path
 
 import pytest
-from tests.workspaces import LocalWorkspace
 
 from distill.config import Bm25Selector, RunSelector, SelectSettings
 from distill.select import Bm25, fill, read_run, select
 from distill.tables import PASSAGES, QUERIES, TableError
+from tests.workspaces import LocalWorkspace
 
 TEXTS = {
     "p1": "the waggle dance of honey bees",

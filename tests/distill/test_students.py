@@ -32,7 +32,9 @@ def test_a_fresh_student_depends_on_seed_and_texts_alone() -> None:
 
 
 def test_a_checkpoint_keeps_its_projection_and_takes_the_lengths(tiny_student: Path) -> None:
-    settings = StudentSettings(start=PretrainedStudent(model=str(tiny_student)), dim=99, query_tokens=12, passage_tokens=20)
+    settings = StudentSettings(
+        start=PretrainedStudent(model=str(tiny_student)), dim=99, query_tokens=12, passage_tokens=20
+    )
     student = start_student(settings, [], 0)
     source = LateInteractionEncoder.load(tiny_student)
     assert torch.equal(student.projection.weight, source.projection.weight)

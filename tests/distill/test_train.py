@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from cluster.session import Session
 from cluster.stages import Runner, Stage, StageRun
-
 from distill.config import PretrainedStudent, StudentSettings, TrainSettings
 from distill.encoder import LateInteractionEncoder
 from distill.tables import EXAMPLES
 
-WORDS = "bee honey dance hive flower sun angle food comb nectar river bridge stone arch road city map light".split()
+WORDS = ["bee", "honey", "dance", "hive", "flower", "sun", "angle", "food", "comb"]
+WORDS += ["nectar", "river", "bridge", "stone", "arch", "road", "city", "map", "light"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ def example(i: int) -> dict:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(ray_session: None, tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, list[tuple[int, float]]]:
+def uninterrupted(
+    ray_session: None, tiny_student: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Job, list[tuple[int, float]]]:
     job = Job(tmp_path_factory.mktemp("whole"), tiny_student)
     return job, job.run()
 
@@ -177,7 +180,9 @@ def test_a_killed_driver_is_taken_over_by_the_next(
     """The driver is killed after its second checkpoint; the same run again ends as if nothing had been."""
     script = DRIVER.format(here=str(Path(__file__).parent), root=str(tmp_path), student=str(tiny_student))
     environment = os.environ | {"RAY_AUTH_MODE": "token", "PYTHONPATH": str(Path(__file__).parents[2])}
-    driver = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wait_for_checkpoint(tmp_path, 100)
     driver.kill()
     driver.wait()

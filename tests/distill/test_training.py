@@ -42,7 +42,7 @@ def test_scores_are_those_of_each_query_with_its_own_passages(tiny_student: Path
     encoder = LateInteractionEncoder.load(tiny_student)
     batch = make_batch(encoder, examples(2))
     with torch.inference_mode():
-        scores = StudentScorer(encoder)(batch.queries, batch.passages)
+        scores = StudentScorer(encoder)(batch.queries, batch.passages, batch.places)
     for i, row in enumerate(examples(2).to_pylist()):
         query = encoder.encode_queries([row["query"]])
         for j, text in enumerate(row["passages"]):
@@ -51,11 +51,18 @@ def test_scores_are_those_of_each_query_with_its_own_passages(tiny_student: Path
             assert scores[i, j].item() == pytest.approx(expected.item(), abs=1e-4)
 
 
+def test_a_text_that_occurs_twice_is_encoded_once(tiny_student: Path) -> None:
+    encoder = LateInteractionEncoder.load(tiny_student)
+    batch = make_batch(encoder, examples(4))
+    assert len(batch.passages.ids) == 4
+    assert batch.places.tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 0], [3, 0, 1]]
+
+
 def test_a_step_is_adamw_on_the_gradient_of_the_loss(tiny_student: Path) -> None:
     """AdamW's first step moves a weight by lr * g / (|g| + eps): by the rate, against the sign of the gradient."""
     subject = trainer(tiny_student, max_grad_norm=1e9)
     batch = make_batch(subject.encoder, examples(4))
-    loss = kl_divergence(subject.scorer(batch.queries, batch.passages), batch.teacher)
+    loss = kl_divergence(subject.scorer(batch.queries, batch.passages, batch.places), batch.teacher)
     weight = subject.encoder.projection.weight
     [gradient] = torch.autograd.grad(loss, [weight])
     before = weight.detach().clone()
@@ -80,7 +87,9 @@ def test_a_saved_training_goes_on_exactly(tiny_student: Path, tmp_path: Path) ->
 
     def start() -> Trainer:
         encoder = LateInteractionEncoder.load(tiny_student)
-        settings = TrainSettings(learning_rate=1e-3, batch_size=4, steps=4, schedule="linear", log_every=1, checkpoint_every=1)
+        settings = TrainSettings(
+            learning_rate=1e-3, batch_size=4, steps=4, schedule="linear", log_every=1, checkpoint_every=1
+        )
         return Trainer(StudentScorer(encoder), encoder, settings, torch.device("cpu"), seed=5)
 
     whole = start()
