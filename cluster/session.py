@@ -77,20 +77,20 @@ class Session:
             if os.environ["RAY_AUTH_MODE"] == "token":
                 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         import ray
+        from ray.exceptions import RayError
 
-        if ray.is_initialized():
-            self._connected = True
-            return
-        try:
-            self._start(ray)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            raise SessionError(self._explain(error)) from error
-        _quiet()
+        if not ray.is_initialized():
+            try:
+                self._start(ray)
+            except (ConnectionError, ValueError, RuntimeError, TimeoutError, RayError) as error:
+                raise SessionError(self._explain(error)) from error
+        _configure()
         self._connected = True
 
     def _start(self, ray: Any) -> None:
         if self.local:
             ray.init(
+                address="local",  # or Ray would join a cluster that someone started on this machine
                 num_cpus=self._num_cpus or max(2, os.cpu_count() or 1),
                 include_dashboard=False,
                 logging_level=logging.ERROR,
@@ -148,14 +148,15 @@ def _short_temp_dir() -> str:
     return str(default / "ray") if len(str(default)) < 40 else "/tmp/ray"  # noqa: S108
 
 
-def _quiet() -> None:
-    """Leave the terminal to our own progress bars and summary lines; warnings and errors still come."""
+def _configure() -> None:
+    """Leave the terminal to our own progress bars and summary lines; warnings and errors still come, errors as they were raised."""
     from ray.data import DataContext
 
     context = DataContext.get_current()  # configures the loggers below when it is first made
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*ray_remote_args.*", category=DeprecationWarning)
+    context.raise_original_map_exception = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = 600.0

@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -223,7 +224,7 @@ def _run_shards(
         rows = 0
         try:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-                rows += sum(batch["rows"].to_pylist())
+                rows += int(pc.sum(batch["rows"]).as_py())
                 bar.update(len(batch))
                 bar.set_postfix_str(f"{rows} {unit}")
         except RayError as error:

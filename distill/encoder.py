@@ -70,7 +70,9 @@ def maxsim(
 
     Computed in float32. Cost: B*N*T*L*D multiply-adds.
     """
-    similarity = torch.einsum("btd,bnld->bntl", queries.float(), passages.float())
+    # Autocast would make the product bfloat16, in which near ties tie.
+    with torch.autocast(queries.device.type, enabled=False):
+        similarity = torch.einsum("btd,bnld->bntl", queries.float(), passages.float())
     similarity = similarity.masked_fill(~keep[:, :, None, :], torch.finfo(torch.float32).min)
     return similarity.amax(dim=-1).sum(dim=-1)
 

@@ -75,6 +75,10 @@ def run(job: Pipeline, *, plan: bool = False, report: bool = True, serve: bool =
             print_plan(job.config, job.stages, runner)
             return
         check_writable(config.storage)
+        if serve and session.local:
+            from serve.app import check_port
+
+            check_port(config.serve.host, config.serve.port)
         waiting = [stage for stage in job.stages if runner.finished(stage) is None]
         session.check([need for stage in waiting for need in stage.needs], autoscales=config.cluster.autoscales)
         for stage in job.stages:

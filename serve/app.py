@@ -285,7 +285,7 @@ def start(
     _check_locations(checkpoint, index)
     running = _running_port()
     if running is None:
-        _check_port(settings.host, settings.port)
+        check_port(settings.host, settings.port)
     elif running != settings.port:
         raise ServeError(
             f"Ray Serve already listens on port {running} of this cluster: set serve.port to {running}, or stop it first"
@@ -336,7 +336,7 @@ def _running_port() -> int | None:
     return client.http_config.port if client else None
 
 
-def _check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int) -> None:
     """Refuse a port that is taken: Serve would retry for a minute, then say so in a replica's log."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

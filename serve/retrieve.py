@@ -117,7 +117,7 @@ class RetrieveWorker:
             for row in zip(documents["title"].to_pylist(), documents["text"].to_pylist(), strict=True)
         ]
         self._bm25 = {
-            name: Bm25([self._name(name, i) for i in places], (texts[i] for i in places))
+            name: Bm25([self._name(name, i) for i in places.tolist()], (texts[i] for i in places))
             for name, places in self._collections.items()
         }
         self._students = {name: _open(filesystem, *folders) for name, folders in students.items()}
@@ -144,18 +144,13 @@ class RetrieveWorker:
     ) -> list[tuple[str, str, list[tuple[str, float]]]]:
         found = []
         for name, places in self._collections.items():
-            values = scores[:, torch.from_numpy(places)]
             # Stable, so that equal scores rank by position, whatever the depth.
-            best, order = values.sort(dim=1, descending=True, stable=True)
+            best, order = scores[:, torch.from_numpy(places)].sort(dim=1, descending=True, stable=True)
             for row, query_id in enumerate(query_ids):
-                top = order[row, : self._depth].tolist()
-                found.append(
-                    (
-                        f"{system}-{name}",
-                        query_id,
-                        [(self._name(name, places[i]), s) for i, s in zip(top, best[row].tolist(), strict=False)],
-                    )
-                )
+                top = places[order[row, : self._depth].numpy()].tolist()
+                values = best[row, : self._depth].tolist()
+                ranking = [(self._name(name, place), score) for place, score in zip(top, values, strict=True)]
+                found.append((f"{system}-{name}", query_id, ranking))
         return found
 
     def _teacher_rankings(self, query_ids: Sequence[str]) -> list[tuple[str, str, list[tuple[str, float]]]]:
@@ -169,7 +164,7 @@ class RetrieveWorker:
                 found.append((f"teacher-{self._source_lang}", query_id, ranked[: self._depth]))
         return found
 
-    def _name(self, collection: str, place: int | np.integer) -> str:
+    def _name(self, collection: str, place: int) -> str:
         return self._pooled_ids[place] if collection == "pooled" else self._ids[place]
 
 

@@ -1,5 +1,6 @@
 """What the whole suite shares: one Ray, one S3 server, tiny models made on the spot."""
 
+import logging
 import os
 import socket
 import tempfile
@@ -34,7 +35,9 @@ def ray_session(s3_endpoint: str) -> Iterator[None]:
     import ray
 
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
-        ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
+        ray.init(
+            num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder
+        )
         try:
             yield
         finally:
@@ -132,8 +135,8 @@ def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_attention_heads=2,
         intermediate_size=64,
         pad_token_id=0,
-        num_labels=1,
     )
+    config.num_labels = 1
     BertForSequenceClassification(config).save_pretrained(folder)
     return folder
 

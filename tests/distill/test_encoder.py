@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,7 +148,7 @@ def test_xlm_roberta_overwrite_leaves_the_full_stop(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_metadata_is_refused(tiny_bert: Path) -> None:
-    with pytest.raises(ModelError, match="has no artifact.metadata"):
+    with pytest.raises(ModelError, match=r"has no artifact\.metadata"):
         LateInteractionEncoder.load(tiny_bert)
 
 
@@ -155,7 +156,7 @@ def test_pickled_weights_are_refused(tiny_student: Path, tmp_path: Path) -> None
     for name in ("config.json", "artifact.metadata", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((tiny_student / name).read_bytes())
     torch.save({}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="no .safetensors weights"):
+    with pytest.raises(ModelError, match=r"no \.safetensors weights"):
         LateInteractionEncoder.load(tmp_path)
 
 
@@ -180,3 +181,47 @@ def test_any_hugging_face_backbone_loads(tiny_bert: Path) -> None:
     plain = AutoModel.from_pretrained(tiny_bert)
     assert torch.equal(plain.embeddings.word_embeddings.weight, encoder.backbone.get_input_embeddings().weight)
     assert len(AutoTokenizer.from_pretrained(tiny_bert)) == len(encoder.tokenizer)
+
+
+def bare_queries(folder: Path) -> LateInteractionEncoder:
+    """The student of `folder`, its queries without expansion."""
+    student = LateInteractionEncoder.load(folder)
+    settings = replace(student.settings, query_expansion=False)
+    return LateInteractionEncoder(student.backbone, student.projection, student.tokenizer, settings).eval()
+
+
+def test_queries_without_expansion_are_padded_with_nothing(tiny_student: Path) -> None:
+    encoder = bare_queries(tiny_student)
+    vocabulary = encoder.tokenizer.get_vocab()
+    batch = encoder.tokenize_queries(["honey bee"])
+    names = ["[CLS]", "[unused0]", "honey", "bee", "[SEP]", "[PAD]", "[PAD]", "[PAD]"]
+    assert batch.ids.tolist() == [[vocabulary[name] for name in names]]
+    assert batch.attention.tolist() == [[1, 1, 1, 1, 1, 0, 0, 0]]
+    assert batch.keep.tolist() == [[True] * 5 + [False] * 3]
+
+
+def test_scores_without_expansion_are_those_of_the_bare_query(tiny_student: Path) -> None:
+    encoder = bare_queries(tiny_student)
+    passages = encoder.encode_passages(["bee dance", "river bridge city"])
+    padded = encoder.encode_queries(["honey bee"])
+    batch = encoder.tokenize_queries(["honey bee"])
+    with torch.inference_mode():
+        bare = encoder(batch.ids[:, :5], batch.attention[:, :5], batch.keep[:, :5])
+    assert padded.shape == (1, 8, 16)
+    assert torch.equal(padded[0, 5:], torch.zeros(3, 16))
+    for passage in passages:
+        keep = torch.ones(1, 1, len(passage), dtype=torch.bool)
+        found, expected = (maxsim(query, passage[None, None], keep).item() for query in (padded, bare))
+        assert found == pytest.approx(expected, abs=1e-5)
+        assert expected == pytest.approx((bare[0] @ passage.T).amax(1).sum().item(), abs=1e-5)
+
+
+def test_expansion_is_kept_in_checkpoints_and_is_the_default(tiny_student: Path, tmp_path: Path) -> None:
+    assert json.loads((tiny_student / "artifact.metadata").read_text())["query_expansion"] is True
+    bare_queries(tiny_student).save(tmp_path)
+    assert json.loads((tmp_path / "artifact.metadata").read_text())["query_expansion"] is False
+    assert LateInteractionEncoder.load(tmp_path).settings.query_expansion is False
+    metadata = json.loads((tmp_path / "artifact.metadata").read_text())
+    del metadata["query_expansion"]
+    (tmp_path / "artifact.metadata").write_text(json.dumps(metadata))
+    assert LateInteractionEncoder.load(tmp_path).settings.query_expansion is True

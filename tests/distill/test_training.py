@@ -107,6 +107,18 @@ def test_a_saved_training_goes_on_exactly(tiny_student: Path, tmp_path: Path) ->
         assert torch.equal(a, b), name
 
 
+def test_scores_stay_float32_under_bfloat16(tiny_student: Path) -> None:
+    encoder = LateInteractionEncoder.load(tiny_student)
+    batch = make_batch(encoder, examples(4))
+    with torch.inference_mode():
+        exact = StudentScorer(encoder)(batch.queries, batch.passages, batch.places)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = StudentScorer(encoder)(batch.queries, batch.passages, batch.places)
+    assert rounded.dtype == torch.float32
+    assert torch.allclose(rounded, exact, atol=0.1)
+    assert not torch.equal(rounded, rounded.bfloat16().float())
+
+
 def test_rates() -> None:
     constant = TrainSettings(steps=10, warmup_steps=4)
     assert [rate_factor(step, constant) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]

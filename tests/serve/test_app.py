@@ -245,7 +245,7 @@ def test_start_without_a_checkpoint_or_an_index(endpoint: Endpoint, tmp_path: Pa
 
 
 def test_a_taken_port_is_refused() -> None:
-    from serve.app import _check_port
+    from serve.app import check_port
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -254,10 +254,10 @@ def test_a_taken_port_is_refused() -> None:
         with pytest.raises(
             ServeError, match=f"^port {port} of 127.0.0.1 is taken by another program: set serve.port to a free one"
         ):
-            _check_port("127.0.0.1", port)
-    _check_port("127.0.0.1", port)
+            check_port("127.0.0.1", port)
+    check_port("127.0.0.1", port)
     with pytest.raises(ServeError, match="is not an address of this machine"):
-        _check_port("no.such.host.invalid", port)
+        check_port("no.such.host.invalid", port)
 
 
 def test_needs_two_cpus_for_each_replica(endpoint: Endpoint) -> None:
