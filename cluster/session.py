@@ -3,12 +3,15 @@
 import logging
 import os
 import secrets
+import socket
 import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+_KNOCK_S = 10.0
 
 
 class SessionError(RuntimeError):
@@ -76,6 +79,8 @@ class Session:
             os.environ.setdefault("RAY_AUTH_MODE", "token")
             if os.environ["RAY_AUTH_MODE"] == "token":
                 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        else:
+            self._knock()
         import ray
         from ray.exceptions import RayError
 
@@ -86,6 +91,17 @@ class Session:
                 raise SessionError(self._explain(error)) from error
         _configure()
         self._connected = True
+
+    def _knock(self) -> None:
+        """Refuse an address where nothing listens: Ray would try it for minutes."""
+        host, _, port = (self._address or "").removeprefix("ray://").strip("[]").rpartition(":")
+        if not host or not port.isdigit():  # `auto`, or an address that Ray refuses itself
+            return
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+        except (OSError, OverflowError) as error:
+            message = f"no Ray cluster answers at {self._address}: {error}; check cluster.address and RAY_ADDRESS"
+            raise SessionError(message) from error
 
     def _start(self, ray: Any) -> None:
         if self.local:
@@ -153,7 +169,9 @@ def _configure() -> None:
     from ray.data import DataContext
 
     context = DataContext.get_current()  # configures the loggers below when it is first made
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL)  # what fails is raised, and the session's log files have the rest
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*ray_remote_args.*", category=DeprecationWarning)
     context.raise_original_map_exception = True

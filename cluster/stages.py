@@ -271,16 +271,21 @@ class ShardActor:
         return next(iter(counts.values()))
 
 
+_RETRY_ADVICE = "Failed to apply UDF transform after"
+"""How the text begins that Ray Data puts after a worker's message."""
+
+
 def _explain(stage: str, error: BaseException) -> str:
     """What went wrong on an actor, in one line: the worker's own error, or that the actor died."""
     cause = getattr(error, "cause", None) or error
-    lines = [line for line in str(cause).strip().splitlines() if line.strip()] or [type(cause).__name__]
+    text = str(cause).split(_RETRY_ADVICE)[0]
+    lines = [line for line in text.strip().splitlines() if line.strip()] or [type(cause).__name__]
     if "creation task" in str(cause):
         return f"stage '{stage}' failed: {lines[-1].strip()[:400]}"
     if isinstance(cause, _deaths()):
         what = "a shard killed its actor more often than pool.max_restarts (memory, or a crash)"
         return f"stage '{stage}': {what}: {' '.join(lines)[:400]}"
-    return f"stage '{stage}' failed: {type(cause).__name__}: {lines[-1].strip()[:400]}"
+    return f"stage '{stage}' failed: {type(cause).__name__}: {' '.join(lines)[:400]}"
 
 
 def _deaths() -> tuple[type[BaseException], ...]:

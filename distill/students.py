@@ -65,23 +65,27 @@ def start_student(settings: StudentSettings, texts: Iterable[str], seed: int) ->
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer for any script, trained on `texts`: NFKC, lower case, Chinese characters apart.
 
-    The special tokens come first, [PAD] being 0.
+    The special tokens come first, [PAD] being 0. Equal texts give equal tokenizers.
     """
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=64))
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFKC(),
-            normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=True),
-        ]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=list(_SPECIAL), show_progress=False)
+    texts = list(texts)
+    tokenizer = _tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=64))
+    letters = {
+        f"##{letter}" if place else letter
+        for text in texts
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+        for place, letter in enumerate(word)
+    }
+    # The trainer numbers letters in the order of a randomly seeded hash table, and breaks ties by number: it gets them numbered.
+    numbered = [*_SPECIAL, *sorted(letters)]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=numbered, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
+    # Anew, because letters are no special tokens.
+    pieces = tokenizer.get_vocab()
+    tokenizer = _tokenizer(models.WordPiece(pieces, unk_token="[UNK]", max_input_chars_per_word=64))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+        special_tokens=[(token, pieces[token]) for token in ("[CLS]", "[SEP]")],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -91,3 +95,16 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         sep_token="[SEP]",
         mask_token="[MASK]",
     )
+
+
+def _tokenizer(model: models.WordPiece) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=True),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer

@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.session import Need
 from cluster.stages import Stage, StageRun
-from distill.config import Config, FileSource, MixSettings, PoolSettings, RunSelector, Source
+from distill.config import Config, FileSource, PoolSettings, RunSelector, Source
 from distill.models import BUNDLED_STUDENT, BUNDLED_TEACHER, locate
 from distill.versions import VERSIONS
 
@@ -84,9 +84,8 @@ def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, engl
     settings = config.mix
     languages: Sequence[str] = config.mixed_languages
     if english:
-        settings = MixSettings(
-            strategy="single", language=config.source_lang, n_way=config.mix.n_way, epochs=config.mix.epochs
-        )
+        # The same draws and groups: only the language of the passages differs.
+        settings = config.mix.model_copy(update={"strategy": "single", "language": config.source_lang, "languages": ()})
         languages = (config.source_lang,)
 
     def run(workspace: StageRun) -> None:

@@ -151,7 +151,7 @@ class SmallJob:
                 "start": {"type": "fresh", "vocabulary": 500, "layers": 1, "hidden": 32},
                 "dim": 16, "query_tokens": 8, "passage_tokens": 24,
             },
-            "train": {"learning_rate": 1e-3, "batch_size": 4, "steps": 8, "checkpoint_every": 4, "log_every": 2},
+            "train": {"learning_rate": 1e-3, "batch_size": 4, "steps": 200, "checkpoint_every": 20, "log_every": 10},
             "index": {"passages_per_shard": 24},
             "evaluate": {"english_baseline": False, "depth": 20, "measures": ["nDCG@20", "RR@10"]},
             "cluster": {"num_cpus": 4},
@@ -281,6 +281,15 @@ class Driver:
         self._process.kill()
         self._process.wait()
         return family
+
+    def end(self, limit_s: float = 30.0) -> None:
+        """SIGTERM, and SIGKILL if that is not enough."""
+        self._process.terminate()
+        try:
+            self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def descendants(pid: int) -> dict[int, str]:

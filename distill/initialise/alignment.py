@@ -20,7 +20,7 @@ NULL = 0.08
 DIRICHLET = 0.01
 """Concentration of the prior of a row of the table."""
 
-Pair = tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"]]
+Pair = tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]
 """Source and target tokens of a text."""
 
 

@@ -39,3 +39,16 @@ def test_a_checkpoint_keeps_its_projection_and_takes_the_lengths(tiny_student: P
     source = LateInteractionEncoder.load(tiny_student)
     assert torch.equal(student.projection.weight, source.projection.weight)
     assert (student.settings.dim, student.settings.query_tokens, student.settings.passage_tokens) == (16, 12, 20)
+
+
+def test_equal_texts_give_equal_tokenizers() -> None:
+    """The trainer alone does not see to that; 110 pieces are few enough for ties to matter."""
+    tokenizers = [train_tokenizer(TEXTS, 110) for _ in range(5)]
+    assert len({tokenizer.backend_tokenizer.to_str() for tokenizer in tokenizers}) == 1
+
+
+def test_query_expansion_is_that_of_the_settings(tiny_student: Path, tiny_bert: Path) -> None:
+    for start in (PretrainedStudent(model=str(tiny_student)), PretrainedStudent(model=str(tiny_bert)), FreshStudent()):
+        for expansion in (True, False):
+            settings = StudentSettings(start=start, query_expansion=expansion)
+            assert start_student(settings, TEXTS, 0).settings.query_expansion is expansion
