@@ -4,9 +4,10 @@ Field defaults are the papers' own where a paper has one (the docstring says whi
 here imports torch or ray, so a configuration can be written, checked and planned anywhere.
 """
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -568,16 +569,13 @@ def load(files: Sequence[str | Path] = (), arguments: Sequence[str] = (), progra
     layers: list[dict[str, Any]] = [_yaml(Path(file)) for file in files]
     try:
         layers.append(EnvSettingsSource(Config)())
-        layers.append(CliSettingsSource(Config, cli_parse_args=list(arguments), cli_prog_name=program, **_CLI)())
-    except (ValueError, SystemExit) as error:
-        if isinstance(error, SystemExit) and not error.code:
-            raise
-        message = (
-            f"command line: {error}"
-            if not isinstance(error, SystemExit)
-            else "see the message above; --help lists every setting"
-        )
+    except ValueError as error:
+        message = f"environment: {error}"
         raise ConfigError(message) from error
+    try:
+        layers.append(CliSettingsSource(Config, cli_parse_args=list(arguments), cli_prog_name=program, **_CLI)())
+    except ValueError as error:
+        raise ConfigError(_explain_arguments(str(error))) from None
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = merge(merged, layer)
@@ -592,7 +590,30 @@ _CLI: dict[str, Any] = {
     "cli_use_class_docs_for_groups": True,
     "cli_avoid_json": True,
     "cli_hide_none_type": True,
+    "cli_exit_on_error": False,
 }
+
+
+def _explain_arguments(fault: str) -> str:
+    """What argparse says of the command line, as one line; a name that is close to an unknown one is suggested."""
+    fault = " ".join(fault.split()).removeprefix("error parsing CLI: ")
+    unknown = fault.removeprefix("unrecognized arguments: ")
+    names = [word.split("=")[0] for word in unknown.split() if word.startswith("--")]
+    if unknown == fault or not names:
+        return f"command line: {fault}; --help lists every setting"
+    close = difflib.get_close_matches(names[0].removeprefix("--"), setting_names(Config), n=1)
+    hint = f" (did you mean --{close[0]}?)" if close else ""
+    return f"command line: no such setting {', '.join(names)}{hint}; --help lists them"
+
+
+def setting_names(kind: Any, prefix: str = "") -> list[str]:
+    """The dotted names of all settings of a group, those of every alternative where there is a choice."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return [name for alternative in get_args(kind) for name in setting_names(alternative, prefix)]
+    names = []
+    for name, information in kind.model_fields.items():
+        names += [prefix + name, *setting_names(information.annotation, f"{prefix}{name}.")]
+    return list(dict.fromkeys(names))
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

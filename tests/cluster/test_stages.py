@@ -156,6 +156,12 @@ def test_an_error_in_a_worker_is_said_in_one_line(ray_session: None, tmp_path: P
         runner.run(squares(tmp_path, Pool(1, 1, 1.0), nonsense=1))
 
 
+def test_an_error_in_a_shard_is_said_as_it_was_raised(ray_session: None, tmp_path: Path) -> None:
+    runner = Runner(str(tmp_path / "store"), Session(), progress=False)
+    with pytest.raises(StageError, match=r"^stage 'squares' failed: ValueError: shard 5 is wrong: +give another$"):
+        runner.run(squares(tmp_path, Pool(1, 1, 1.0), fail_at=5))
+
+
 def test_shards_on_s3_give_the_same_table(ray_session: None, s3_bucket: str, tmp_path: Path) -> None:
     runner = Runner(f"{s3_bucket}/store", Session(), progress=False)
     subject = squares(tmp_path, Pool(2, 2, 1.0))

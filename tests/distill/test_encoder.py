@@ -179,7 +179,9 @@ def test_any_hugging_face_backbone_loads(tiny_bert: Path) -> None:
     encoder = LateInteractionEncoder.from_backbone(str(tiny_bert), settings)
     assert encoder.encode_queries(["bee"]).shape == (1, 8, 8)
     plain = AutoModel.from_pretrained(tiny_bert)
-    assert torch.equal(plain.embeddings.word_embeddings.weight, encoder.backbone.get_input_embeddings().weight)
+    assert torch.equal(
+        plain.embeddings.word_embeddings.weight, encoder.backbone.get_parameter("embeddings.word_embeddings.weight")
+    )
     assert len(AutoTokenizer.from_pretrained(tiny_bert)) == len(encoder.tokenizer)
 
 

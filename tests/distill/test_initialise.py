@@ -261,7 +261,7 @@ def test_an_untrained_student_returns_its_embeddings() -> None:
     """The residual path gives back the table: a lone piece's vector is nearly its row, and translations lie near each other."""
     recipe = Recipe(english_pieces=1500, foreign_pieces=1500)
     student = initialise(corpus_units()[:120], Path(locate(BUNDLED_TEACHER)), recipe, lambda _: None)
-    table = student.backbone.get_input_embeddings().weight
+    table = student.backbone.get_parameter("embeddings.word_embeddings.weight")
     ids = student.tokenizer.convert_tokens_to_ids(["water", "wasser"])
     found = torch.stack([student.encode_passages([word])[0][2] for word in ("water", "wasser")])
     assert torch.nn.functional.cosine_similarity(found, table[torch.tensor(ids)]).min() > 0.97
