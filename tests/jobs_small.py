@@ -321,19 +321,26 @@ def command_line(pid: int) -> str:
         return ""
 
 
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Processes of Ray that try for a minute to tell a server that is gone too of the death of their node, and then end."""
+
+
 def survivors(family: Mapping[int, str], limit_s: float) -> dict[int, str]:
-    """Those of the processes that still live after `limit_s` seconds. They are then killed, each by its id.
+    """Those of the processes that still live after `limit_s` seconds, Ray's agents apart. All are then killed, each by its id.
 
     A process counts as living while its id has a command line that begins as before: ids are used again.
     """
+
+    def living() -> dict[int, str]:
+        return {pid: name for pid, name in family.items() if name and command_line(pid)[:20] == name[:20]}
+
     deadline = time.monotonic() + limit_s
-    living = dict(family)
-    while living and time.monotonic() < deadline:
-        living = {pid: name for pid, name in living.items() if name and command_line(pid)[:20] == name[:20]}
+    while set(living().values()) - set(AGENTS) and time.monotonic() < deadline:
         time.sleep(0.05)
-    for pid in living:
+    left = living()
+    for pid in left:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    return living
+    return {pid: name for pid, name in left.items() if name not in AGENTS}

@@ -59,7 +59,7 @@ def initialise(
 ) -> LateInteractionEncoder:
     """Make a student. Equal inputs give equal weights, bit for bit on one machine with one number of threads.
 
-    Cost with the bundled passages, TICO-19 and the default recipe: minutes on one CPU core and 3 GB of memory, most of it the states of
+    Cost with the bundled passages, TICO-19 and the default recipe: 3 minutes of one CPU core and 3 GB of memory, most for the states of
     the English texts.
 
     Args:
