@@ -576,7 +576,8 @@ def load(files: Sequence[str | Path] = (), arguments: Sequence[str] = (), progra
         layers.append(CliSettingsSource(Config, cli_parse_args=list(arguments), cli_prog_name=program, **_CLI)())
     except ValueError as error:
         raise ConfigError(_explain_arguments(str(error))) from None
-    merged: dict[str, Any] = {}
+    # From the defaults up, so that `--score.teacher.model X` alone finds the teacher's type.
+    merged: dict[str, Any] = Config().model_dump(mode="json")
     for layer in layers:
         merged = merge(merged, layer)
     try:

@@ -1,8 +1,6 @@
 """The command line of the jobs: configuration, plan, stages in order, report; errors of the user's in one line."""
 
 import argparse
-import contextlib
-import io
 import os
 import re
 import sys
@@ -52,7 +50,7 @@ def main(build: Callable[[Config], Pipeline], file: str, description: str | None
             print(f"{description}\n")
             _options(program).print_help()
             print("\nEvery setting, with its meaning and default:\n")
-        config = _load(options.config or [QUICKSTART], rest, program)
+        config = load(options.config or [QUICKSTART], rest, program)
         job = build(config)
         run(job.until(until) if until else job, plan=options.plan, report=until is None, serve=options.serve)
     except ConfigError as error:
@@ -111,20 +109,6 @@ def _options(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--plan", action="store_true", help="print what would run and what would be reused, and stop")
     parser.add_argument("--serve", action="store_true", help="end by serving the search endpoint")
     return parser
-
-
-def _load(files: Sequence[str | Path], arguments: Sequence[str], program: str) -> Config:
-    """The configuration, with what argparse says of wrong arguments as an error of one line, without the usage of every setting."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return load(files, arguments, program)
-    except ConfigError as error:
-        _, mark, fault = said.getvalue().rpartition(f"{program}: error: ")
-        if not mark:
-            raise
-        message = f"{fault.strip()}; --help lists every setting"
-        raise ConfigError(message) from error
 
 
 _LAZY_ERRORS = (

@@ -74,3 +74,8 @@ def test_a_group_of_another_type_is_replaced_whole() -> None:
     below = {"by": {"type": "bm25", "k1": 1}, "n": 1}
     assert merge(below, {"by": {"type": "run", "path": "x"}}) == {"by": {"type": "run", "path": "x"}, "n": 1}
     assert merge(below, {"by": {"k1": 2}}) == {"by": {"type": "bm25", "k1": 2}, "n": 1}
+
+
+def test_one_setting_of_a_choice_keeps_the_default_type() -> None:
+    config = load([], ["--score.teacher.model", "x", "--select.by.top_k", "7"])
+    assert (config.score.teacher.type, config.score.teacher.model, config.select.by.top_k) == ("bi_encoder", "x", 7)

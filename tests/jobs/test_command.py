@@ -45,7 +45,10 @@ def job(tiny_cross_encoder: Path, tmp_path: Path) -> SmallJob:
             "train.learning_rate: Input should be a valid number, unable to parse string as a number (got 'fast')",
         ),
         (("--train.learning_rate", "-1"), "train.learning_rate: Input should be greater than 0 (got '-1')"),
-        (("--train.learning_rat", "1"), "unrecognized arguments: --train.learning_rat 1; --help lists every setting"),
+        (
+            ("--train.learning_rat", "1"),
+            "command line: no such setting --train.learning_rat (did you mean --train.learning_rate?); --help lists them",
+        ),
         (("--train.workers", "3"), "train: batch_size 4 is not a multiple of workers 3"),
         (
             ("--mix.languages", "de,fr"),
