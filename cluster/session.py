@@ -6,35 +6,17 @@ import secrets
 import socket
 import tempfile
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from cluster.resources import Need, fault, nodes_there, nodes_to_come
 
 _KNOCK_S = 10.0
 
 
 class SessionError(RuntimeError):
     """No cluster, or one that cannot do what is asked. The message is one line that says what to do."""
-
-
-@dataclass(frozen=True)
-class Need:
-    """What a stage asks of the cluster at once.
-
-    Attributes:
-        stage: for the message.
-        count: actors or workers.
-        cpus: CPUs of each.
-        gpus: GPUs of each.
-        setting: the setting that says so, for the message.
-    """
-
-    stage: str
-    count: int
-    cpus: float
-    gpus: float
-    setting: str
 
 
 class Session:
@@ -82,12 +64,11 @@ class Session:
         else:
             self._knock()
         import ray
-        from ray.exceptions import RayError
 
         if not ray.is_initialized():
             try:
                 self._start(ray)
-            except (ConnectionError, ValueError, RuntimeError, TimeoutError, RayError) as error:
+            except Exception as error:  # Ray raises bare ones, too: when a node starts too slowly, for example
                 raise SessionError(self._explain(error)) from error
         _configure()
         self._connected = True
@@ -126,26 +107,31 @@ class Session:
     def check(self, needs: list[Need], *, autoscales: bool = False) -> None:
         """Refuse, before any work, what the cluster cannot give: Ray itself would wait for it without end.
 
-        With `autoscales`, only needs that no autoscaler is there for are refused: nothing can be told of nodes that may come.
+        With `autoscales`, what the nodes that are there and all that may come can never give is refused. Where nothing can be told of
+        nodes that may come, that is printed; a pool that waits for them fails after its `start_timeout_s`.
         """
-        if autoscales or not needs:
+        if not needs:
             return
         self.connect()
         import ray
 
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        for need in needs:
-            for name, each in (("CPU", need.cpus), ("GPU", need.gpus)):
-                if each <= 0:
-                    continue
-                places = sum(int(node.get(name, 0.0) / each + 1e-9) for node in nodes)
-                if places < need.count:
-                    total = sum(node.get(name, 0.0) for node in nodes)
-                    message = (
-                        f"{need.stage} asks for {need.count} x {each:g} {name}s at once ({need.setting}), the {len(nodes)} nodes "
-                        f"have {total:g} {name}s; lower it, or add nodes (cluster.autoscales where they come on demand)"
-                    )
-                    raise SessionError(message)
+        nodes = nodes_there(ray)
+        faults = [said for need in needs if (said := fault(need, nodes))]
+        if not faults:
+            return
+        if not autoscales or self.local:
+            message = f"{faults[0]}; lower it, or add nodes (cluster.autoscales where they come on demand)"
+            raise SessionError(message)
+        coming = nodes_to_come(ray)
+        if coming is None:
+            print(
+                f"{faults[0]}; nothing is known of the nodes that the autoscaler may add, so the job waits for them",
+                flush=True,
+            )
+            return
+        if refused := next((said for need in needs if (said := fault(need, nodes + coming))), None):
+            message = f"{refused}; lower it, or let the autoscaler add other nodes or more of them"
+            raise SessionError(message)
 
     def close(self) -> None:
         """Leave the cluster; a local Ray ends."""

@@ -15,44 +15,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from cluster.session import Need, Session
-from cluster.storage import join, list_files, open_storage, read_json, read_table, write_json, write_table
+from cluster.shards import Commits, Pool, Shard, StageError, committed, forget_attempts, read_marker, run_shards
+from cluster.storage import fingerprint, join, list_files, open_storage, read_json, read_table, write_json, write_table
 
 _MANIFEST = "manifest.json"
-_MARKERS = "_shards"
-
-
-class StageError(RuntimeError):
-    """A stage failed. The message names the stage and what to do."""
-
-
-class _Pool(Protocol):
-    """What `map_shards` reads of a pool."""
-
-    @property
-    def min_actors(self) -> int: ...
-    @property
-    def max_actors(self) -> int: ...
-    @property
-    def num_cpus(self) -> float: ...
-    @property
-    def num_gpus(self) -> float: ...
-    @property
-    def max_restarts(self) -> int: ...
-
-
-class _Shard(Protocol):
-    """What `map_shards` reads of a shard."""
-
-    @property
-    def index(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -84,8 +57,6 @@ class Stage:
     @cached_property
     def digest(self) -> str:
         """The hash of what decides the stage's content."""
-        from cluster.storage import fingerprint
-
         content = {
             "name": self.name,
             "version": self.version,
@@ -124,6 +95,7 @@ class StageRun:
 
     def __post_init__(self) -> None:
         self._filesystem, self._root = open_storage(self.storage)
+        self._measured: set[int] = set()
 
     @property
     def filesystem(self) -> pafs.FileSystem:
@@ -169,135 +141,60 @@ class StageRun:
             print(f"  {self.stage.name}: {warning}", flush=True)
 
     def map_shards(
-        self, shards: Sequence[_Shard], worker: Callable[..., Any], arguments: Mapping[str, Any], pool: _Pool, unit: str
+        self, shards: Sequence[Shard], worker: Callable[..., Any], arguments: Mapping[str, Any], pool: Pool, unit: str
     ) -> None:
         """Run the shards that are not committed yet on a pool of Ray Data actors, each made by `worker(**arguments)`."""
-        done = {
-            int(path.rsplit("/", 1)[-1].split(".")[0])
-            for path in list_files(self.filesystem, f"{self.folder}/{_MARKERS}", ".json")
-        }
+        done = set(committed(self.filesystem, self.folder))
         pending = [shard for shard in shards if shard.index not in done]
         self.shards_total += len(shards)
         self.shards_computed += len(pending)
-        if len(pending) < len(shards):
-            print(f"  {self.stage.name}: {len(shards) - len(pending)} of {len(shards)} shards are there", flush=True)
-        if not pending:
-            return
-        self.session.connect()
-        _run_shards(self, pending, worker, arguments, pool, unit)
+        if found := len(shards) - len(pending) - len(self._measured & done):
+            print(f"  {self.stage.name}: {found} of {len(shards)} shards are there", flush=True)
+        if pending:
+            self._run(pending, worker, arguments, pool, unit)
 
-
-def _run_shards(
-    run: StageRun,
-    pending: Sequence[_Shard],
-    worker: Callable[..., Any],
-    arguments: Mapping[str, Any],
-    pool: _Pool,
-    unit: str,
-) -> None:
-    import ray
-    from ray.exceptions import RayError
-    from tqdm import tqdm
-
-    shared = {name: ray.put(value) if isinstance(value, pa.Table) else value for name, value in arguments.items()}
-    actors = min(pool.max_actors, len(pending))
-    dataset = ray.data.from_items([{"place": i} for i in range(len(pending))], override_num_blocks=len(pending)).map_batches(
-        ShardActor,
-        fn_constructor_kwargs={
-            "worker": worker, "arguments": shared, "shards": list(pending), "storage": run.storage, "folder": run.stage.folder,
-        },
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=min(pool.min_actors, actors), max_size=actors, max_tasks_in_flight_per_actor=2),
-        num_cpus=pool.num_cpus,
-        num_gpus=pool.num_gpus or None,
-        # Ray Data would try a shard that kills its actor for ever.
-        max_task_retries=pool.max_restarts,
-    )  # fmt: skip
-    with tqdm(
-        total=len(pending),
-        desc=f"  {run.stage.name}",
-        unit="shard",
-        disable=None if run.progress else True,
-        leave=False,
-    ) as bar:
-        rows = 0
-        try:
-            for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-                rows += int(pc.sum(batch["rows"]).as_py())
-                bar.update(len(batch))
-                bar.set_postfix_str(f"{rows} {unit}")
-        except RayError as error:
-            raise StageError(_explain(run.stage.name, error)) from error
-
-
-class ShardActor:
-    """Makes the worker once, then computes and commits shards.
-
-    A shard's tables are written first and its marker last: a shard without marker is computed again and its files are replaced.
-    """
-
-    def __init__(
+    def map_series(
         self,
+        next_shard: Callable[[Sequence[Mapping[str, Any]]], Shard | None],
         worker: Callable[..., Any],
         arguments: Mapping[str, Any],
-        shards: Sequence[_Shard],
-        storage: str,
-        folder: str,
+        pool: Pool,
+        unit: str,
+    ) -> list[dict[str, Any]]:
+        """Run shards one after the other on one actor, each chosen by what the markers of those before it say; all their markers."""
+        before = self._markers()
+        if next_shard(before) is None:
+            return before
+        self._run([next_shard], worker, arguments, pool, unit)
+        after = self._markers()
+        self._measured = set(range(len(before), len(after)))
+        self.shards_computed += len(self._measured)
+        return after
+
+    def remember(self, name: str, make: Callable[[], Any]) -> Any:
+        """A JSON value that is made once and kept in the stage's folder: a stage that is run again finds the same."""
+        path = f"{self.folder}/_{name}.json"
+        found = read_json(self.filesystem, path)
+        if found is None:
+            found = {"value": make()}
+            write_json(self.filesystem, path, found)
+        return found["value"]
+
+    def _markers(self) -> list[dict[str, Any]]:
+        found = [read_marker(self.filesystem, self.folder, i) for i in committed(self.filesystem, self.folder)]
+        return [marker for marker in found if marker is not None]
+
+    def _run(
+        self, work: Sequence[Any], worker: Callable[..., Any], arguments: Mapping[str, Any], pool: Pool, unit: str
     ) -> None:
-        import ray
-
-        self._shards = shards
-        self._filesystem, root = open_storage(storage)
-        self._folder = f"{root}/{folder}"
-        resolved = {
-            name: ray.get(value) if isinstance(value, ray.ObjectRef) else value for name, value in arguments.items()
-        }
-        self._worker = worker(**resolved)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Compute and commit the shards that the batch names."""
-        rows = [self._commit(self._shards[place]) for place in batch["place"].to_pylist()]
-        return pa.table({"place": batch["place"], "rows": pa.array(rows, pa.int64())})
-
-    def _commit(self, shard: _Shard) -> int:
-        started = time.monotonic()
-        tables: Mapping[str, pa.Table] = self._worker(shard)
-        for name, table in tables.items():
-            write_table(self._filesystem, f"{self._folder}/{name}/{shard.index:05d}.parquet", table)
-        counts = {name: len(table) for name, table in tables.items()}
-        marker = {"rows": counts, "seconds": round(time.monotonic() - started, 3)}
-        write_json(self._filesystem, f"{self._folder}/{_MARKERS}/{shard.index:05d}.json", marker)
-        return next(iter(counts.values()))
-
-
-_RETRY_ADVICE = "Failed to apply UDF transform after"
-"""How the text begins that Ray Data puts after a worker's message."""
-
-
-def _explain(stage: str, error: BaseException) -> str:
-    """What went wrong on an actor, in one line: the worker's own error, or that the actor died."""
-    cause = getattr(error, "cause", None) or error
-    text = str(cause).split(_RETRY_ADVICE)[0]
-    lines = [line for line in text.strip().splitlines() if line.strip()] or [type(cause).__name__]
-    if "creation task" in str(cause):
-        return f"stage '{stage}' failed: {lines[-1].strip()[:400]}"
-    if isinstance(cause, _deaths()):
-        what = "a shard killed its actor more often than pool.max_restarts (memory, or a crash)"
-        return f"stage '{stage}': {what}: {' '.join(lines)[:400]}"
-    return f"stage '{stage}' failed: {type(cause).__name__}: {' '.join(lines)[:400]}"
-
-
-def _deaths() -> tuple[type[BaseException], ...]:
-    from ray.exceptions import (
-        ActorDiedError,
-        ActorUnavailableError,
-        NodeDiedError,
-        OutOfMemoryError,
-        WorkerCrashedError,
-    )
-
-    return (ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
+        self.session.connect()
+        commits = Commits(self.storage, self.stage.folder)
+        lost = run_shards(self.stage.name, commits, work, worker, arguments, pool, unit, progress=self.progress)
+        forget_attempts(self.filesystem, self.folder)
+        if lost:
+            self.note(
+                warning=f"{lost} rows killed their actor or ran out of memory and were left out; see {self.uri}/rejected"
+            )
 
 
 class Runner:

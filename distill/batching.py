@@ -1,6 +1,14 @@
 """Batches cut by a token budget, so that padding costs little and no batch is larger than the memory it was sized for."""
 
 from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+_WIDTHS = ("intermediate_size", "d_ff", "ffn_dim", "hidden_size")
+_CACHE_BYTES = 3 * 2**20
 
 
 def token_budget_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
@@ -19,3 +27,32 @@ def token_budget_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[
             batches.append([i])
             longest = max(lengths[i], 1)
     return batches
+
+
+def padded(rows: Sequence[Sequence[int]], filler: int) -> Int[Tensor, "B T"]:
+    """Rows of token ids as one tensor, the shorter ones filled up at their end."""
+    length = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[filler] * (length - len(row))] for row in rows], dtype=torch.long)
+
+
+def attention_of(lengths: Sequence[int]) -> Int[Tensor, "B T"]:
+    """What attention sees of rows that `padded` filled up: 1 for a row's own tokens, 0 for the filling."""
+    return (torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]).long()
+
+
+def fitting_tokens(tokens_per_batch: int, config: Any, device: str) -> int:
+    """The token budget of a model on a device: `tokens_per_batch`, but on CPUs no more than their caches hold.
+
+    On a CPU a large batch gains nothing and costs the trips of its intermediate states to memory: of 1,536 numbers a token, batches of
+    16,384 tokens took more than twice the time of 512 (benchmarks/teacher_scoring.md). Allowed are 3 MiB of the widest states in float32,
+    and 512 tokens at least, below which matrix products lose.
+
+    Args:
+        tokens_per_batch: the most that is asked for.
+        config: the model's configuration in transformers.
+        device: `cpu`, or a GPU's name.
+    """
+    if device != "cpu":
+        return tokens_per_batch
+    widest = max(int(getattr(config, name, None) or 0) for name in _WIDTHS) or 4 * 768
+    return min(tokens_per_batch, max(512, _CACHE_BYTES // (4 * widest)))

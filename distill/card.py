@@ -7,21 +7,13 @@ from typing import Any
 
 import yaml
 
-from distill.config import (
-    BeirSource,
-    BundledSource,
-    Config,
-    FileSource,
-    FreshStudent,
-    IrDatasetsSource,
-    PretrainedStudent,
-    Source,
-    Teacher,
-)
+from distill.config import Config
 from distill.evaluate import primary_measure
 from distill.report import SYSTEMS
+from distill.settings.score import EnsembleTeacher, HttpTeacher, ImportedTeacher, Teacher
+from distill.settings.sources import BeirSource, BundledSource, FileSource, IrDatasetsSource, Source
+from distill.settings.train import FreshStudent, PretrainedStudent
 
-VERSION = 1
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _CITATION = (
     "The method is that of Yang, Lawrie and Mayfield, *Distillation for Multilingual Information Retrieval*, SIGIR "
@@ -34,7 +26,20 @@ _MIXING = {
 }
 
 
-_SELECTORS = {"bm25": "by BM25", "run": "from a run file"}
+_SELECTORS = {
+    "bm25": "by BM25",
+    "run": "from a run file",
+    "scored": "from a file of scores",
+    "dense": "by a bi-encoder",
+    "late_interaction": "by late interaction",
+}
+_TEACHERS = {
+    "bi_encoder": "bi-encoder",
+    "late_interaction": "late-interaction model",
+    "cross_encoder": "cross-encoder",
+    "monot5": "monoT5",
+    "causal": "causal reranker",
+}
 
 
 def model_card(config: Config, numbers: Mapping[str, Any], license_id: str | None = None) -> str:
@@ -131,7 +136,7 @@ def _training(config: Config, numbers: Mapping[str, Any]) -> str:
             f"{counts['translations']:,} translations of them."
         ),
         f"- Start: {_start(config)}.",
-        f"- Teacher: {_teacher(config.score.teacher)}, on queries and passages in {config.source_lang}.",
+        f"- Teacher: {_teacher(config.score.teacher)}, on {_languages_read(config)}.",
         f"- Candidates: {config.select.by.top_k} a query, {_SELECTORS[config.select.by.type]}.",
         f"- Examples: {config.mix.n_way} passages drawn at random from the candidates; {mixing}.",
         (
@@ -209,8 +214,22 @@ def _start(config: Config) -> str:
 
 
 def _teacher(teacher: Teacher) -> str:
-    kind = "cross-encoder" if teacher.type == "cross_encoder" else "bi-encoder"
-    return f"the {kind} {_model(teacher.model, teacher.revision)}"
+    match teacher:
+        case EnsembleTeacher():
+            return f"the ensemble ({teacher.method}) of {', '.join(_teacher(member) for member in teacher.teachers)}"
+        case ImportedTeacher():
+            return f"imported scores of `{teacher.name}`"
+        case HttpTeacher():
+            return f"`{teacher.model}` behind HTTP" if teacher.model else "a server behind HTTP"
+        case _:
+            return f"the {_TEACHERS[teacher.type]} {_model(teacher.model, teacher.revision)}"
+
+
+def _languages_read(config: Config) -> str:
+    queries, passages = (lang or config.source_lang for lang in (config.score.query_lang, config.score.passage_lang))
+    return (
+        f"queries and passages in {queries}" if queries == passages else f"queries in {queries}, passages in {passages}"
+    )
 
 
 def _model(model: str, revision: str | None) -> str:

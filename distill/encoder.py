@@ -9,11 +9,13 @@ read: the backbone's weights under its usual prefix, `linear.weight`, and `artif
 
 import json
 import string
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import pyarrow.fs as pafs
 import torch
 from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
@@ -236,6 +238,15 @@ class LateInteractionEncoder(nn.Module):
         projection.weight.data.copy_(weight)
         encoder = cls(backbone, projection, AutoTokenizer.from_pretrained(folder), settings)
         return encoder.to(device).eval()
+
+    @classmethod
+    def fetch(
+        cls, filesystem: pafs.FileSystem, folder: str, device: str | torch.device = "cpu"
+    ) -> "LateInteractionEncoder":
+        """`load` a checkpoint that lies on any file system, by way of a temporary local copy."""
+        with tempfile.TemporaryDirectory() as local:
+            pafs.copy_files(folder, local, source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem())
+            return cls.load(local, device)
 
     @classmethod
     def from_backbone(

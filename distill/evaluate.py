@@ -12,12 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float64
 
-from distill.config import EvaluateSettings
 from distill.metrics import holm, measure, paired_t_test, ranked
+from distill.settings.search import EvaluateSettings
 from distill.tables import COMPARISONS, MEASUREMENTS, QRELS, RUN, TableError
 from distill.workspace import Workspace
 
-VERSION = 1
 MIXED = "mixed"
 POOLED = "pooled"
 PRIMARY_MEASURE = "nDCG@20"

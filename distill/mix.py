@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distill.config import MixSettings
+from distill.negatives import Choice, TooFewError
+from distill.settings.train import MixSettings
 from distill.tables import EXAMPLES, REJECTED, SCORES, TableError, lookup
-from distill.text import passage_text
+from distill.text import passage_texts, with_text
 from distill.workspace import Pool, Shard, Workspace
 
 _EXAMPLES_PER_SHARD = 50_000
@@ -66,10 +67,17 @@ def draw_examples(
     languages: Sequence[str],
     seed: int,
     epoch: int,
+    positives: int = 0,
 ) -> list[dict[str, Any]]:
-    """The examples of one query in one epoch: passage ids, languages and scores. A pure function of its arguments."""
+    """The examples of one query in one epoch: passage ids, languages and scores. A pure function of its arguments.
+
+    Where the first `positives` passages are positives, one of them is drawn and the others of the n are not among them.
+    """
     random = Random(f"{seed}/{epoch}/{query_id}")  # noqa: S311 - a seeded draw, not a secret
-    places = draw_passages(min(len(passage_ids), settings.draw_from or len(passage_ids)), settings.n_way, random)
+    first = [random.randrange(positives)] if positives else []
+    count = len(passage_ids) - positives
+    drawn = draw_passages(min(count, settings.draw_from or count), settings.n_way - len(first), random)
+    places = first + [positives + place for place in drawn]
     return [
         {"passage_ids": [passage_ids[i] for i in places], "langs": langs, "scores": [scores[i] for i in places]}
         for langs in draw_languages(settings.strategy, settings.n_way, languages, random)
@@ -135,8 +143,7 @@ class Texts:
             if row < 0:
                 message = f"passage {passage_id!r} has no text in {language!r}"
                 raise TableError(message)
-        found = self._texts.take(pa.array(rows))
-        return [passage_text(*row) for row in zip(found["title"].to_pylist(), found["text"].to_pylist(), strict=True)]
+        return passage_texts(self._texts.take(pa.array(rows)))
 
     def _places(self, passage_ids: Sequence[str]) -> list[int]:
         places = pc.index_in(pa.array(passage_ids, pa.string()), value_set=self._ids)
@@ -147,9 +154,17 @@ class Texts:
         return places.to_pylist()
 
 
-def mix(workspace: Workspace, settings: MixSettings, source_lang: str, languages: Sequence[str], seed: int) -> None:
-    """Write `examples` and `rejected`: training queries with fewer than n candidates that exist in every mixed language.
+def mix(
+    workspace: Workspace,
+    settings: MixSettings,
+    source_lang: str,
+    languages: Sequence[str],
+    seed: int,
+    scores_stage: str = "score",
+) -> None:
+    """Write `examples` and `rejected`: training queries with too few candidates that exist in every mixed language and may be drawn.
 
+    The scores are those of `scores_stage`; judgements are read where `settings.negatives` asks for positives.
     Reads the texts of all passages in the mixed languages into the object store once (for MS MARCO about 3 GB a language).
     """
     queries = workspace.input("sources", "queries")
@@ -157,11 +172,12 @@ def mix(workspace: Workspace, settings: MixSettings, source_lang: str, languages
     queries = queries.filter(wanted).sort_by("query_id")
     passages = workspace.input("sources", "passages")
     translations = workspace.input("translate", "translations")
-    translations = translations.filter(pc.is_in(translations["lang"], pa.array(languages, pa.string())))
-    scores = SCORES.check(workspace.input("score", "scores"), "score")
-    usable, rejected, left_out = usable_scores(
-        queries, scores, Texts(passages, translations, languages), settings.n_way
-    )
+    translations = with_text(translations.filter(pc.is_in(translations["lang"], pa.array(languages, pa.string()))))
+    scores = SCORES.check(workspace.input(scores_stage, "scores"), scores_stage)
+    choice = Choice(settings, _grades(workspace, queries) if settings.negatives else {})
+    usable, rejected, left_out = usable_scores(queries, scores, Texts(passages, translations, languages), choice)
+    if choice.dropped:
+        workspace.note(negatives_dropped=dict(choice.dropped))
     workspace.write("rejected", rejected)
     if not len(usable):
         message = f"no training query has {settings.n_way} candidates with texts in {', '.join(languages)}: see table rejected"
@@ -173,12 +189,10 @@ def mix(workspace: Workspace, settings: MixSettings, source_lang: str, languages
     repeat = len(draw_languages(settings.strategy, 1, languages, Random(0)))  # noqa: S311
     size = max(1, _EXAMPLES_PER_SHARD // (repeat * settings.group)) * settings.group
     length = len(usable) + -len(usable) % settings.group
+    ranges = ((epoch, start) for epoch in range(settings.epochs) for start in range(0, length, size))
     shards = [
-        Shard(0, {"epoch": epoch, "start": start, "stop": min(start + size, length)})
-        for epoch in range(settings.epochs)
-        for start in range(0, length, size)
+        Shard(i, {"epoch": epoch, "start": start, "stop": start + size}) for i, (epoch, start) in enumerate(ranges)
     ]
-    shards = [Shard(i, shard.args) for i, shard in enumerate(shards)]
     arguments = {
         "settings": settings, "languages": tuple(languages), "seed": seed,
         "queries": queries, "scores": usable, "passages": passages, "translations": translations,
@@ -186,22 +200,39 @@ def mix(workspace: Workspace, settings: MixSettings, source_lang: str, languages
     workspace.map_shards(shards, MixWorker, arguments, Pool(), unit="examples")
 
 
-def usable_scores(queries: pa.Table, scores: pa.Table, texts: Texts, n_way: int) -> tuple[pa.Table, pa.Table, int]:
-    """The training queries' scores without candidates that lack a language; the queries too short then; how many were left out."""
+def _grades(workspace: Workspace, queries: pa.Table) -> dict[str, dict[str, int]]:
+    """The passages that are judged relevant to these queries, and their grades."""
+    qrels = workspace.input("sources", "qrels")
+    kept = pc.and_(pc.greater(qrels["relevance"], 0), pc.is_in(qrels["query_id"], queries["query_id"].combine_chunks()))
+    found: dict[str, dict[str, int]] = {}
+    for row in qrels.filter(kept).to_pylist():
+        found.setdefault(row["query_id"], {})[row["passage_id"]] = row["relevance"]
+    return found
+
+
+def usable_scores(queries: pa.Table, scores: pa.Table, texts: Texts, choice: Choice) -> tuple[pa.Table, pa.Table, int]:
+    """What examples are drawn from, the queries that have too little of it, and how many candidates lack a language.
+
+    The first is the training queries' SCORES without candidates that lack a language or may not be drawn, and with a column `positives`:
+    how many of a row's first candidates are its positives.
+    """
     scores = lookup(scores, "query_id", queries["query_id"].combine_chunks(), "training queries without scores")
-    rows, rejected, left_out = [], [], 0
+    rows, positives, rejected, left_out = [], [], [], 0
     for row in scores.to_pylist():
         complete = texts.complete(row["passage_ids"]) if row["passage_ids"] else []
-        kept = [place for place, whole in enumerate(complete) if whole]
-        left_out += len(complete) - len(kept)
-        if len(kept) < n_way:
-            reason = f"{len(kept)} candidates with a text in every mixed language, n_way is {n_way}"
+        whole = [place for place, has_texts in enumerate(complete) if has_texts]
+        left_out += len(complete) - len(whole)
+        try:
+            first, kept = choice(row["query_id"], row["passage_ids"], row["scores"], whole)
+        except TooFewError as error:
             rejected.append(
-                {"source": "scores", "line": 0, "id": row["query_id"], "field": "passage_ids", "reason": reason}
+                {"source": "scores", "line": 0, "id": row["query_id"], "field": "passage_ids", "reason": str(error)}
             )
             continue
         rows.append(row | {name: [row[name][place] for place in kept] for name in ("passage_ids", "scores")})
-    return SCORES.from_rows(rows), REJECTED.from_rows(rejected), left_out
+        positives.append(first)
+    usable = SCORES.from_rows(rows).append_column("positives", pa.array(positives, pa.int32()))
+    return usable, REJECTED.from_rows(rejected), left_out
 
 
 class MixWorker:
@@ -234,7 +265,14 @@ class MixWorker:
         scores = lookup(self._scores, "query_id", ids, "mix").to_pylist()
         examples = [
             draw_examples(
-                row["query_id"], row["passage_ids"], row["scores"], self._settings, self._languages, self._seed, epoch
+                row["query_id"],
+                row["passage_ids"],
+                row["scores"],
+                self._settings,
+                self._languages,
+                self._seed,
+                epoch,
+                row["positives"],
             )
             for row in scores
         ]

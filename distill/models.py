@@ -38,3 +38,14 @@ def locate(model: str) -> str:
             raise ModelError(message)
         return str(folder.resolve())
     return model
+
+
+def fetch_folder(model: str, revision: str | None = None) -> str:
+    """The local folder of a model, fetched from the hub where it lies there: for what `from_pretrained` of transformers does not load."""
+    found = locate(model)
+    if Path(found).is_dir():
+        return found
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "artifact.metadata"]
+    return snapshot_download(found, revision=revision, allow_patterns=patterns)

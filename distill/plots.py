@@ -130,6 +130,75 @@ def quality_bars(
         return _to_svg(figure, f"{measure} of every system by collection")
 
 
+def teacher_scores(sample: np.ndarray, by_rank: Mapping[str, Sequence[float]], name: str) -> str:
+    """A teacher's raw scores: their histogram, and by the selector's ranks the median with the middle half and nine tenths.
+
+    Args:
+        sample: raw scores.
+        by_rank: ranks -> the quantiles 5 %, 25 %, 50 %, 75 %, 95 %.
+        name: the teacher, for screen readers.
+    """
+    with _style():
+        figure, left = _figure(7.4, 3.2, columns=2)
+        right = figure.axes[1]
+        left.hist(sample, bins=60, color=_PLAIN)
+        left.set_xlabel("raw score")
+        left.set_ylabel("pairs of query and passage")
+        places = np.arange(len(by_rank))
+        low, lower, middle, upper, high = np.array(list(by_rank.values()), dtype=np.float64).reshape(-1, 5).T
+        right.vlines(places, low, high, color=_PLAIN, linewidth=1)
+        right.vlines(places, lower, upper, color=_PLAIN, linewidth=7)
+        right.plot(places, middle, linestyle="none", marker="_", markersize=11, color=_INK)
+        right.set_xticks(places, list(by_rank))
+        right.set_xlabel("rank given by the selector")
+        right.set_ylabel("raw score")
+        return _to_svg(figure, f"Raw scores of {name}")
+
+
+def translation_lengths(quantiles: Mapping[str, Sequence[float]]) -> str:
+    """Length of translations relative to their sources by language: median, middle half, and all but the outer hundredths.
+
+    Args:
+        quantiles: language -> the quantiles 1 %, 25 %, 50 %, 75 %, 99 % of characters, translation to source.
+    """
+    with _style():
+        figure, axes = _figure(5.4, 3.2)
+        places = np.arange(len(quantiles))
+        low, lower, middle, upper, high = np.array(list(quantiles.values()), dtype=np.float64).reshape(-1, 5).T
+        axes.vlines(places, low, high, color=_PLAIN, linewidth=1)
+        axes.vlines(places, lower, upper, color=_PLAIN, linewidth=9)
+        axes.plot(places, middle, linestyle="none", marker="_", markersize=14, color=_INK)
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xticks(places, list(quantiles))
+        axes.set_xlim(-0.6, len(quantiles) - 0.4)
+        axes.set_ylabel("characters, translation to source")
+        return _to_svg(figure, "Length of translations relative to their sources")
+
+
+def translation_flags(shares: Mapping[str, Mapping[str, float]]) -> str:
+    """Share of flagged passages by language, one horizontal bar for each flag that occurs.
+
+    Args:
+        shares: language -> flag -> share of the passages, from 0 to 1.
+    """
+    flags = [flag for flag in next(iter(shares.values()), {}) if any(by[flag] for by in shares.values())]
+    with _style():
+        figure, axes = _figure(5.4, 0.9 + 0.16 * max(1, len(flags)) * len(shares))
+        axes.grid(visible=False)
+        axes.grid(visible=True, axis="x")
+        height = 0.8 / max(1, len(flags))
+        for number, flag in enumerate(flags):
+            places = np.arange(len(shares)) + (number - (len(flags) - 1) / 2) * height
+            bars = axes.barh(places, [100 * by[flag] for by in shares.values()], height * 0.9, color=_PLAIN)
+            axes.bar_label(bars, [f" {flag}" if by[flag] else "" for by in shares.values()], color=_INK, fontsize=7)
+        axes.set_yticks(range(len(shares)), list(shares))
+        axes.margins(x=0.25)
+        axes.invert_yaxis()
+        axes.set_xlabel("flagged passages, %")
+        return _to_svg(figure, "Flagged passages by language")
+
+
 def stage_bars(seconds: Mapping[str, float], reused: Sequence[str]) -> str:
     """Horizontal bars: how long each stage took, in the order given; those that were reused are hatched."""
     with _style():

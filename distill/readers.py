@@ -23,7 +23,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from distill.config import PassageFields, QueryFields, Split
+from distill.settings.base import Split
+from distill.settings.sources import PassageFields, QueryFields
 from distill.tables import REJECTED, STRING
 
 BATCH_ROWS = 16_384

@@ -14,7 +14,6 @@ from distill.evaluate import MIXED, POOLED, primary_measure
 from distill.metrics import bootstrap_interval
 from distill.tables import COMPARISONS, MEASUREMENTS
 
-VERSION = 1
 SYSTEMS = {
     "bm25": "BM25",
     "english_distillation": "English-only distillation",

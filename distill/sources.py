@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distill import corpus, readers
-from distill.config import BeirSource, BundledSource, FileSource, IrDatasetsSource, PassageFields, QueryFields, Source
 from distill.readers import (
     PASSAGE_ROWS,
     QREL_ROWS,
@@ -28,6 +27,15 @@ from distill.readers import (
     RowError,
     Rows,
     SourceError,
+)
+from distill.settings.sources import (
+    BeirSource,
+    BundledSource,
+    FileSource,
+    IrDatasetsSource,
+    PassageFields,
+    QueryFields,
+    Source,
 )
 from distill.tables import PASSAGES, QRELS, QUERIES, STRING, STRINGS, TRANSLATIONS, duplicates
 from distill.workspace import Workspace
@@ -278,6 +286,15 @@ def _take_ir_datasets(intake: Intake, source: IrDatasetsSource, source_lang: str
         intake.add_queries(name, _ir_queries(name, dataset), QueryParser(QueryFields(), lang, split))
         if dataset.has("qrels"):
             intake.add_qrels(name, _ir_qrels(name, dataset))
+    for lang, splits in source.translated_queries.items():
+        for split, place in splits.items():
+            if place.endswith(readers.FORMATS):
+                file = readers.locate(place)
+                intake.add_queries(file.name, *readers.read_queries(file, QueryFields(), lang, split))
+            else:
+                name = f"ir_datasets:{place}"
+                rows = _ir_queries(name, load_ir_dataset(place, "queries"))
+                intake.add_queries(name, rows, QueryParser(QueryFields(), lang, split))
 
 
 IrDataset: TypeAlias = Any

@@ -1,6 +1,7 @@
 """What a student starts from: a checkpoint, a Hugging Face encoder, or a small new transformer."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -8,9 +9,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from distill.config import FreshStudent, PretrainedStudent, StudentSettings
 from distill.encoder import PASSAGE_MARKER, QUERY_MARKER, EncoderSettings, LateInteractionEncoder
 from distill.models import locate
+from distill.settings.train import FreshStudent, PretrainedStudent, StudentSettings
 
 _SPECIAL = ("[PAD]", QUERY_MARKER, PASSAGE_MARKER, "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -35,16 +36,8 @@ def start_student(settings: StudentSettings, texts: Iterable[str], seed: int) ->
             model = locate(settings.start.model)
             if (Path(model) / "artifact.metadata").is_file():
                 found = LateInteractionEncoder.load(model)
-                lengths = EncoderSettings(
-                    found.settings.dim,
-                    settings.query_tokens,
-                    settings.passage_tokens,
-                    found.settings.marker_mode,
-                    settings.mask_punctuation,
-                    settings.attend_to_mask_tokens,
-                    settings.query_expansion,
-                )
-                return LateInteractionEncoder(found.backbone, found.projection, found.tokenizer, lengths)
+                kept = replace(wanted, dim=found.settings.dim, marker_mode=found.settings.marker_mode)
+                return LateInteractionEncoder(found.backbone, found.projection, found.tokenizer, kept)
             return LateInteractionEncoder.from_backbone(model, wanted, settings.start.revision)
         case FreshStudent():
             tokenizer = train_tokenizer(texts, settings.start.vocabulary)

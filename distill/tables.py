@@ -222,11 +222,89 @@ TRANSLATIONS = Table(
 
 MISSING_TRANSLATIONS = Table(
     "missing_translations",
-    "Pairs of passage and language for which no translation was found.",
+    "Pairs of passage and language without a text: no translation was found, or an engine's is empty.",
     (Column("passage_id", STRING, "the source passage's id"), Column("lang", STRING, "the language that is missing")),
     ("passage_id", "lang"),
     "no meaning",
     {"passage_id": "nature-01-a", "lang": "fa"},
+)
+
+_TRANSLATION_MEASURES = (
+    "`passages`, those with each flag, `flagged` (with any), `sentences`, `distinct_sentences` (what the engine read), `second` (passages "
+    "that the fallback translated again), `replaced` (whose second translation was taken)"
+)
+
+TRANSLATION_COUNTS = Table(
+    "translation_counts",
+    "What engines did in each shard: counts that add up to the translation report.",
+    (
+        Column("lang", STRING, "language translated to"),
+        Column("translator", STRING, "the engine"),
+        Column(
+            "measure", STRING, f"{_TRANSLATION_MEASURES}, `length_ratio_bin:k` (ratios of characters near 2^(k/10))"
+        ),
+        Column("value", pa.float64(), "the count"),
+    ),
+    (),
+    "no meaning",
+    {"lang": "de", "translator": "Helsinki-NLP/opus-mt-en-de ctranslate2/int8", "measure": "copied", "value": 2.0},
+)
+
+TRANSLATION_SAMPLES = Table(
+    "translation_samples",
+    "Passages beside their translations, for people to read.",
+    (
+        Column("passage_id", STRING, "the passage"),
+        Column("lang", STRING, "language translated to"),
+        Column("source", STRING, "title and text in the source language"),
+        Column("translation", STRING, "title and text in the other"),
+        Column("reference", STRING, "a parallel text, empty where there is none"),
+        Column("translator", STRING, "the engine"),
+        Column("flags", STRINGS, "the translation's flags"),
+        Column(
+            "order", pa.uint64(), "place in a random order that depends on passage and language alone; lowest are shown"
+        ),
+    ),
+    (),
+    "no meaning",
+    {
+        "passage_id": "nature-01-a",
+        "lang": "de",
+        "source": "The waggle dance A honey bee forager ...",
+        "translation": "Der Schwänzeltanz Hat eine Sammlerin ...",
+        "reference": "",
+        "translator": "Helsinki-NLP/opus-mt-en-de ctranslate2/int8",
+        "flags": [],
+        "order": 1234567890,
+    },
+)
+
+TRANSLATION_REPORT = Table(
+    "translation_report",
+    "Figures on the translations that engines made, one a row.",
+    (
+        Column("lang", STRING, "language translated to"),
+        Column("translator", STRING, "the engine"),
+        Column(
+            "measure",
+            STRING,
+            f"{_TRANSLATION_MEASURES}, `length_ratio_q01`, `_q25`, `_q50`, `_q75`, `_q99` (characters, translation to source, within 4 %), "
+            "`bleu`, `chrf` (sacrebleu, of passages with a parallel text), `references` (how many passages those are)",
+        ),
+        Column("value", pa.float64(), "the figure; BLEU and chrF are from 0 to 100"),
+    ),
+    ("lang", "translator", "measure"),
+    "no meaning",
+    {"lang": "de", "translator": "Helsinki-NLP/opus-mt-en-de ctranslate2/int8", "measure": "chrf", "value": 60.5},
+)
+
+REFERENCE_TRANSLATIONS = Table(
+    "reference_translations",
+    "Engine translations of passages that have a parallel text already; only the report uses them.",
+    TRANSLATIONS.columns,
+    ("passage_id", "lang"),
+    "no meaning",
+    TRANSLATIONS.example,
 )
 
 QRELS = Table(
@@ -275,6 +353,87 @@ SCORES = Table(
         "teacher": "all-MiniLM-L6-v2",
     },
     (("passage_ids", "scores"),),
+)
+
+TRUNCATED_PAIRS = Table(
+    "truncated_pairs",
+    "Pairs of which the teacher read less than the whole passage.",
+    (Column("query_id", STRING, "the query"), Column("passage_id", STRING, "the passage that was cut")),
+    ("query_id", "passage_id"),
+    "no meaning",
+    {"query_id": "nature-01-a.question", "passage_id": "nature-01-a"},
+)
+
+PROVENANCE = Table(
+    "provenance",
+    "What decided a teacher's scores, one row for each shard of them.",
+    (
+        Column("shard", pa.int64(), "the shard's number"),
+        Column("kind", STRING, "the teacher's `type` in the settings"),
+        Column("model", STRING, "Hugging Face id, folder, address or file"),
+        Column("revision", STRING, "commit on the hub, empty where none was given"),
+        Column("engine", STRING, "what computed: transformers, vllm, a server"),
+        Column("engine_version", STRING, "its version"),
+        Column(
+            "prompt", STRING, "hash of the prompt's text and of the answers' tokens, empty where there is no prompt"
+        ),
+        Column("truncation", STRING, "what is cut at which length"),
+        Column("dtype", STRING, "precision of the model's body"),
+        Column("query_lang", STRING, "the language in which the teacher read the queries"),
+        Column("passage_lang", STRING, "the language in which it read the passages"),
+    ),
+    ("shard",),
+    "by shard",
+    {
+        "shard": 0,
+        "kind": "cross_encoder",
+        "model": "BAAI/bge-reranker-v2-m3",
+        "revision": "",
+        "engine": "transformers",
+        "engine_version": "5.23.0",
+        "prompt": "",
+        "truncation": "passages, pairs at 512 tokens",
+        "dtype": "bfloat16",
+        "query_lang": "en",
+        "passage_lang": "en",
+    },
+)
+
+TEACHER_REPORT = Table(
+    "teacher_report",
+    "Figures on the teachers' raw scores, one a row.",
+    (
+        Column("stage", STRING, "the score stage whose table is described"),
+        Column("teacher", STRING, "the teacher's name and revision"),
+        Column("other", STRING, "for the agreement of two teachers the other one's stage, otherwise empty"),
+        Column("lang", STRING, "languages in which the teacher read query and passage"),
+        Column("ranks", STRING, "ranks of the selector that the figure is about, or `all`"),
+        Column(
+            "measure",
+            STRING,
+            "what is measured: `queries`, `pairs`, `mean`, `deviation` (population), `minimum`, `maximum`, `q05` to `q95` and `median` (of "
+            "evenly spaced queries where there are many), `spread` (best minus worst candidate of a query), `tied_share` (candidates "
+            "that share their score with another of the query), `constant_share` (queries with several candidates that all score the "
+            "same), `saturated_share`, "
+            "`not_finite_share`, `truncated_share` (pairs), `best_share` (queries whose best candidate has such a rank), `judged_queries`, "
+            "`judged_found_share` (of them, with a relevant candidate), `judged_best_share` (whose best candidate is judged relevant), "
+            "`judged_best_by_chance`, `judged_best_deviations` (the difference in standard errors), `spearman`, `best_agreement`",
+        ),
+        Column("value", pa.float64(), "the figure; shares are from 0 to 1"),
+        Column("count", pa.int64(), "how many queries or pairs it was computed from"),
+    ),
+    ("stage", "other", "lang", "ranks", "measure"),
+    "no meaning",
+    {
+        "stage": "score",
+        "teacher": "all-MiniLM-L6-v2",
+        "other": "",
+        "lang": "en-en",
+        "ranks": "2-5",
+        "measure": "mean",
+        "value": 0.5,
+        "count": 1920,
+    },
 )
 
 EXAMPLES = Table(
@@ -338,6 +497,31 @@ VECTORS = Table(
     ("position",),
     "by position",
     {"position": 0, "vectors": [0.5, -0.5, 0.5, 0.5]},
+)
+
+PASSAGE_VECTORS = Table(
+    "passage_vectors",
+    "One vector for each passage, of a selector's encoder.",
+    (
+        Column("passage_id", STRING, "the passage"),
+        Column("vector", FLOATS, "its vector"),
+    ),
+    ("passage_id",),
+    "by passage_id",
+    {"passage_id": "nature-01-a", "vector": [0.5, -0.5]},
+)
+
+PASSAGE_INDEX = Table(
+    "passage_index",
+    "The FAISS index of a selector's vectors.",
+    (
+        Column("file", STRING, "its file in the stage's folder"),
+        Column("factory", STRING, "FAISS's factory string"),
+        Column("vectors", pa.int64(), "vectors in it, in the order of `passage_vectors`"),
+    ),
+    ("file",),
+    "no meaning",
+    {"file": "passages.faiss", "factory": "IVF4096,PQ48", "vectors": 8841823},
 )
 
 RUN = Table(
@@ -444,12 +628,21 @@ TABLES = (
     PASSAGES,
     TRANSLATIONS,
     MISSING_TRANSLATIONS,
+    TRANSLATION_COUNTS,
+    TRANSLATION_SAMPLES,
+    TRANSLATION_REPORT,
+    REFERENCE_TRANSLATIONS,
     QRELS,
     CANDIDATES,
     SCORES,
+    TRUNCATED_PAIRS,
+    PROVENANCE,
+    TEACHER_REPORT,
     EXAMPLES,
     DOCUMENTS,
     VECTORS,
+    PASSAGE_VECTORS,
+    PASSAGE_INDEX,
     RUN,
     TAGS,
     MEASUREMENTS,

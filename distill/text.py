@@ -3,6 +3,9 @@
 import unicodedata
 from itertools import pairwise
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import regex
 
 _WORD = regex.compile(r"[\p{L}\p{N}\p{M}_]+")
@@ -38,3 +41,20 @@ def _bigrams(run: str) -> list[str]:
 def passage_text(title: str, text: str) -> str:
     """What encoders and teachers read of a passage: its title and its body."""
     return f"{title} {text}" if title else text
+
+
+def passage_texts(passages: pa.Table) -> list[str]:
+    """The same of every row of a table with the columns title and text."""
+    rows = zip(passages["title"].to_pylist(), passages["text"].to_pylist(), strict=True)
+    return [passage_text(title, text) for title, text in rows]
+
+
+def with_text(translations: pa.Table) -> pa.Table:
+    """The rows of a TRANSLATIONS table that say something. One flagged `empty` is there for its id's sake; nothing is learnt from it."""
+    flags = translations["flags"].combine_chunks()
+    empty = pc.list_parent_indices(flags).filter(pc.equal(pc.list_flatten(flags), "empty"))
+    if not len(empty):
+        return translations
+    kept = np.ones(len(translations), dtype=bool)
+    kept[empty.to_numpy()] = False
+    return translations.filter(pa.array(kept))

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import torch
 
-from distill.config import StudentSettings, TrainSettings
 from distill.encoder import LateInteractionEncoder
+from distill.settings.train import StudentSettings, TrainSettings
 from distill.stream import ExampleStream, Prefetch
 from distill.students import start_student
 from distill.tables import TRAINING_LOG
-from distill.text import passage_text
+from distill.text import passage_texts
 from distill.training import StudentScorer, Trainer, TrainingError, make_batch
 from distill.workspace import Workspace
 
@@ -83,8 +83,7 @@ def _all_texts(workspace: Workspace, languages: tuple[str, ...]) -> list[str]:
     )
     queries = workspace.input("sources", "queries")
     queries = queries.filter(pc.equal(queries["split"], "train"))["text"].to_pylist()
-    rows = pa.concat_tables([passages, translations]).to_pylist()
-    return [passage_text(row["title"], row["text"]) for row in rows] + queries
+    return passage_texts(pa.concat_tables([passages, translations])) + queries
 
 
 def _fit(workspace: Workspace, job: TrainingJob) -> Any:
@@ -130,11 +129,8 @@ def run_worker(config: Mapping[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(max(1, int(settings.cpus_per_worker)))
-    with tempfile.TemporaryDirectory() as local:
-        pafs.copy_files(job.start, local, source_filesystem=filesystem)
-        encoder = LateInteractionEncoder.load(local)
     device = get_device()
-    encoder.to(device)
+    encoder = LateInteractionEncoder.fetch(filesystem, job.start, device)
     scorer = prepare_model(StudentScorer(encoder)) if world > 1 else StudentScorer(encoder)
     trainer = Trainer(scorer, encoder, settings, torch.device(device), job.seed, rank)
     log: list[dict[str, Any]] = []

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from distill.config import TrainSettings
 from distill.encoder import LateInteractionEncoder, TokenBatch, maxsim
 from distill.losses import kl_divergence
+from distill.settings.train import TrainSettings
 
 
 class TrainingBatch(NamedTuple):

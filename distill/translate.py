@@ -1,20 +1,22 @@
 """The translate stage: passages in every target language, under the ids of their sources.
 
-Translations are precomputed, as the papers use neuMARCO: those that came with the source (`parallel`), and those of
-the configured files and ir_datasets ids. A passage that lacks one is listed in `missing_translations`.
+Translations that exist are used first: those that came with the source (`parallel`), and those of the configured files and ir_datasets ids,
+as the papers use neuMARCO. What they lack an engine translates, if one is configured. Every pair of passage and language then has one row,
+whatever is doubtful about it; one that has no text is also listed in `missing_translations`, and no later stage uses it.
 """
 
 from collections import Counter
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from distill import readers
-from distill.config import PrecomputedTranslator, TranslateSettings
 from distill.readers import PASSAGE_ROWS, PassageParser, Rejects, SourceError
+from distill.settings.translate import PrecomputedTranslator, TranslateSettings
 from distill.sources import IR_PASSAGE, check_unique, ir_passages, keep, load_ir_dataset, translations
 from distill.tables import MISSING_TRANSLATIONS, STRING, STRINGS, TRANSLATIONS
-from distill.workspace import Workspace
+from distill.workspace import Shard, StoredTable, Workspace, planned_shards, row_shards
 
 
 def translate(
@@ -24,47 +26,132 @@ def translate(
     languages: tuple[str, ...],
     max_rejected: float = 0.01,
 ) -> None:
-    """Write the tables translations, missing_translations and rejected, from `parallel` and what `settings` names.
+    """Write the tables translations, missing_translations and rejected, and where an engine is used the translation report.
 
     What the settings name comes first: it replaces a parallel passage of the same id and language, which is counted.
     Translations of ids that the source does not have are counted and left out, since a translated collection
-    (neuMARCO) may hold more than a job uses. An empty translation of a text is counted and is missing. A translation
-    that equals its source is flagged `copied`.
+    (neuMARCO) may hold more than a job uses. An empty one of a text is counted and is missing: an engine, if there is one, makes it.
+    A translation that equals its source is flagged `copied`.
 
     A `SourceError`: the same id twice in one language in what the settings name, and a language that lacks a larger
     share of its passages than `settings.max_missing`.
 
-    Cost: one pass over the files on one core; memory that of the tables `passages`, `parallel` and `translations`.
+    Cost: for translations that exist one pass over their files on one core, and the memory of the tables `passages`, `parallel` and
+    `translations`; for an engine a bit for each passage and language here, and a shard's texts in each actor.
     """
-    passages = workspace.input("sources", "passages", ["passage_id", "text"])
+    existing = _existing(workspace, settings, source_lang, languages, max_rejected)
+    if settings.engine is None:
+        _write_existing(workspace, existing, languages)
+    else:
+        _translate_rest(workspace, settings, source_lang, languages, existing)
+    unused = sorted({*settings.existing.files, *settings.existing.ir_datasets} - set(languages))
+    workspace.note(
+        **{name: dict(counts) for name, counts in existing.notes.counts.items()},
+        **({"unused_languages": unused} if unused else {}),
+    )
+    _check_missing(workspace, len(existing.passage_ids), settings)
+
+
+@dataclass(frozen=True)
+class Existing:
+    """The translations that need no engine.
+
+    Attributes:
+        passage_ids: the source's passages.
+        table: their translations (TRANSLATIONS), flagged.
+        parallel: those of them that came with the source.
+        rejects: rows of files that could not be used.
+        notes: what was counted.
+    """
+
+    passage_ids: pa.ChunkedArray
+    table: pa.Table
+    parallel: pa.Table
+    rejects: Rejects
+    notes: "Notes"
+
+
+def _existing(
+    workspace: Workspace, settings: TranslateSettings, source_lang: str, languages: tuple[str, ...], max_rejected: float
+) -> Existing:
+    ids = workspace.input("sources", "passages", ["passage_id"])
     rejects = Rejects(max_rejected)
     notes = Notes()
     named = pa.concat_tables(
         [
             TRANSLATIONS.empty(),
-            *(_named(settings.by, lang, source_lang, passages, rejects, notes) for lang in languages),
+            *(_named(settings.existing, lang, source_lang, ids, rejects, notes) for lang in languages),
         ]
     )
     parallel = workspace.input("sources", "parallel")
     parallel = keep(parallel, pc.is_in(parallel["lang"], value_set=pa.array(languages, STRING)))
-    parallel = _known(parallel, passages, notes)
-    merged = pa.concat_tables([named, _not_in(parallel, named, notes)])
-    merged = _flagged(merged, passages, notes)
-    missing = _missing(merged, passages, languages)
-    workspace.write("translations", TRANSLATIONS.check(merged, "translate"))
+    parallel = _not_in(_known(parallel, ids, notes), named, notes)
+    if len(named) or len(parallel):
+        passages = workspace.input("sources", "passages", ["passage_id", "text"])
+        named, parallel = _flagged(named, passages, notes), _flagged(parallel, passages, notes)
+    merged = TRANSLATIONS.check(pa.concat_tables([named, parallel]), "translate")
+    return Existing(ids["passage_id"], merged, parallel, rejects, notes)
+
+
+def _write_existing(workspace: Workspace, existing: Existing, languages: tuple[str, ...]) -> None:
+    """The tables of a stage without an engine."""
+    missing = _missing(existing.table, existing.passage_ids, languages)
+    workspace.write("translations", existing.table)
     workspace.write("missing_translations", MISSING_TRANSLATIONS.check(missing, "translate"))
-    workspace.write("rejected", rejects.table())
-    unused = sorted({*settings.by.files, *settings.by.ir_datasets} - set(languages))
-    workspace.note(
-        **{name: dict(counts) for name, counts in notes.counts.items()},
-        **({"unused_languages": unused} if unused else {}),
-    )
-    if len(missing):
-        by_language = _by_language(missing)
-        workspace.note(
-            missing=by_language, warning=f"missing translations of {len(passages)} passages: {_shown(by_language)}"
+    workspace.write("rejected", existing.rejects.table())
+
+
+def _translate_rest(
+    workspace: Workspace,
+    settings: TranslateSettings,
+    source_lang: str,
+    languages: tuple[str, ...],
+    existing: Existing,
+) -> None:
+    """Have an engine translate what does not exist, in shards, and write the report."""
+    from distill.select import pool
+    from distill.translation_report import write_report
+    from distill.translators.worker import Pairs, TranslateWorker
+
+    wanted = _wanted(existing, languages, settings.report.references)
+    arguments = {
+        "settings": settings,
+        "source_lang": source_lang,
+        "languages": languages,
+        "passages": StoredTable.open(workspace.filesystem, f"{workspace.input_folder('sources')}/passages"),
+        "wanted": wanted,
+        "existing": existing.table,
+        "rejected": existing.rejects.table(),
+    }
+    count = len(Pairs(wanted))
+    actors = pool(settings.pool)
+    if settings.passages_per_shard:
+        shards = row_shards(count, settings.passages_per_shard)
+    else:
+        shards = planned_shards(
+            workspace, count, settings.shard_seconds, TranslateWorker, arguments, actors, unit="translations"
         )
-    _check_missing(missing, len(passages), settings.max_missing)
+    # What exists is one more shard, so that it is written once however often the stage is started.
+    shards.append(Shard(len(shards), {"existing": True}))
+    workspace.map_shards(shards, TranslateWorker, arguments, actors, unit="translations")
+    write_report(workspace, settings.report, existing.parallel)
+
+
+def _wanted(existing: Existing, languages: tuple[str, ...], references: int) -> pa.Table:
+    """For each language which passages have no translation, and which of those with a parallel text are translated for the report."""
+    from distill.translators.worker import REFERENCE, sample_order
+
+    ids = existing.passage_ids
+    columns: dict[str, pa.Array] = {}
+    for lang in languages:
+        have = existing.table["passage_id"].filter(pc.equal(existing.table["lang"], lang)).combine_chunks()
+        columns[lang] = pc.invert(pc.is_in(ids, value_set=have))
+    for lang in languages:
+        known = existing.parallel["passage_id"].filter(pc.equal(existing.parallel["lang"], lang)).to_pylist()
+        chosen = sorted(known, key=lambda passage_id, lang=lang: sample_order(passage_id, lang))[:references]
+        if chosen:
+            columns[lang + REFERENCE] = pc.is_in(ids, value_set=pa.array(chosen, STRING))
+    return pa.table(columns)
 
 
 class Notes:
@@ -147,29 +234,37 @@ def _flagged(table: pa.Table, passages: pa.Table, notes: Notes) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _missing(table: pa.Table, passages: pa.Table, languages: tuple[str, ...]) -> pa.Table:
+def _missing(table: pa.Table, passage_ids: pa.ChunkedArray, languages: tuple[str, ...]) -> pa.Table:
     tables = [MISSING_TRANSLATIONS.empty()]
     for lang in languages:
         have = table["passage_id"].filter(pc.equal(table["lang"], lang)).combine_chunks()
-        lost = passages["passage_id"].filter(pc.invert(pc.is_in(passages["passage_id"], value_set=have)))
+        lost = passage_ids.filter(pc.invert(pc.is_in(passage_ids, value_set=have)))
         columns = {"passage_id": lost, "lang": pa.repeat(pa.scalar(lang, STRING), len(lost))}
         tables.append(pa.table(columns, schema=MISSING_TRANSLATIONS.schema))
     return pa.concat_tables(tables)
 
 
-def _by_language(missing: pa.Table) -> dict[str, int]:
-    return {entry["values"]: entry["counts"] for entry in missing["lang"].value_counts().to_pylist()}
+def _check_missing(workspace: Workspace, passages: int, settings: TranslateSettings) -> None:
+    """Note how many passages lack a text in each language, and fail where that is too large a share."""
+    langs = workspace.output("missing_translations")["lang"]
+    by_language = {entry["values"]: entry["counts"] for entry in langs.value_counts().to_pylist()}
+    if by_language:
+        workspace.note(
+            missing=by_language, warning=f"missing translations of {passages} passages: {_shown(by_language)}"
+        )
+    lacking = {lang: count for lang, count in by_language.items() if count > settings.max_missing * passages}
+    if not lacking:
+        return
+    message = f"of {passages} passages more than translate.max_missing {settings.max_missing} lack a translation: {_shown(lacking)};"
+    if settings.engine is None:
+        message += (
+            " name files or data sets that have them in translate.by, or an engine in translate.fallback, leave the language out, or raise"
+            " the limit"
+        )
+    else:
+        message += " the engine's are empty, look at translation_report.html; use another model, leave the language out, or raise the limit"
+    raise SourceError(message)
 
 
 def _shown(by_language: dict[str, int]) -> str:
     return ", ".join(f"{lang} {count}" for lang, count in by_language.items())
-
-
-def _check_missing(missing: pa.Table, passages: int, limit: float) -> None:
-    lacking = {lang: count for lang, count in _by_language(missing).items() if count > limit * passages}
-    if lacking:
-        message = (
-            f"of {passages} passages more than translate.max_missing {limit} lack a translation: {_shown(lacking)};"
-            " name files or data sets that have them in translate.by, leave the language out, or raise the limit"
-        )
-        raise SourceError(message)

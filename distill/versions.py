@@ -5,10 +5,11 @@ Apart from the stages themselves so that a job can be planned without loading to
 
 VERSIONS = {
     "sources": 1,
-    "select": 1,
-    "translate": 1,
-    "score": 1,
-    "mix": 1,
+    "select": 2,
+    "translate": 2,
+    "score": 2,
+    "calibrate": 1,
+    "mix": 2,
     "train": 1,
     "index": 1,
     "retrieve": 1,

@@ -22,15 +22,16 @@ from jobs.command import Pipeline, main
 def pipeline(config: Config) -> Pipeline:
     """The stages of the job, top to bottom."""
     data = stage.sources(config)
-    candidates = stage.select(config, data)
     translations = stage.translate(config, data)
-    scores = stage.score(config, data, candidates)
+    candidates = stage.select(config, data, translations)
+    judged = stage.score(config, data, candidates, translations)
+    scores = stage.calibrate(config, data, candidates, judged)
     examples = stage.mix(config, data, translations, scores)
     student = stage.train(config, data, translations, examples)
     documents = stage.sources(config, config.evaluate.source, "evaluation_sources") if config.evaluate.source else data
     index = stage.index(config, documents, translations, student)
     students = {"student": (student, index)}
-    stages: list[Stage] = [data, candidates, translations, scores, examples, student]
+    stages: list[Stage] = [data, translations, candidates, *judged, scores, examples, student]
     stages += [documents] if documents is not data else []
     stages += [index]
     if config.evaluate.english_baseline:

@@ -9,8 +9,12 @@ from typing import Any
 
 from cluster.session import Need
 from cluster.stages import Stage, StageRun
-from distill.config import Config, FileSource, PoolSettings, RunSelector, Source
+from distill.config import Config
 from distill.models import BUNDLED_STUDENT, BUNDLED_TEACHER, locate
+from distill.settings.base import PoolSettings
+from distill.settings.score import EnsembleTeacher, ImportedTeacher, SingleTeacher
+from distill.settings.select import RunSelector, ScoredSelector
+from distill.settings.sources import FileSource, IrDatasetsSource, Source
 from distill.versions import VERSIONS
 
 
@@ -32,19 +36,27 @@ def sources(config: Config, source: Source | None = None, name: str = "sources")
     return Stage(name, VERSIONS["sources"], run, settings, reads=_source_files(chosen), rows="passages", uses_ray=False)
 
 
-def select(config: Config, data: Stage) -> Stage:
-    """Candidates for the teacher."""
+def select(config: Config, data: Stage, translations: Stage) -> Stage:
+    """Candidates for the teacher. Depends on the translations only where it reads them."""
+    settings = config.select
 
     def run(workspace: StageRun) -> None:
         from distill.select import select as select_candidates
 
-        select_candidates(workspace, config.select, config.source_lang)
+        select_candidates(workspace, settings, config.source_lang)
 
-    by = config.select.by
-    reads = (by.path,) if isinstance(by, RunSelector) else ()
-    settings = {"select": config.select.identity(), "source_lang": config.source_lang}
-    needs = (_need("select", config.select.pool),) if not reads else ()
-    return Stage("select", VERSIONS["select"], run, settings, (data,), reads, needs, rows="candidates")
+    by = settings.by
+    files = tuple(by.files) if isinstance(by, ScoredSelector) else ()
+    reads = (by.path,) if isinstance(by, RunSelector) else files or _model_files(getattr(by, "model", None))
+    identity = {"select": settings.identity(), "source_lang": config.source_lang}
+    inputs = (data, *_translated(config, translations, settings.passage_lang))
+    needs = (_need("select", settings.pool),) if not isinstance(by, RunSelector | ScoredSelector) else ()
+    return Stage("select", VERSIONS["select"], run, identity, inputs, reads, needs, rows="candidates")
+
+
+def _translated(config: Config, translations: Stage, passage_lang: str | None) -> tuple[Stage, ...]:
+    """The translations, for a stage that reads passages in another language than the source's."""
+    return (translations,) if passage_lang not in {None, config.source_lang} else ()
 
 
 def translate(config: Config, data: Stage) -> Stage:
@@ -55,28 +67,74 @@ def translate(config: Config, data: Stage) -> Stage:
 
         translate_passages(workspace, config.translate, config.source_lang, config.languages, config.max_rejected)
 
-    files = tuple(file for group in config.translate.by.files.values() for file in group)
+    chosen = config.translate
+    files = tuple(file for group in chosen.existing.files.values() for file in group)
+    models = tuple(folder for model in chosen.models() for folder in _model_files(model))
     settings = {
-        "translate": config.translate.identity(),
+        "translate": chosen.identity(),
         "source_lang": config.source_lang,
         "languages": list(config.languages),
         "max_rejected": config.max_rejected,
     }
-    return Stage("translate", VERSIONS["translate"], run, settings, (data,), files, rows="translations", uses_ray=False)
+    engine = chosen.engine is not None
+    needs = (_need("translate", chosen.pool),) if engine else ()
+    version = VERSIONS["translate"]
+    return Stage(
+        "translate", version, run, settings, (data,), (*files, *models), needs, rows="translations", uses_ray=engine
+    )
 
 
-def score(config: Config, data: Stage, candidates: Stage) -> Stage:
-    """The teacher's scores."""
+def score(config: Config, data: Stage, candidates: Stage, translations: Stage) -> tuple[Stage, ...]:
+    """The raw scores: one stage a teacher."""
+    teacher = config.score.teacher
+    if isinstance(teacher, EnsembleTeacher):
+        return tuple(
+            _score(config, member, f"score_{i}", data, candidates, translations)
+            for i, member in enumerate(teacher.teachers)
+        )
+    return (_score(config, teacher, "score", data, candidates, translations),)
 
+
+def _score(
+    config: Config, teacher: SingleTeacher, name: str, data: Stage, candidates: Stage, translations: Stage
+) -> Stage:
     def run(workspace: StageRun) -> None:
         from distill.score import score as score_candidates
 
-        score_candidates(workspace, config.score, config.source_lang)
+        score_candidates(workspace, config.score, teacher, config.source_lang)
 
-    settings = {"score": config.score.identity(), "source_lang": config.source_lang}
-    reads = _model_files(config.score.teacher.model)
-    needs = (_need("score", config.score.pool),)
-    return Stage("score", VERSIONS["score"], run, settings, (data, candidates), reads, needs, rows="scores")
+    # The members of an ensemble do not decide each other's scores.
+    identity = {
+        "score": config.score.identity() | {"teacher": teacher.identity()},
+        "source_lang": config.source_lang,
+    }
+    inputs = (data, candidates, *_translated(config, translations, config.score.passage_lang))
+    imported = isinstance(teacher, ImportedTeacher)
+    reads = (
+        tuple(teacher.files) if isinstance(teacher, ImportedTeacher) else _model_files(getattr(teacher, "model", None))
+    )
+    needs = () if imported else (_need("score", config.score.pool),)
+    return Stage(name, VERSIONS["score"], run, identity, inputs, reads, needs, rows="scores", uses_ray=not imported)
+
+
+def calibrate(config: Config, data: Stage, candidates: Stage, scores: Sequence[Stage]) -> Stage:
+    """The teacher report, and the scores that examples are made of."""
+
+    def run(workspace: StageRun) -> None:
+        from distill.calibrate import calibrate as calibrate_scores
+
+        calibrate_scores(workspace, config.score, [stage.name for stage in scores], config.source_lang)
+
+    teacher = config.score.teacher
+    identity = {
+        "calibration": config.score.calibration.identity(),
+        "check": config.score.check.identity(),
+        "method": teacher.method if isinstance(teacher, EnsembleTeacher) else None,
+        "source_lang": config.source_lang,
+    }
+    inputs = (data, candidates, *scores)
+    needs = (Need("calibrate", 1, 1.0, 0.0, "cluster.num_cpus"),)
+    return Stage("calibrate", VERSIONS["calibrate"], run, identity, inputs, (), needs, rows="scores")
 
 
 def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, english: bool = False) -> Stage:
@@ -91,7 +149,7 @@ def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, engl
     def run(workspace: StageRun) -> None:
         from distill.mix import mix as mix_examples
 
-        mix_examples(workspace, settings, config.source_lang, languages, config.seed)
+        mix_examples(workspace, settings, config.source_lang, languages, config.seed, scores.name)
 
     identity = {
         "mix": settings.identity(),
@@ -188,7 +246,7 @@ def evaluate(config: Config, documents: Stage, indexed: Stage, runs: Stage) -> S
 
 def _need(stage: str, pool: PoolSettings) -> Need:
     setting = f"{'index' if stage == 'retrieve' else stage}.pool"
-    return Need(stage, pool.min_actors, pool.num_cpus, pool.num_gpus, setting)
+    return Need.of_pool(stage, pool, setting)
 
 
 def _source_files(source: Source) -> tuple[str, ...]:
@@ -203,10 +261,17 @@ def _source_files(source: Source) -> tuple[str, ...]:
             for path in (*source.passages, *source.queries, *source.qrels)
             for place in find_all(path, source.root)
         )
+    if isinstance(source, IrDatasetsSource):
+        from distill.readers import FORMATS
+
+        places = [place for splits in source.translated_queries.values() for place in splits.values()]
+        return tuple(place for place in places if place.endswith(FORMATS))
     return (source.path,) if source.type == "beir" else ()
 
 
-def _model_files(model: str) -> tuple[str, ...]:
+def _model_files(model: str | None) -> tuple[str, ...]:
     """The folder of a local model; a model on the hub is known by its name and revision."""
+    if not model:
+        return ()
     folder = locate(model)
     return (folder,) if model in {BUNDLED_STUDENT, BUNDLED_TEACHER} or folder.startswith("/") else ()

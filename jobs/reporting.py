@@ -60,7 +60,7 @@ def _collect(config: Config, runner: Runner) -> ReportInput:
         training_logs={
             system: table(stage, "training_log") for system, stage in _LOGS.items() if stage in runner.results
         },
-        scores=table("score", "scores").slice(0, _SCORES_SHOWN),
+        scores=table("calibrate", "scores").slice(0, _SCORES_SHOWN),
         rejected={name: table(name, "rejected") for name, manifest in manifests.items() if manifest["rejected"]},
         language_shares=manifests["evaluate"]["notes"].get("pooled_language_shares", {}),
         confidence=config.evaluate.confidence,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The score stage of jobs/mtd.py alone, with the stages that it needs: same settings, same storage, nothing done twice.
+"""Scores and the teacher report of jobs/mtd.py alone, with the stages that it needs: same settings, same storage, nothing done twice.
 
 python jobs/score.py --config my.yaml
 """
@@ -14,4 +14,4 @@ from jobs.command import main
 from jobs.mtd import pipeline
 
 if __name__ == "__main__":
-    main(pipeline, __file__, __doc__, until="score")
+    main(pipeline, __file__, __doc__, until="calibrate")

@@ -24,16 +24,15 @@ from typing import Any, NoReturn
 import pyarrow as pa
 from pydantic import ValidationError
 from pydantic_settings import (
-    BaseSettings,
     CliSettingsSource,
     EnvSettingsSource,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from cluster.session import Session, SessionError
 from cluster.storage import StorageError, join, open_storage, read_json
-from distill.config import ClusterSettings, Config, ConfigError, ServeSettings, explain, merge
+from distill.config import Config, ConfigError, GivenSettings, explain, merge
+from distill.settings.search import ClusterSettings, ServeSettings
 from serve.api import ServeError
 
 PROGRAM = "jobs/serve.py"
@@ -94,7 +93,7 @@ def locations(run: str) -> tuple[str, str]:
     return join(storage, stages["train"], "checkpoint"), join(storage, stages["index"])
 
 
-class Options(BaseSettings):
+class Options(GivenSettings):
     """The command line: the run, and what its saved settings of `serve` and `cluster` are replaced by."""
 
     model_config = SettingsConfigDict(
@@ -111,19 +110,6 @@ class Options(BaseSettings):
     """The endpoint."""
     cluster: ClusterSettings = ClusterSettings()
     """Ray."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is passed in: `configure` reads the others."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
 
 
 class _Parser(argparse.ArgumentParser):

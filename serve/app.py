@@ -36,7 +36,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.session import Need
 from cluster.storage import list_files, open_storage
-from distill.config import ServeSettings
+from distill.settings.search import ServeSettings
 from serve.api import (
     MAX_BODY,
     BadRequestError,

@@ -1,6 +1,5 @@
 """The retrieve stage: the runs of every system over every collection, for evaluation."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,14 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.config import EvaluateSettings
 from distill.encode import all_documents
 from distill.encoder import LateInteractionEncoder
 from distill.evaluate import mixed_assignment
 from distill.select import Bm25
+from distill.settings.search import EvaluateSettings
 from distill.tables import RUN, TAGS
-from distill.text import passage_text
-from distill.workspace import Pool, Shard, Workspace
+from distill.text import passage_texts
+from distill.workspace import Pool, Shard, Workspace, row_shards, shard_rows
 from serve.index import ExactIndex
 
 _QUERIES_PER_SHARD = 1000
@@ -45,11 +44,8 @@ def retrieve(
     wanted = pc.and_(pc.equal(queries["split"], settings.split), pc.equal(queries["lang"], query_lang))
     queries = queries.filter(wanted).sort_by("query_id")
     documents = all_documents(workspace, sources)
-    shards = [
-        Shard(i, {"start": start, "stop": start + _QUERIES_PER_SHARD})
-        for i, start in enumerate(range(0, len(queries), _QUERIES_PER_SHARD))
-    ]
-    teacher = workspace.input("score", "scores") if sources == "sources" else None
+    shards = row_shards(len(queries), _QUERIES_PER_SHARD)
+    teacher = workspace.input("calibrate", "scores") if sources == "sources" else None
     found = collections(documents, languages)
     tags = [f"{system}-{name}" for system in ("bm25", *students) for name in found]
     tags += [f"teacher-{source_lang}"] if teacher is not None else []
@@ -112,10 +108,7 @@ class RetrieveWorker:
         self._collections = {name: np.asarray(places, dtype=np.int64) for name, places in collections.items()}
         self._ids = documents["passage_id"].to_pylist()
         self._pooled_ids = [f"{i}@{lang}" for i, lang in zip(self._ids, documents["lang"].to_pylist(), strict=True)]
-        texts = [
-            passage_text(*row)
-            for row in zip(documents["title"].to_pylist(), documents["text"].to_pylist(), strict=True)
-        ]
+        texts = passage_texts(documents)
         self._bm25 = {
             name: Bm25([self._name(name, i) for i in places.tolist()], (texts[i] for i in places))
             for name, places in self._collections.items()
@@ -125,7 +118,7 @@ class RetrieveWorker:
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
         """The runs of queries start to stop."""
-        part = self._queries.slice(shard.args["start"], shard.args["stop"] - shard.args["start"])
+        part = shard_rows(self._queries, shard)
         ids, texts = part["query_id"].to_pylist(), part["text"].to_pylist()
         rankings: list[tuple[str, str, list[tuple[str, float]]]] = []
         for name, index in self._bm25.items():
@@ -169,9 +162,7 @@ class RetrieveWorker:
 
 
 def _open(filesystem: pafs.FileSystem, checkpoint: str, index: str) -> tuple[LateInteractionEncoder, ExactIndex]:
-    with tempfile.TemporaryDirectory() as folder:
-        pafs.copy_files(checkpoint, folder, source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem())
-        encoder = LateInteractionEncoder.load(folder)
+    encoder = LateInteractionEncoder.fetch(filesystem, checkpoint)
     return encoder, ExactIndex.open(filesystem, index, dtype=torch.float32)
 
 

@@ -6,6 +6,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before anything imports ray or transformers.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -15,6 +16,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from transformers import BertConfig
 
 torch.set_num_threads(1)
 
@@ -98,23 +102,29 @@ def save_tiny_tokenizer(folder: Path) -> None:
     ).save_pretrained(folder)  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two layers, saved as Hugging Face models are."""
-    from transformers import BertConfig, BertModel
+def tiny_config() -> "BertConfig":
+    """Two layers of 32 for the vocabulary of `save_tiny_tokenizer`."""
+    from transformers import BertConfig
 
-    folder = tmp_path_factory.mktemp("tiny_bert")
-    save_tiny_tokenizer(folder)
-    torch.manual_seed(0)
-    size = len(dict.fromkeys(TINY_WORDS)) + 7
-    config = BertConfig(
-        vocab_size=size,
+    return BertConfig(
+        vocab_size=len(dict.fromkeys(TINY_WORDS)) + 7,
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
         pad_token_id=0,
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers, saved as Hugging Face models are."""
+    from transformers import BertModel
+
+    folder = tmp_path_factory.mktemp("tiny_bert")
+    save_tiny_tokenizer(folder)
+    torch.manual_seed(0)
+    config = tiny_config()
     BertModel(config).save_pretrained(folder)
     return folder
 
@@ -122,20 +132,12 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT that classifies pairs, one label."""
-    from transformers import BertConfig, BertForSequenceClassification
+    from transformers import BertForSequenceClassification
 
     folder = tmp_path_factory.mktemp("tiny_cross_encoder")
     save_tiny_tokenizer(folder)
     torch.manual_seed(1)
-    size = len(dict.fromkeys(TINY_WORDS)) + 7
-    config = BertConfig(
-        vocab_size=size,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        pad_token_id=0,
-    )
+    config = tiny_config()
     config.num_labels = 1
     BertForSequenceClassification(config).save_pretrained(folder)
     return folder

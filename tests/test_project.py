@@ -15,25 +15,9 @@ from distill.tables import TABLES, Table, documentation
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {"jobs": {"serve", "distill", "cluster"}, "serve": {"distill", "cluster"}, "distill": set(), "cluster": set()}
-CORES = [
-    *(
-        f"distill/{name}.py"
-        for name in (
-            "encoder",
-            "losses",
-            "batching",
-            "teachers",
-            "mix",
-            "metrics",
-            "training",
-            "stream",
-            "students",
-            "text",
-            "models",
-        )
-    ),
-    "serve/index.py",
-]
+ON_RAY = {"distill/train.py"}
+"""The only module of the methods that talks to Ray itself."""
+CORES = sorted({str(file.relative_to(ROOT)) for file in (ROOT / "distill").rglob("*.py")} - ON_RAY | {"serve/index.py"})
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 YAML_BLOCKS = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
 CONFIGS = sorted((ROOT / "jobs/configs").glob("*.yaml"))

@@ -1,5 +1,7 @@
 """A workspace on local disk that runs shards in this process: an implementation of `distill.workspace.Workspace`."""
 
+import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from distill.workspace import Pool, Shard, ShardWorker
+from distill.workspace import Pool, Shard, ShardWorker, Shared
 
 
 class LocalWorkspace:
@@ -70,17 +72,47 @@ class LocalWorkspace:
         pool: Pool,
         unit: str,
     ) -> None:
-        committed = Path(self.folder) / "committed"
-        committed.mkdir(exist_ok=True)
-        waiting = [shard for shard in shards if not (committed / f"{shard.index:05d}").exists()]
+        waiting = [shard for shard in shards if not self._marker(shard.index).exists()]
         if not waiting:
             return
-        compute = worker(**arguments)
+        compute = worker(**_made(arguments))
         for shard in waiting:
-            for table, data in compute(shard).items():
-                _write(Path(self.folder) / table, shard.index, data, None)
-            (committed / f"{shard.index:05d}").touch()
-            self.computed.append(shard.index)
+            self._commit(compute, shard)
+
+    def map_series(
+        self,
+        next_shard: Callable[[Sequence[Mapping[str, Any]]], Shard | None],
+        worker: Callable[..., ShardWorker],
+        arguments: Mapping[str, Any],
+        pool: Pool,
+        unit: str,
+    ) -> Sequence[Mapping[str, Any]]:
+        compute = None
+        while (shard := next_shard(self._markers())) is not None:
+            compute = compute or worker(**_made(arguments))
+            self._commit(compute, shard)
+        return self._markers()
+
+    def remember(self, name: str, make: Callable[[], Any]) -> Any:
+        file = Path(self.folder) / f"_{name}.json"
+        if not file.exists():
+            file.write_text(json.dumps(make()))
+        return json.loads(file.read_text())
+
+    def _marker(self, index: int) -> Path:
+        return Path(self.folder) / "committed" / f"{index:05d}"
+
+    def _markers(self) -> list[dict[str, Any]]:
+        return [json.loads(file.read_text()) for file in sorted((Path(self.folder) / "committed").glob("*"))]
+
+    def _commit(self, compute: ShardWorker, shard: Shard) -> None:
+        started = time.monotonic()
+        for table, data in compute(shard).items():
+            _write(Path(self.folder) / table, shard.index, data, None)
+        marker = {"args": dict(shard.args), "seconds": time.monotonic() - started}
+        self._marker(shard.index).parent.mkdir(exist_ok=True)
+        self._marker(shard.index).write_text(json.dumps(marker))
+        self.computed.append(shard.index)
 
     def output(self, table: str) -> pa.Table:
         return _read(Path(self.folder) / table, None)
@@ -89,6 +121,10 @@ class LocalWorkspace:
         if "warning" in facts:
             self.warnings.append(str(facts["warning"]))
         self.facts.update(facts)
+
+
+def _made(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.make() if isinstance(value, Shared) else value for name, value in arguments.items()}
 
 
 def _write(folder: Path, number: int, data: pa.Table, row_group_size: int | None) -> None:

@@ -33,9 +33,9 @@ def test_without_an_address_it_is_local(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_session_that_needs_nothing_starts_nothing() -> None:
     """Not even the import of ray; so a job whose stages are all done is quick."""
     script = (
-        "import sys; from cluster.session import Need, Session\n"
+        "import sys; from cluster.session import Session\n"
         "with Session() as session:\n"
-        "    session.check([]); session.check([Need('score', 99, 1.0, 0.0, 'score.pool')], autoscales=True)\n"
+        "    session.check([]); session.check([], autoscales=True)\n"
         "print('ray' in sys.modules)"
     )
     found = subprocess.run(

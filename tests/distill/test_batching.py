@@ -1,4 +1,6 @@
-from distill.batching import token_budget_batches
+from types import SimpleNamespace
+
+from distill.batching import attention_of, fitting_tokens, padded, token_budget_batches
 
 
 def test_longest_first_within_the_budget() -> None:
@@ -18,3 +20,18 @@ def test_every_item_once_and_no_batch_too_large() -> None:
 
 def test_nothing() -> None:
     assert token_budget_batches([], 10) == []
+
+
+def test_rows_are_filled_up_at_their_end() -> None:
+    assert padded([[1, 2, 3], [4], []], 9).tolist() == [[1, 2, 3], [4, 9, 9], [9, 9, 9]]
+    assert attention_of([3, 1, 0]).tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 0]]
+
+
+def test_on_cpus_batches_stay_in_the_cache() -> None:
+    small, usual, wide = (SimpleNamespace(intermediate_size=n, hidden_size=n // 4) for n in (64, 1024, 4096))
+    assert fitting_tokens(16_384, small, "cpu") == 12_288  # 3 MiB / (64 x 4 bytes)
+    assert fitting_tokens(16_384, usual, "cpu") == 768
+    assert fitting_tokens(16_384, wide, "cpu") == 512
+    assert fitting_tokens(100, wide, "cpu") == 100
+    assert fitting_tokens(16_384, wide, "cuda") == 16_384
+    assert fitting_tokens(16_384, SimpleNamespace(d_ff=1024, d_model=256), "cpu") == 768

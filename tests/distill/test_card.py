@@ -7,20 +7,11 @@ import pytest
 import yaml
 
 from distill.card import model_card
-from distill.config import (
-    BeirSource,
-    Config,
-    CrossEncoderTeacher,
-    FreshStudent,
-    IrDatasetsSource,
-    MixSettings,
-    PretrainedStudent,
-    RunSelector,
-    ScoreSettings,
-    SelectSettings,
-    StudentSettings,
-    TrainSettings,
-)
+from distill.config import Config
+from distill.settings.score import CrossEncoderTeacher, ScoreSettings
+from distill.settings.select import RunSelector, SelectSettings
+from distill.settings.sources import BeirSource, IrDatasetsSource
+from distill.settings.train import FreshStudent, MixSettings, PretrainedStudent, StudentSettings, TrainSettings
 
 NUMBERS: dict[str, Any] = {
     "metrics": {
@@ -138,3 +129,27 @@ def test_loading_says_which_library_gives_the_same_scores(mode: Any, same: str, 
     card = model_card(config(student=StudentSettings(marker_mode=mode)), NUMBERS)
     assert f"are placed as {same} places them (`marker_mode: {mode}`); {other} places them differently" in card
     assert 'LateInteractionEncoder.load("path/to/this/folder")' in card
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        (
+            {"type": "monot5", "model": "castorini/monot5-3b-msmarco-10k"},
+            "the monoT5 `castorini/monot5-3b-msmarco-10k`",
+        ),
+        ({"type": "imported", "files": ["x"], "format": "tdist", "name": "t53b"}, "imported scores of `t53b`"),
+        ({"type": "http", "url": "http://x/score", "api": "vllm_score", "model": "m/n"}, "`m/n` behind HTTP"),
+        (
+            {
+                "type": "ensemble",
+                "teachers": [{"type": "causal", "model": "a/b"}, {"type": "cross_encoder", "model": "c/d"}],
+            },
+            "the ensemble (z_score) of the causal reranker `a/b`, the cross-encoder `c/d`",
+        ),
+    ],
+)
+def test_every_teacher_is_named(teacher: dict, said: str) -> None:
+    score = ScoreSettings(teacher=teacher, passage_lang="zh")  # pyright: ignore[reportArgumentType]
+    text = model_card(config(score=score), NUMBERS)
+    assert f"- Teacher: {said}, on queries in en, passages in zh." in text

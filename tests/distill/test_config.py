@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from distill.config import Config, ConfigError, load, merge
+from distill.settings.score import BiEncoderTeacher
 
 
 @pytest.mark.parametrize(
@@ -78,4 +79,5 @@ def test_a_group_of_another_type_is_replaced_whole() -> None:
 
 def test_one_setting_of_a_choice_keeps_the_default_type() -> None:
     config = load([], ["--score.teacher.model", "x", "--select.by.top_k", "7"])
-    assert (config.score.teacher.type, config.score.teacher.model, config.select.by.top_k) == ("bi_encoder", "x", 7)
+    assert isinstance(config.score.teacher, BiEncoderTeacher)
+    assert (config.score.teacher.model, config.select.by.top_k) == ("x", 7)

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from distill.config import EvaluateSettings
 from distill.evaluate import (
     comparisons,
     evaluate,
@@ -21,6 +20,7 @@ from distill.evaluate import (
     split_tag,
 )
 from distill.metrics import MetricsError
+from distill.settings.search import EvaluateSettings
 from distill.tables import COMPARISONS, MEASUREMENTS, QRELS, QUERIES, RUN, TAGS, TableError
 from tests.workspaces import LocalWorkspace
 

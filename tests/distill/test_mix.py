@@ -5,8 +5,8 @@ from random import Random
 import pyarrow as pa
 import pytest
 
-from distill.config import MixSettings
 from distill.mix import Texts, draw_examples, draw_languages, draw_passages, mix, training_order
+from distill.settings.train import MixSettings
 from distill.tables import PASSAGES, QUERIES, SCORES, TRANSLATIONS, TableError
 from tests.workspaces import LocalWorkspace
 

@@ -14,8 +14,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from distill import readers
-from distill.config import PassageFields, QueryFields
 from distill.readers import PASSAGE_ROWS, PassageParser, QueryParser, Rejects, RowError, SourceError
+from distill.settings.sources import PassageFields, QueryFields
 
 
 def place(path: Path) -> readers.Location:

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.config import Bm25Selector, RunSelector, SelectSettings
 from distill.select import Bm25, fill, read_run, select
+from distill.settings.select import Bm25Selector, RunSelector, SelectSettings
 from distill.tables import PASSAGES, QUERIES, TableError
 from tests.workspaces import LocalWorkspace
 

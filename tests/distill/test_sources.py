@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from distill.config import (
+from distill.config import load
+from distill.readers import SourceError
+from distill.settings.sources import (
     BeirSource,
     BundledSource,
     FileSource,
@@ -23,9 +25,7 @@ from distill.config import (
     PassageFields,
     QueryFields,
     Source,
-    load,
 )
-from distill.readers import SourceError
 from distill.sources import ingest
 from distill.tables import PASSAGES, QRELS, QUERIES, REJECTED, TRANSLATIONS
 from tests.workspaces import LocalWorkspace
@@ -417,6 +417,25 @@ def test_ir_datasets_parallel_collection(tmp_path: Path, register: Callable[...,
     ]
     assert rows(workspace, "queries") == [{"query_id": "7", "lang": "en", "text": "which one", "split": "train"}]
     assert rows(workspace, "qrels") == [{"query_id": "7", "passage_id": "1", "relevance": 1}]
+
+
+def test_ir_datasets_translated_queries(tmp_path: Path, register: Callable[..., None]) -> None:
+    """From another data set or from a file, under the ids of the queries."""
+    from ir_datasets.formats import TsvDocs, TsvQueries
+
+    docs = TsvDocs(local(tmp_path / "en.tsv", "0\tone\n"), lang="en")
+    register("marco", docs, TsvQueries(local(tmp_path / "en.q", "7\twhich one\n"), lang="en"))
+    register("mmarco", TsvQueries(local(tmp_path / "zh.q", "7\t哪一个\n"), lang="zh"))
+    (tmp_path / "fa.tsv").write_text("7\tکدام\n", encoding="utf-8")
+    source = IrDatasetsSource(
+        passages={"en": "polyray-test/marco"},
+        queries={"train": "polyray-test/marco"},
+        translated_queries={"zh": {"train": "polyray-test/mmarco"}, "fa": {"train": str(tmp_path / "fa.tsv")}},
+    )
+    workspace = run(tmp_path, source, ("zh", "fa"))
+    assert sorted((row["query_id"], row["lang"], row["text"], row["split"]) for row in rows(workspace, "queries")) == [
+        ("7", "en", "which one", "train"), ("7", "fa", "کدام", "train"), ("7", "zh", "哪一个", "train"),
+    ]  # fmt: skip
 
 
 TOPICS = """<top>

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import torch
 
-from distill.config import FreshStudent, PretrainedStudent, StudentSettings
 from distill.encoder import LateInteractionEncoder
+from distill.settings.train import FreshStudent, PretrainedStudent, StudentSettings
 from distill.students import start_student, train_tokenizer
 
 TEXTS = ["The waggle dance of honey bees", "Der Tanz der Bienen", "蜜蜂的摇摆舞", "رقص زنبورها"] * 5

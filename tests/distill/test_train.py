@@ -15,8 +15,8 @@ import torch
 
 from cluster.session import Session
 from cluster.stages import Runner, Stage, StageRun
-from distill.config import PretrainedStudent, StudentSettings, TrainSettings
 from distill.encoder import LateInteractionEncoder
+from distill.settings.train import PretrainedStudent, StudentSettings, TrainSettings
 from distill.tables import EXAMPLES
 
 WORDS = ["bee", "honey", "dance", "hive", "flower", "sun", "angle", "food", "comb"]

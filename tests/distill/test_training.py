@@ -4,9 +4,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from distill.config import TrainSettings
 from distill.encoder import LateInteractionEncoder, maxsim
 from distill.losses import kl_divergence
+from distill.settings.train import TrainSettings
 from distill.tables import EXAMPLES
 from distill.training import StudentScorer, Trainer, TrainingError, make_batch, rate_factor
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from distill import readers
-from distill.config import BundledSource, PassageFields, PrecomputedTranslator, TranslateSettings
 from distill.readers import SourceError
+from distill.settings.sources import BundledSource, PassageFields
+from distill.settings.translate import PrecomputedTranslator, TranslateSettings
 from distill.sources import ingest
 from distill.tables import MISSING_TRANSLATIONS, PASSAGES, REJECTED, TRANSLATIONS
 from distill.translate import translate

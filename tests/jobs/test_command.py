@@ -140,7 +140,7 @@ def test_help_prints_every_setting_with_its_meaning_and_default() -> None:
         "--plan print what would run and what would be reused, and stop",
         "--storage str Where stages and runs lie: a local folder or s3://bucket/prefix. (default: polyray-data)",
         "--train.learning_rate float AdamW learning rate (5e-6: arXiv 2401.04810). (default: 5e-06)",
-        "--score.pool.max_actors int Actors that the pool may grow to. (default: 1)",
+        "--score.pool.max_actors int Actors that the pool may grow to while shards wait. (default: 1)",
         "The train stage: KL(teacher || student) on raw MaxSim scores.",
         "--cluster.address str Cluster to connect to; none: RAY_ADDRESS",
     ):
@@ -178,15 +178,15 @@ def test_help_names_every_field_of_every_group() -> None:
 def test_every_script_plans_alone(whole: tuple[SmallJob, Finished]) -> None:
     """In one process each; what a script would run is its stage and what that depends on."""
     job, _ = whole
-    first = ["sources", "select", "translate", "score", "mix", "train", "index", "retrieve", "evaluate"]
+    first = ["sources", "translate", "select", "score", "calibrate", "mix", "train", "index", "retrieve", "evaluate"]
     wanted = {
         "sources": ["sources"],
         "mine": ["sources", "select"],
         "translate": ["sources", "translate"],
-        "score": ["sources", "select", "score"],
-        "mix": first[:5],
-        "train": first[:6],
-        "index": first[:7],
+        "score": ["sources", "select", "score", "calibrate"],
+        "mix": first[:6],
+        "train": first[:7],
+        "index": first[:8],
         "evaluate": first,
     }
     for script, stages in wanted.items():
@@ -213,6 +213,6 @@ def test_a_baseline_and_another_source_to_evaluate_on_add_their_stages(job: Smal
     arguments = ["--evaluate.english_baseline", "--evaluate.source.type", "bundled"]
     names = [stage.name for stage in pipeline(load([job.config()], arguments)).stages]
     assert names == [
-        "sources", "select", "translate", "score", "mix", "train", "evaluation_sources", "index",
+        "sources", "translate", "select", "score", "calibrate", "mix", "train", "evaluation_sources", "index",
         "english_mix", "english_train", "english_index", "retrieve", "evaluate",
     ]  # fmt: skip

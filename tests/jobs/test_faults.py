@@ -60,7 +60,7 @@ def test_a_driver_killed_while_it_scores_is_taken_over_and_so_is_a_killed_actor(
     assert len(committed) < SHARDS
     finished = driver.wait().done()
 
-    assert finished.reused == {"sources": True, "select": True, "score": False}
+    assert finished.reused == {"sources": True, "select": True, "score": False, "calibrate": False}
     assert f"score: {len(before)} of {SHARDS} shards are there" in finished.out
     after = slow.markers("score")
     assert sorted(after) == [f"{i:05d}.json" for i in range(SHARDS)]

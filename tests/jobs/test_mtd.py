@@ -12,11 +12,18 @@ ROWS = {
     "select": 48,  # queries
     "translate": 48,  # passages in two languages
     "score": 48,
+    "calibrate": 48,
     "mix": 32,  # training queries, one epoch
     "train": 20,  # 200 steps, every tenth logged
     "index": 72,  # passages in three languages
 }
-TABLES = {"select": ["candidates"], "translate": ["translations"], "score": ["scores"], "mix": ["examples"]}
+TABLES = {
+    "select": ["candidates"],
+    "translate": ["translations"],
+    "score": ["scores"],
+    "calibrate": ["scores"],
+    "mix": ["examples"],
+}
 
 
 def parquet(job: SmallJob, stage: str, table: str) -> dict[str, bytes]:
@@ -124,7 +131,7 @@ def test_the_plan_names_what_a_setting_changes_and_runs_nothing(
     assert lines[0] == f"plan of 'small' in {job.store}"
     verbs = {line.split()[0]: line.split()[1] for line in lines[1:-1]}
     assert verbs == {stage: "run" if stage in changed else "reuse" for stage in STAGES}
-    assert lines[-1] == f"{len(changed)} of 9 stages to run"
+    assert lines[-1] == f"{len(changed)} of 10 stages to run"
     assert files(Path(job.store)) == before
 
 
@@ -135,7 +142,7 @@ def test_a_changed_file_is_a_changed_source(whole: tuple[SmallJob, Finished], tm
     with copy.open("a", encoding="utf-8") as file:
         file.write('{"id": "one-more", "text": "dance of the bees", "split": "train"}\n')
     lines = job.run("--source.queries", str(copy), "--plan").done().out.splitlines()
-    assert lines[-1] == "9 of 9 stages to run"
+    assert lines[-1].startswith("10 of 10 stages to run; after jobs/sources.py")
 
 
 # --- stage by stage, on four actors -----------------------------------------------------------------------------------------------------
@@ -162,11 +169,11 @@ def test_stages_run_alone_and_are_found_by_the_others(by_stage: tuple[SmallJob, 
     assert [found.reused for found in finished] == [
         {"sources": False},
         {"sources": True, "translate": False},
-        {"sources": True, "select": False, "score": False},
-        {"sources": True, "select": True, "translate": True, "score": True, "mix": False},
+        {"sources": True, "select": False, "score": False, "calibrate": False},
+        {"sources": True, "select": True, "translate": True, "score": True, "calibrate": True, "mix": False},
     ]
     lines = job.run("--plan").done().out.splitlines()
-    assert [line.split()[1] for line in lines[1:-1]] == ["reuse"] * 5 + ["run"] * 4
+    assert [line.split()[1] for line in lines[1:-1]] == ["reuse"] * 6 + ["run"] * 4
 
 
 @pytest.mark.parametrize(("stage", "table"), [(stage, table) for stage, tables in TABLES.items() for table in tables])

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from cluster.storage import join, open_storage
-from distill.config import ServeSettings
 from distill.encoder import EncoderSettings, LateInteractionEncoder
+from distill.settings.search import ServeSettings
 from distill.tables import DOCUMENTS, VECTORS
 from tests.serve.samples import TEXTS, Endpoint, free_port
 

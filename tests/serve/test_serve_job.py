@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import jobs.serve as job
-from distill.config import ClusterSettings, Config, ConfigError, ServeSettings
+from distill.config import Config, ConfigError
+from distill.settings.search import ClusterSettings, ServeSettings
 
 SCRIPT = Path(job.__file__)
 

@@ -1,0 +1,362 @@
+"""Shards on a pool of Ray Data actors: computed, committed once, and counted.
+
+A shard's tables are written first and its marker last, so a shard counts whole or not at all. Ray starts actors again without end;
+what ends that are the notes that actors leave before they try something (`cluster.quarantine`) and the watch on the pool.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from cluster.quarantine import Attempts, Place, ShardError, compute
+from cluster.storage import list_files, open_storage, read_json, write_json, write_table
+from cluster.watch import Watch
+
+MARKERS = "_shards"
+_ATTEMPTS = "_attempts"
+_MOST_SHARDS = 100_000
+
+
+class StageError(RuntimeError):
+    """A stage failed. The message names the stage and what to do."""
+
+
+class Shard(Protocol):
+    """What is read of a shard."""
+
+    @property
+    def index(self) -> int:
+        """Its number, which names its files."""
+        ...
+
+    @property
+    def args(self) -> Mapping[str, Any]:
+        """What the worker needs to find its rows."""
+        ...
+
+
+class Pool(Protocol):
+    """What is read of a pool; `distill.workspace.Pool` says what each means."""
+
+    @property
+    def min_actors(self) -> int:
+        """Actors that start at once."""
+        ...
+
+    @property
+    def max_actors(self) -> int:
+        """Actors that it may grow to."""
+        ...
+
+    @property
+    def num_cpus(self) -> float:
+        """CPUs of each."""
+        ...
+
+    @property
+    def num_gpus(self) -> float:
+        """GPUs of each."""
+        ...
+
+    @property
+    def memory_gb(self) -> float | None:
+        """Memory of each, in 10^9 bytes."""
+        ...
+
+    @property
+    def accelerator_type(self) -> str | None:
+        """The accelerator that each needs."""
+        ...
+
+    @property
+    def resources(self) -> Mapping[str, float]:
+        """Custom resources of each."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Labels of the node."""
+        ...
+
+    @property
+    def fallback_labels(self) -> Sequence[Mapping[str, str]]:
+        """Other labels, in order."""
+        ...
+
+    @property
+    def runtime_env(self) -> Mapping[str, Any]:
+        """Ray's runtime environment."""
+        ...
+
+    @property
+    def max_restarts(self) -> int:
+        """Whole tries after the first."""
+        ...
+
+    @property
+    def start_timeout_s(self) -> float:
+        """Seconds to wait for an actor."""
+        ...
+
+    @property
+    def stall_timeout_s(self) -> float | None:
+        """Seconds to wait for a shard."""
+        ...
+
+
+@dataclass(frozen=True)
+class Commits:
+    """A stage's folder as actors see it, and the driver's run that they work for.
+
+    Attributes:
+        storage: URI of the storage.
+        folder: the stage's folder below it.
+        run: what tells one run of the driver from another.
+    """
+
+    storage: str
+    folder: str
+    run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+
+    def open(self) -> tuple[pafs.FileSystem, str]:
+        """The storage's file system and the stage's folder on it."""
+        filesystem, root = open_storage(self.storage)
+        return filesystem, f"{root}/{self.folder}"
+
+
+def committed(filesystem: pafs.FileSystem, folder: str) -> list[int]:
+    """Numbers of the shards of a stage that are committed, in order."""
+    files = list_files(filesystem, f"{folder}/{MARKERS}", ".json")
+    return sorted(int(path.rsplit("/", 1)[-1].split(".")[0]) for path in files)
+
+
+def read_marker(filesystem: pafs.FileSystem, folder: str, index: int) -> dict[str, Any] | None:
+    """What a committed shard's marker says: `rows` of each table, `seconds`, `args`, and how many rows were `lost`."""
+    return read_json(filesystem, f"{folder}/{MARKERS}/{index:05d}.json")
+
+
+def run_shards(
+    stage: str,
+    commits: Commits,
+    work: Sequence[Any],
+    worker: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    pool: Pool,
+    unit: str,
+    *,
+    progress: bool = True,
+) -> int:
+    """Compute and commit `work` on a pool of actors, each made by `worker(**arguments)`; the number of rows that were left out.
+
+    A piece of work is a shard, or a function from the markers of what is committed to the next shard or None: such a series is computed
+    by one actor. Arguments with a method `make` are made by a task and lie in shared memory, as Arrow tables do.
+    """
+    import ray
+    from ray.exceptions import RayError
+    from tqdm import tqdm
+
+    if len(work) > _MOST_SHARDS:
+        message = f"stage '{stage}': {len(work):,} shards are more than {_MOST_SHARDS:,}; put more rows into each"
+        raise StageError(message)
+    actors = min(pool.max_actors, len(work))
+    rows = lost = 0
+    bar = tqdm(total=len(work), desc=f"  {stage}", unit="shard", disable=None if progress else True, leave=False)
+    watch = Watch(stage, pool.start_timeout_s, pool.stall_timeout_s)
+    with bar:
+        try:
+            shared = {name: _share(ray, value) for name, value in arguments.items()}
+            dataset = ray.data.from_items([{"place": i} for i in range(len(work))], override_num_blocks=len(work))
+            _scale(dataset.context, watch)
+            dataset = dataset.map_batches(
+                ShardActor,
+                fn_constructor_kwargs={
+                    "worker": worker, "arguments": shared, "work": list(work), "commits": commits, "max_restarts": pool.max_restarts,
+                },
+                batch_size=1,
+                batch_format="pyarrow",
+                # One shard at a time for each actor: a second in its queue would wait there while other actors have nothing to do.
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=min(pool.min_actors, actors), max_size=actors, max_tasks_in_flight_per_actor=1
+                ),
+                **actor_options(pool),
+            )  # fmt: skip
+            results: Iterable[Any] = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+            for batch in results:
+                watch.progress()
+                rows += sum(batch["rows"].to_pylist())
+                lost += sum(batch["lost"].to_pylist())
+                bar.update(len(batch))
+                bar.set_postfix_str(f"{rows} {unit}, {watch.alive} actors")
+        except (RayError, ShardError, TimeoutError) as error:
+            raise StageError(explain(stage, error)) from error
+    return lost
+
+
+def actor_options(pool: Pool) -> dict[str, Any]:
+    """A pool's demands under the names that Ray Data has for them. Absent ones are left out."""
+    options = {
+        "num_cpus": pool.num_cpus,
+        "num_gpus": pool.num_gpus or None,
+        "memory": int(pool.memory_gb * 1e9) if pool.memory_gb else None,
+        "accelerator_type": pool.accelerator_type,
+        "resources": dict(pool.resources) or None,
+        "label_selector": dict(pool.labels) or None,
+        "fallback_strategy": [{"label_selector": dict(labels)} for labels in pool.fallback_labels] or None,
+        "runtime_env": dict(pool.runtime_env) or None,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _scale(context: Any, watch: Watch) -> None:
+    """Let the pool grow to what waits, at once.
+
+    Ray Data would divide the machines that are there among a data set's operators and let none exceed its part, so that a pool does not
+    grow onto nodes which are yet to come. There is one operator here, and its actors that wait for a place are what makes an autoscaler
+    add nodes. Actors leave when no shard waits, not before: their models took long to load.
+    """
+    context.op_resource_reservation_enabled = False
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.0
+    context.execution_no_progress_timeout_s = -1  # the watch knows better when a pool stands still
+    context.custom_execution_callback_classes = [lambda: watch]
+
+
+def _share(ray: Any, value: Any) -> Any:
+    if isinstance(value, pa.Table):
+        return ray.put(value)
+    if not callable(getattr(value, "make", None)):
+        return value
+    # Made on the cluster, so that it never lies in the driver's own memory; made again where its node is lost.
+    return ray.remote(_make).options(num_cpus=0, max_retries=-1).remote(value)
+
+
+def _make(value: Any) -> Any:
+    return value.make()
+
+
+class ShardActor:
+    """Makes the worker once, then computes and commits shards."""
+
+    def __init__(
+        self,
+        worker: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        work: Sequence[Any],
+        commits: Commits,
+        max_restarts: int,
+    ) -> None:
+        import ray
+
+        context = ray.get_runtime_context()
+        self._work = work
+        self._max_restarts = max_restarts
+        self._filesystem, self._folder = commits.open()
+        self._place = Place(commits.run, context.get_node_id(), _node_is_alive)
+        resolved = {
+            name: ray.get(value) if isinstance(value, ray.ObjectRef) else value for name, value in arguments.items()
+        }
+        # Ray starts an actor that dies again under the same id, also one that dies here.
+        starts = self._attempts(f"actor-{context.get_actor_id()}")
+        if starts.whole >= max_restarts + 1:
+            message = (
+                "an actor died whenever it made its worker (memory, or a crash): check the model and its libraries, "
+                "and give actors more memory (pool.memory_gb)"
+            )
+            raise ShardError(message)
+        with starts.trying("whole"):
+            self._worker = worker(**resolved)
+        starts.forget()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Compute and commit the work that the batch names."""
+        done = [self._do(self._work[place]) for place in batch["place"].to_pylist()]
+        columns = {name: pa.array([found[i] for found in done], pa.int64()) for i, name in enumerate(("rows", "lost"))}
+        return pa.table({"place": batch["place"], **columns})
+
+    def _do(self, work: Any) -> tuple[int, int]:
+        return self._commit_series(work) if callable(work) else self._commit(work)
+
+    def _commit_series(self, work: Callable[..., Any]) -> tuple[int, int]:
+        rows = lost = 0
+        while (shard := work(self._markers())) is not None:
+            found = self._commit(shard)
+            rows, lost = rows + found[0], lost + found[1]
+        return rows, lost
+
+    def _markers(self) -> list[dict[str, Any]]:
+        numbers = committed(self._filesystem, self._folder)
+        return [marker for i in numbers if (marker := read_marker(self._filesystem, self._folder, i)) is not None]
+
+    def _commit(self, shard: Shard) -> tuple[int, int]:
+        marker = read_marker(self._filesystem, self._folder, shard.index)
+        if marker is None:  # an actor may die between its commit and its answer
+            marker = self._compute(shard)
+        return next(iter(marker["rows"].values()), 0), marker["lost"]
+
+    def _compute(self, shard: Shard) -> dict[str, Any]:
+        attempts = self._attempts(f"{shard.index:05d}", shard.args)
+        started = time.monotonic()
+        tables = compute(self._worker, shard, attempts, self._max_restarts)
+        for name, table in tables.items():
+            write_table(self._filesystem, f"{self._folder}/{name}/{shard.index:05d}.parquet", table)
+        marker = {
+            "rows": {name: len(table) for name, table in tables.items()},
+            "seconds": round(time.monotonic() - started, 3),
+            "args": dict(shard.args),
+            "lost": len(attempts.lost),
+        }
+        write_json(self._filesystem, f"{self._folder}/{MARKERS}/{shard.index:05d}.json", marker)
+        attempts.forget()
+        return marker
+
+    def _attempts(self, name: str, args: Mapping[str, Any] | None = None) -> Attempts:
+        return Attempts(self._filesystem, f"{self._folder}/{_ATTEMPTS}/{name}.json", self._place, args)
+
+
+def forget_attempts(filesystem: pafs.FileSystem, folder: str) -> None:
+    """Delete the notes of a stage whose shards are all committed."""
+    path = f"{folder}/{_ATTEMPTS}"
+    if filesystem.get_file_info(path).type == pafs.FileType.Directory:
+        filesystem.delete_dir(path)
+
+
+def _node_is_alive(node: str) -> bool:
+    import ray
+
+    return any(found["NodeID"] == node and found["Alive"] for found in ray.nodes())
+
+
+_RETRY_ADVICE = "Failed to apply UDF transform after"
+"""How the text begins that Ray Data puts after a worker's message."""
+
+
+def explain(stage: str, error: BaseException) -> str:
+    """What went wrong on an actor, in one line: the worker's own error, or that the actor died."""
+    cause = getattr(error, "cause", None) or error
+    text = str(cause).split(_RETRY_ADVICE)[0]
+    lines = [line for line in text.strip().splitlines() if line.strip()] or [type(cause).__name__]
+    if isinstance(cause, (ShardError, TimeoutError)):
+        return f"stage '{stage}': {' '.join(text.split())[:1000]}"
+    if "creation task" in str(cause):
+        last = lines[-1].strip()
+        return f"stage '{stage}' failed: {last.removeprefix('cluster.quarantine.ShardError: ')[:500]}"
+    if isinstance(cause, _deaths()):
+        return f"stage '{stage}': an actor died and Ray did not start it again: {' '.join(lines)[:400]}"
+    return f"stage '{stage}' failed: {type(cause).__name__}: {' '.join(lines)[:400]}"
+
+
+def _deaths() -> tuple[type[BaseException], ...]:
+    from ray.exceptions import (
+        ActorDiedError,
+        ActorUnavailableError,
+        NodeDiedError,
+        OutOfMemoryError,
+        WorkerCrashedError,
+    )
+
+    return (ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)

@@ -1,0 +1,73 @@
+"""The watch on a pool: a stage that waits for what never comes fails with a message instead."""
+
+import time
+from typing import Any
+
+_TELL_S = 60.0
+
+
+class Watch:
+    """Counts a pool's actors at each step of Ray Data's loop, and raises `TimeoutError` where nothing comes of waiting.
+
+    An execution callback of Ray Data: what it raises ends the execution and comes out of the iterator over its results.
+
+    Args:
+        stage: the stage's name.
+        start_s: seconds that it may be without any actor.
+        stall_s: seconds that it may be without a finished shard though it has actors; None waits without end.
+    """
+
+    def __init__(self, stage: str, start_s: float, stall_s: float | None) -> None:
+        self.alive = 0
+        self._stage = stage
+        self._start_s = start_s
+        self._stall_s = stall_s
+        self._staffed = self._advanced = time.monotonic()
+        self._looked = 0.0
+        self._told = False
+
+    def progress(self) -> None:
+        """A shard is done."""
+        self._advanced = time.monotonic()
+
+    def before_execution_starts(self, executor: Any) -> None:  # noqa: ARG002
+        """Begin."""
+        self._staffed = self._advanced = time.monotonic()
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Look at the pool, once a second."""
+        now = time.monotonic()
+        if now - self._looked < 1.0:
+            return
+        self._looked = now
+        operators = executor._topology  # noqa: SLF001 - Ray Data has no other way to ask
+        pools = [pool for operator in operators for pool in operator.get_autoscaling_actor_pools()]
+        self.alive = sum(pool.num_alive_actors() for pool in pools)
+        if self.alive:
+            self._staffed = now
+        else:
+            self._advanced = now
+        if not self._told and now - self._staffed > _TELL_S:
+            self._told = True
+            print(
+                f"  {self._stage}: waiting for the first actor: a node, its environment or the model (`ray status` shows nodes)",
+                flush=True,
+            )
+        if now - self._staffed > self._start_s:
+            message = (
+                f"no actor could start in {self._start_s:g} s (pool.start_timeout_s): the cluster has no free place for one, or its "
+                "nodes, environments or models take longer; `ray status` shows what is waited for"
+            )
+            raise TimeoutError(message)
+        if self._stall_s is not None and now - self._advanced > self._stall_s:
+            message = (
+                f"no shard was finished in {self._stall_s:g} s (pool.stall_timeout_s) though {self.alive} actors run: raise it, or make "
+                "shards smaller; the same command goes on from what is done"
+            )
+            raise TimeoutError(message)
+
+    def after_execution_succeeds(self, executor: Any) -> None:
+        """Nothing."""
+
+    def after_execution_fails(self, executor: Any, error: Exception) -> None:
+        """Nothing."""

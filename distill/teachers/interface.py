@@ -1,0 +1,115 @@
+"""What every teacher offers, and the two halves that most are made of: a composer of token ids and an engine that scores them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+Pair = tuple[int, int]
+"""Places of a query and of a passage in the lists they were given in."""
+
+
+class TokenPair(NamedTuple):
+    """A query and a passage as one sequence of token ids, as a model reads them.
+
+    Attributes:
+        ids: the token ids, special tokens and prompt included.
+        second: place of the first token of the second segment (for models with segment ids); `len(ids)` where there is one segment.
+        truncated: whether the passage was cut.
+    """
+
+    ids: list[int]
+    second: int
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a teacher says of pairs, in their order.
+
+    Attributes:
+        scores: raw float32 scores: logits, log-odds, cosines or MaxSim, before any activation. Not finite where there is no score.
+        truncated: whether the teacher read less than the whole passage.
+    """
+
+    scores: Float[np.ndarray, " P"]
+    truncated: Bool[np.ndarray, " P"]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What decides a teacher's scores, recorded with them.
+
+    Attributes:
+        kind: the teacher's `type` in the settings.
+        model: Hugging Face id, folder, address or file.
+        revision: commit on the hub, empty where none was given.
+        engine: `transformers`, `vllm`, or who else computed.
+        engine_version: its version.
+        prompt: hash of the prompt's text and of the answers' tokens, empty where there is no prompt.
+        truncation: what is cut at which length.
+        dtype: precision of the model's body.
+    """
+
+    kind: str
+    model: str
+    revision: str = ""
+    engine: str = ""
+    engine_version: str = ""
+    prompt: str = ""
+    truncation: str = ""
+    dtype: str = ""
+
+    @property
+    def name(self) -> str:
+        """The model and its revision: what the scores table calls the teacher."""
+        return f"{self.model}@{self.revision}" if self.revision else self.model
+
+
+@runtime_checkable
+class PairScorer(Protocol):
+    """What every teacher offers."""
+
+    @property
+    def provenance(self) -> Provenance:
+        """What decides the scores."""
+        ...
+
+    def score(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Scored:
+        """Raw scores of `pairs`, in their order."""
+        ...
+
+
+@runtime_checkable
+class Composer(Protocol):
+    """Turns texts into token ids. Pure: equal texts give equal ids, whatever else is composed beside them."""
+
+    @property
+    def prompt_hash(self) -> str:
+        """Hash of the text around query and passage, empty where there is none."""
+        ...
+
+    @property
+    def truncation(self) -> str:
+        """What is cut at which length, for the record."""
+        ...
+
+    def compose(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> list[TokenPair]:
+        """The token ids of `pairs`, in their order; every distinct text is tokenised once."""
+        ...
+
+
+@runtime_checkable
+class LogitEngine(Protocol):
+    """Scores token ids."""
+
+    @property
+    def version(self) -> str:
+        """Version of the library that computes."""
+        ...
+
+    def logits(self, pairs: Sequence[TokenPair]) -> Float[np.ndarray, " P"]:
+        """Raw float32 logits of `pairs`, in their order."""
+        ...
