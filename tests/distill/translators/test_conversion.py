@@ -56,9 +56,12 @@ def test_processes_that_want_the_same_model_share_one_conversion(models: dict[st
     processes = [context.Process(target=_convert_in_process, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
-    found = {results.get(timeout=120) for _ in processes}
-    for process in processes:
-        process.join()
+    try:
+        found = {results.get(timeout=240) for _ in processes}
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
     assert len(found) == 1
 
 
