@@ -16,7 +16,9 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from distill.encoder import EncoderSettings, LateInteractionEncoder, maxsim
+from distill.checkpoints import load_late_interaction, save_encoder
+from distill.encoder import EncoderSettings, LateInteractionEncoder
+from distill.maxsim import maxsim
 from distill.settings.score import BiEncoderTeacher, LateInteractionTeacher
 from distill.teachers import load_teacher
 from distill.teachers.encoders import BiEncoder
@@ -50,8 +52,8 @@ def bi_encoder(folder: Path, budget: int) -> tuple[int | None, float, float]:
 
 def late_interaction(folder: Path, budget: int) -> tuple[int | None, float, float]:
     torch.manual_seed(0)
-    LateInteractionEncoder.from_backbone(str(folder), EncoderSettings(dim=16)).save(folder / "colbert")
-    encoder = LateInteractionEncoder.load(folder / "colbert")
+    save_encoder(LateInteractionEncoder.from_backbone(str(folder), EncoderSettings(dim=16)), folder / "colbert")
+    encoder = load_late_interaction(folder / "colbert")
     expected = []
     for q, p in PAIRS:
         passage = encoder.encode_passages([PASSAGES[p]])[0][None, None]

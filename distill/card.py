@@ -3,22 +3,43 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import yaml
 
 from distill.config import Config
 from distill.evaluate import primary_measure
+from distill.loading import loading
 from distill.report import SYSTEMS
+from distill.settings.losses import (
+    CrossEntropyLoss,
+    InfoNceLoss,
+    KlLoss,
+    LanguageLoss,
+    MarginMseLoss,
+    RelevanceMarginLoss,
+    summands,
+)
 from distill.settings.score import EnsembleTeacher, HttpTeacher, ImportedTeacher, Teacher
 from distill.settings.sources import BeirSource, BundledSource, FileSource, IrDatasetsSource, Source
-from distill.settings.train import FreshStudent, PretrainedStudent
+from distill.settings.student import FreshStudent, LateInteractionStudent, PretrainedStudent
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_CITATION = (
-    "The method is that of Yang, Lawrie and Mayfield, *Distillation for Multilingual Information Retrieval*, SIGIR "
-    "2024 ([arXiv 2405.00977](https://arxiv.org/abs/2405.00977))."
-)
+_CITATIONS = {
+    "mtd": (
+        "The method is that of Yang, Lawrie and Mayfield, *Distillation for Multilingual Information Retrieval*, SIGIR "
+        "2024 ([arXiv 2405.00977](https://arxiv.org/abs/2405.00977))."
+    ),
+    "td": (
+        "The method is that of Yang, Lawrie, Mayfield, Oard and Miller, *Translate-Distill: Learning Cross-Language Dense "
+        "Retrieval by Translation and Distillation*, ECIR 2024 ([arXiv 2401.04810](https://arxiv.org/abs/2401.04810))."
+    ),
+    "arm": "The method is that of [arXiv 2407.21515](https://arxiv.org/abs/2407.21515), adaptive relevance margins.",
+    "translate_train": (
+        "The method is multilingual Translate-Train, as a baseline in "
+        "[arXiv 2405.00977](https://arxiv.org/abs/2405.00977)."
+    ),
+}
 _MIXING = {
     "mix_passages": "each passage of an example in a language of its own draw (*mix passages*)",
     "mix_entries": "all passages of an example in one drawn language (*mix entries*)",
@@ -61,11 +82,11 @@ def model_card(config: Config, numbers: Mapping[str, Any], license_id: str | Non
         "## Training",
         _training(config, numbers),
         "## How to load it",
-        _loading(config),
+        loading(config.student),
         "## Limits",
         _limits(config, numbers),
         "## Citation",
-        _CITATION,
+        _CITATIONS[_method(config)],
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -79,7 +100,7 @@ def _metadata(config: Config, license_id: str | None) -> dict[str, Any]:
         "language": [config.source_lang, *config.languages],
         "license": license_id or ("apache-2.0" if own else "unknown"),
         "pipeline_tag": "sentence-similarity",
-        "tags": ["ColBERT", "late-interaction", "multilingual-retrieval", "cross-language-retrieval", "distillation"],
+        "tags": _tags(config),
         "metrics": ["ndcg", "map", "recall", "mrr"],
     }
     # The Hub links a base model by its id; a folder or a bundled checkpoint has none.
@@ -88,15 +109,46 @@ def _metadata(config: Config, license_id: str | None) -> dict[str, Any]:
     return metadata
 
 
+def _method(config: Config) -> str:
+    """Which of the methods the student was trained by."""
+    if config.method == "self_distillation":
+        return "arm"
+    if config.method == "translate_train":
+        return "translate_train"
+    return "td" if config.mix.strategy == "single" else "mtd"
+
+
+def _tags(config: Config) -> list[str]:
+    late = isinstance(config.student, LateInteractionStudent)
+    kind = ["ColBERT", "late-interaction"] if late else ["dense-retrieval", "single-vector"]
+    method = [] if config.method == "translate_train" else ["distillation"]
+    return [*kind, "multilingual-retrieval", "cross-language-retrieval", *method]
+
+
 def _introduction(config: Config) -> str:
     student = config.student
+    if isinstance(student, LateInteractionStudent):
+        what = (
+            f"A late-interaction retriever (ColBERT): a vector of {student.dim} numbers for each token, and as score of a "
+            "passage the sum over the query's tokens of the largest inner product with a token of the passage."
+        )
+    else:
+        what = f"A single-vector retriever: one vector for each text ({student.pooling}), compared by inner product."
+    how = {
+        "mtd": (
+            f"by distilling a teacher that reads the passages in {config.score.passage_lang or config.source_lang} "
+            "([Multilingual Translate-Distill](https://arxiv.org/abs/2405.00977))"
+        ),
+        "td": (
+            f"by distilling a teacher that reads the passages in {config.score.passage_lang or config.source_lang} "
+            "([Translate-Distill](https://arxiv.org/abs/2401.04810))"
+        ),
+        "arm": "from judgements, by [adaptive relevance margins](https://arxiv.org/abs/2407.21515)",
+        "translate_train": "from judgements (Translate-Train)",
+    }
     return (
-        f"A late-interaction retriever (ColBERT): a vector of {student.dim} numbers for each token, and as score of a "
-        "passage the sum over the query's tokens of the largest inner product with a token of the passage. It was "
-        f"trained to find passages in {_listed(config.mixed_languages)} with queries in {config.source_lang}, by "
-        "distilling a teacher that reads the passages in "
-        f"{config.source_lang} ([Multilingual Translate-Distill](https://arxiv.org/abs/2405.00977)). "
-        "Trained with Polyray."
+        f"{what} It was trained to find passages in {_listed(config.mixed_languages)} with queries in "
+        f"{config.student_query_lang}, {how[_method(config)]}. Trained with Polyray."
     )
 
 
@@ -118,8 +170,10 @@ def _results(config: Config, numbers: Mapping[str, Any]) -> str:
     return (
         f"On {numbers['counts']['queries']} queries of the {config.evaluate.split} split, in "
         f"{config.evaluate.query_lang or config.source_lang}. A language code is the collection of all passages in "
-        "that language, `mixed` holds each passage once in one of the languages, `pooled` every passage in every language. "
-        "The teacher reads passages in the source language only: a ceiling.\n\n" + "\n".join(lines)
+        "that language, `mixed` holds each passage once in one of the languages, `pooled` every passage in every language."
+        + (" The teacher reads passages in the source language only: a ceiling." if "teacher" in systems else "")
+        + "\n\n"
+        + "\n".join(lines)
     )
 
 
@@ -129,20 +183,24 @@ def _row(label: str, values: Sequence[float | None]) -> str:
 
 def _training(config: Config, numbers: Mapping[str, Any]) -> str:
     train, counts = config.train, numbers["counts"]
-    mixing = _MIXING.get(config.mix.strategy, f"every passage in {config.mix.language}")
+    english = config.method == "english_distillation"
+    mixing = _MIXING.get("single" if english else config.mix.strategy, f"every passage in {config.mixed_languages[0]}")
+    if config.mix.imported is not None and not config.mix.translates_imported:
+        mixing = "every passage in its own language"
     lines = [
         (
             f"- Data: {_source(config.source)}; {counts['passages']:,} passages in {config.source_lang}, "
             f"{counts['translations']:,} translations of them."
         ),
         f"- Start: {_start(config)}.",
-        f"- Teacher: {_teacher(config.score.teacher)}, on {_languages_read(config)}.",
-        f"- Candidates: {config.select.by.top_k} a query, {_SELECTORS[config.select.by.type]}.",
-        f"- Examples: {config.mix.n_way} passages drawn at random from the candidates; {mixing}.",
-        (
-            "- Loss: KL(teacher ‖ student) over the passages of an example, on raw scores times "
-            f"{train.teacher_scale:g} (teacher) and {train.student_scale:g} (student)."
+        *(
+            [f"- Teacher: {_teacher(config.score.teacher)}, on {_languages_read(config)}."]
+            if config.has_teacher
+            else []
         ),
+        f"- Candidates: {config.select.by.top_k} a query, {_SELECTORS[config.select.by.type]}.",
+        f"- Examples: {_drawn(config)}; {mixing}.",
+        f"- Loss: {'; '.join(_loss(loss) for loss in summands(train.loss))}.",
         (
             f"- Optimiser: AdamW, {train.steps:,} steps of {train.batch_size} examples, learning rate "
             f"{train.learning_rate:g} ({train.schedule}, {train.warmup_steps:,} steps of warm-up), weight decay "
@@ -157,31 +215,62 @@ def _training(config: Config, numbers: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _loading(config: Config) -> str:
-    same, other = ("PyLate", "PLAID-X") if config.student.marker_mode == "insert" else ("PLAID-X", "PyLate")
-    return f"""The folder is in the HF_ColBERT layout. With Polyray:
+def _drawn(config: Config) -> str:
+    """Which passages an example holds."""
+    mix = config.mix
+    if mix.sampling == "pairs":
+        return f"a positive and a negative, {mix.epochs} different pairs of each query"
+    which = {
+        "random": "drawn at random from the candidates",
+        "first": "the first of the candidates",
+        "beta": f"drawn from the candidates, ever more of the first ones (beta up to {mix.max_beta:g})",
+    }[mix.sampling]
+    positive = ", one of them judged relevant" if mix.negatives is not None and mix.negatives.include_positive else ""
+    return f"{mix.n_way} passages {which}{positive}"
 
-```python
-from distill.encoder import LateInteractionEncoder
 
-encoder = LateInteractionEncoder.load("path/to/this/folder")
-queries = encoder.encode_queries(["..."])  # one matrix of token vectors for each query
-passages = encoder.encode_passages(["...", "..."])  # a list of matrices
-scores = [(queries[0] @ passage.T).amax(dim=1).sum() for passage in passages]
-```
+_AnyLoss = KlLoss | MarginMseLoss | CrossEntropyLoss | InfoNceLoss | LanguageLoss | RelevanceMarginLoss
 
-PyLate (`pylate.models.ColBERT("path/to/this/folder")`) and PLAID-X read the same folder. The query and passage markers
-are placed as {same} places them (`marker_mode: {config.student.marker_mode}`); {other} places them differently with
-some tokenizers (XLM-R), and then gives somewhat different scores."""
+
+def _loss(loss: _AnyLoss) -> str:
+    """A loss in words, with its weight where it has one."""
+    match loss:
+        case KlLoss():
+            sides = "teacher ‖ student" if loss.direction == "teacher_student" else "student ‖ teacher"
+            teacher, student = (
+                loss.teacher_scale / loss.teacher_temperature,
+                loss.student_scale / loss.student_temperature,
+            )
+            words = f"KL({sides}) over the passages of an example, on raw scores times {teacher:g} (teacher) and {student:g} (student)"
+        case MarginMseLoss():
+            words = (
+                f"squared error of the score margins of {'the first passage' if loss.pairs == 'first' else 'all pairs'}"
+            )
+        case CrossEntropyLoss():
+            words = "cross-entropy of the positive among the passages of an example"
+        case InfoNceLoss():
+            where = "the batch on all workers" if loss.across_workers else "a worker's share of the batch"
+            words = f"cross-entropy of the positive among all passages of {where}"
+        case LanguageLoss():
+            words = "divergence of the scores of an example's languages"
+        case RelevanceMarginLoss():
+            words = f"{loss.margin} relevance margins, {loss.error} error"
+        case _:
+            assert_never(loss)
+    return words + ("" if loss.weight == 1 else f" (weight {loss.weight:g})")
 
 
 def _limits(config: Config, numbers: Mapping[str, Any]) -> str:
     missing = numbers["counts"]["missing_translations"]
     lines = [
         f"- Trained on passages in {_listed(config.mixed_languages)} only.",
-        f"- Trained with queries in {config.source_lang}; in others it works as well as the start allows.",
+        f"- Trained with queries in {config.student_query_lang}; in others it works as well as the start allows.",
         f"- Passages longer than {config.student.passage_tokens} tokens are truncated: cut documents into passages.",
-        "- The student learns the teacher's preferences, errors and biases, through translations with theirs.",
+        (
+            "- The student learns the teacher's preferences, errors and biases, through translations with theirs."
+            if config.has_teacher
+            else "- The student learns from few judgements and from translations, with their errors and biases."
+        ),
         "- Scores order the passages of one query. They are not probabilities and do not compare across queries.",
     ]
     if missing:

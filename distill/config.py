@@ -20,12 +20,15 @@ from pydantic_settings import (
 )
 
 from distill.settings.base import Language
+from distill.settings.method import Method, check, has_teacher, implied
+from distill.settings.mix import MixSettings
 from distill.settings.plan import PlanSettings
 from distill.settings.score import ScoreSettings
 from distill.settings.search import ClusterSettings, EvaluateSettings, IndexSettings, ServeSettings
 from distill.settings.select import SelectSettings
 from distill.settings.sources import BundledSource, Source
-from distill.settings.train import MixSettings, StudentSettings, TrainSettings
+from distill.settings.student import LateInteractionStudent, StudentSettings
+from distill.settings.train import TrainSettings
 from distill.settings.translate import TranslateSettings
 
 
@@ -70,10 +73,23 @@ class Config(GivenSettings):
     """Seed of every draw: sampling, languages, new weights."""
     source_lang: Language = "en"
     """The language of the training queries, and the one in which the teacher reads."""
-    languages: tuple[Language, ...] = Field(default=("de", "fr", "es", "zh", "fa", "ru"), min_length=1)
-    """The other languages, in which the student learns to find passages."""
+    languages: tuple[Language, ...] = ("de", "fr", "es", "zh", "fa", "ru")
+    """The other languages, in which the student learns to find passages. None, for a student of `source_lang` alone, which `mix.language`
+    then is."""
     max_rejected: float = Field(default=0.01, ge=0, le=1)
     """Share of a stage's rows that may be rejected before the stage fails. Each is listed with its reason in any case."""
+    method: Method = "distillation"
+    """How the student learns.
+
+    - `distillation`: from a teacher's scores, of passages in the mixed languages (Translate-Distill, arXiv 2401.04810, and its multilingual
+      form, arXiv 2405.00977).
+    - `english_distillation`: the same on passages in `source_lang` only, a baseline.
+    - `translate_train`: from judgements, without a teacher: a baseline. Candidates are those of the selector, the judged passages among
+      them (`select.add_judged`); each example begins with a positive (`mix.negatives`) and the loss is `cross_entropy`.
+    - `self_distillation`: the same with the loss `relevance_margin` (arXiv 2407.21515).
+
+    The last two imply the settings that they are said to have, and no groups (`mix.group`), which share scores of a teacher. A loss other
+    than `kl` stays; it is refused if it needs a teacher."""
     source: Source = BundledSource()
     """Queries and passages."""
     select: SelectSettings = SelectSettings()
@@ -84,7 +100,7 @@ class Config(GivenSettings):
     """The teacher's scores."""
     mix: MixSettings = MixSettings()
     """Training examples."""
-    student: StudentSettings = StudentSettings()
+    student: StudentSettings = LateInteractionStudent()
     """The model that is trained."""
     train: TrainSettings = TrainSettings()
     """Training."""
@@ -107,20 +123,53 @@ class Config(GivenSettings):
         if len(set(self.languages)) != len(self.languages):
             message = f"languages {list(self.languages)} names a language twice"
             raise ValueError(message)
-        share, group = self.train.batch_size // self.train.workers, self.mix.group
-        if share % group:
-            message = f"train.batch_size / train.workers = {share} is not a multiple of mix.group {group}, which no worker may cut"
-            raise ValueError(message)
+        if not self.mixed_languages:
+            raise ValueError(
+                "languages is empty: name one, or train for source_lang with mix.strategy 'single' and mix.language"
+            )
         known = {self.source_lang, *self.languages}
         drawn = {*self.mix.languages, *([self.mix.language] if self.mix.language else [])}
         if drawn - known:
             message = f"mix draws from {sorted(drawn - known)}, which are neither source_lang nor in languages {sorted(known)}"
             raise ValueError(message)
+        if self.mix.imported is None and self.student_query_lang not in known:
+            message = f"mix.query_lang '{self.mix.query_lang}' is neither source_lang nor in languages {sorted(known)}"
+            raise ValueError(message)
         return self
+
+    @model_validator(mode="after")
+    def _method_agrees(self) -> "Config":
+        groups = implied(self.method, self.select, self.mix, self.train)
+        for name, settings in zip(("select", "mix", "train"), groups, strict=True):
+            object.__setattr__(self, name, settings)  # frozen for everyone else
+        check(self.method, self.mix, self.train, len(self.mixed_languages))
+        return self
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher scores the candidates."""
+        return has_teacher(self.method)
+
+    @property
+    def compares_english(self) -> bool:
+        """Whether a second student is trained on passages in the source language, to compare with."""
+        return self.evaluate.english_baseline and self.method == "distillation" and self.mix.imported is None
+
+    @property
+    def student_query_lang(self) -> str:
+        """The language in which the student reads queries."""
+        return self.mix.query_lang or self.source_lang
+
+    @property
+    def batch_unit(self) -> int:
+        """Examples in a row that belong together in a batch: a group's queries, or the language versions of a round-robin entry."""
+        return len(self.mixed_languages) if self.mix.strategy == "round_robin" else self.mix.group
 
     @property
     def mixed_languages(self) -> tuple[str, ...]:
         """The languages that examples are drawn in."""
+        if self.method == "english_distillation":
+            return (self.source_lang,)
         if self.mix.language:
             return (self.mix.language,)
         return self.mix.languages or self.languages

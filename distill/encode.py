@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from distill.encoder import LateInteractionEncoder
+from distill.checkpoints import fetch_encoder
 from distill.select import pool
 from distill.settings.search import IndexSettings
 from distill.tables import DOCUMENTS, VECTORS
@@ -45,7 +45,7 @@ class EncodeWorker:
         self._settings = settings
         self._documents = documents
         device = "cuda" if settings.pool.num_gpus else "cpu"
-        self._encoder = LateInteractionEncoder.fetch(filesystem, checkpoint, device)
+        self._encoder = fetch_encoder(filesystem, checkpoint, device)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
         """Documents start to stop and their vectors."""

@@ -8,14 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 import pyarrow as pa
 from transformers.utils.hub import cached_file
 
 from distill.costs import DecoderShape, EncoderShape, Seq2SeqShape, Shape, model_shape
-from distill.models import ModelError, locate
+from distill.models import ModelError, load_tokenizer, locate
+from distill.settings.mix import MixSettings
 from distill.settings.score import (
     BiEncoderTeacher,
     CausalTeacher,
@@ -26,10 +27,11 @@ from distill.settings.score import (
     MonoT5Teacher,
     SingleTeacher,
 )
-from distill.settings.train import MixSettings, PretrainedStudent, StudentSettings, TrainSettings
+from distill.settings.student import LateInteractionStudent, PretrainedStudent, StudentSettings
+from distill.settings.train import TrainSettings
 from distill.settings.translate import ModelTranslator
 from distill.teachers.causal import causal_composer
-from distill.teachers.composing import PairComposer, load_tokenizer
+from distill.teachers.composing import PairComposer
 from distill.teachers.interface import Composer
 from distill.teachers.monot5 import monot5_composer
 from distill.workspace import StoredTable
@@ -174,8 +176,28 @@ def _encoder_work(
 
 
 def _late_interaction_limits(teacher: LateInteractionTeacher) -> tuple[int, int]:
-    metadata = json.loads(_read(teacher.model, teacher.revision, "artifact.metadata"))
-    return metadata.get("query_maxlen", 32), metadata.get("doc_maxlen", 220)
+    """The lengths at which a late-interaction checkpoint cuts, by its small files; where they name none, texts are whole."""
+    files = ("artifact.metadata", "config_sentence_transformers.json", "sentence_bert_config.json")
+    found = [json.loads(text) for text in (_read_any(teacher, name) for name in files) if text is not None]
+    if not found:
+        message = f"'{teacher.model}' is no late-interaction checkpoint: it has none of {', '.join(files)}"
+        raise ModelError(message)
+    said: dict[str, Any] = {}
+    for content in reversed(found):
+        said |= {name: value for name, value in content.items() if value is not None}
+    expansion = said.get("query_expansion")
+    by_expansion = expansion.get("length") if isinstance(expansion, dict) else None
+    longest = said.get("max_seq_length", _WHOLE)
+    queries = said.get("query_maxlen") or by_expansion or said.get("query_length") or longest
+    return queries, said.get("doc_maxlen") or said.get("document_length") or longest
+
+
+def _read_any(teacher: LateInteractionTeacher, name: str) -> str | None:
+    """A file of a teacher, or none where it has no such file."""
+    found = cached_file(
+        locate(teacher.model), name, revision=teacher.revision, _raise_exceptions_for_missing_entries=False
+    )
+    return Path(str(found)).read_text(encoding="utf-8") if found else None
 
 
 def translate_work(translator: ModelTranslator, passages: Sequence[str], counts: Mapping[str, int]) -> Work:
@@ -201,14 +223,18 @@ def _translate(shape: Seq2SeqShape, beams: int, tokens: float) -> float:
 def train_work(
     settings: TrainSettings, student: StudentSettings, mix: MixSettings, queries: Sequence[str], passages: Sequence[str]
 ) -> Work:
-    """Training: forward and backward of a query and its passages for each example. `queries` and `passages` are samples."""
-    shape = student_shape(student)
+    """Training: forward and backward of a query and its passages for each example. `queries` and `passages` are samples.
+
+    With a gradient cache, or recomputed activations, the forward pass is done twice.
+    """
+    twice = settings.activation_checkpointing or settings.gradient_cache
+    step = partial(student_shape(student).train, checkpointing=twice)
     examples = settings.steps * settings.batch_size
     query_lengths = student_query_lengths(student, queries)
     passage_lengths = student_passage_lengths(student, passages)
-    read = extrapolated(examples, query_lengths, shape.train)
+    read = extrapolated(examples, query_lengths, step)
     # A group of queries shares its passages, so that every passage is read once.
-    seen = extrapolated(examples * mix.n_way, passage_lengths, shape.train)
+    seen = extrapolated(examples * mix.n_way, passage_lengths, step)
     return Work(examples, read.tokens + seen.tokens, read.operations + seen.operations)
 
 
@@ -231,7 +257,7 @@ def student_shape(student: StudentSettings) -> EncoderShape:
 
 def student_query_lengths(student: StudentSettings, queries: Sequence[str]) -> list[int]:
     """Lengths of queries as the student reads them: with [MASK] padding all are `query_tokens` long."""
-    if student.query_expansion:
+    if isinstance(student, LateInteractionStudent) and student.query_expansion:
         return [student.query_tokens for _ in queries]
     return _student_lengths(student, queries, student.query_tokens)
 

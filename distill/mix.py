@@ -1,108 +1,27 @@
 """The mix stage: n-way training examples from scores and translations (Multilingual Translate-Distill, arXiv 2405.00977).
 
-What an example holds is a pure function of ids and a seed: the passages are drawn at random from the query's candidates, as the released
-models were trained, and then the languages. No draw depends on the number of workers or on what was drawn before.
+What an example holds is a pure function of ids and a seed (`distill.draws`).
 """
 
-import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from distill.draws import Turn, draw_examples, draw_languages, share_passages, training_order
+from distill.imported_examples import read_examples
 from distill.negatives import Choice, TooFewError
-from distill.settings.train import MixSettings
-from distill.tables import EXAMPLES, REJECTED, SCORES, TableError, lookup
+from distill.settings.mix import ImportedExamples, MixSettings
+from distill.tables import CANDIDATES, EXAMPLES, REJECTED, SCORES, TableError, lookup
 from distill.text import passage_texts, with_text
 from distill.workspace import Pool, Shard, Workspace
 
 _EXAMPLES_PER_SHARD = 50_000
-
-
-def training_order(query_ids: Sequence[str], seed: int, epoch: int, group: int = 1) -> list[str]:
-    """The queries of one epoch in training order: sorted by a hash of seed, epoch and id.
-
-    Where they do not fill the last group, the first ones come again at the end.
-    """
-    order = sorted(query_ids, key=lambda query_id: hashlib.sha256(f"{seed}/{epoch}/{query_id}".encode()).digest())
-    missing = -len(order) % group
-    return order + [order[i % len(order)] for i in range(missing)]
-
-
-def draw_passages(count: int, n_way: int, random: Random) -> list[int]:
-    """N of `count` candidates without replacement, uniformly: the released models' way (6 of 50)."""
-    return random.sample(range(count), n_way)
-
-
-def draw_languages(strategy: str, n_way: int, languages: Sequence[str], random: Random) -> list[list[str]]:
-    """The languages of the examples made from one draw of passages: one list of n for each example.
-
-    - mix_passages: one example, each passage in a language of its own draw;
-    - mix_entries: one example, all passages in one drawn language;
-    - round_robin: one example for each language;
-    - single: one example in the only language (Translate-Distill).
-    """
-    match strategy:
-        case "mix_passages":
-            return [[random.choice(languages) for _ in range(n_way)]]
-        case "mix_entries":
-            return [[random.choice(languages)] * n_way]
-        case "round_robin":
-            return [[language] * n_way for language in languages]
-        case "single":
-            return [[languages[0]] * n_way]
-        case _:
-            message = f"no mixing strategy is called {strategy!r}"
-            raise ValueError(message)
-
-
-def draw_examples(
-    query_id: str,
-    passage_ids: Sequence[str],
-    scores: Sequence[float],
-    settings: MixSettings,
-    languages: Sequence[str],
-    seed: int,
-    epoch: int,
-    positives: int = 0,
-) -> list[dict[str, Any]]:
-    """The examples of one query in one epoch: passage ids, languages and scores. A pure function of its arguments.
-
-    Where the first `positives` passages are positives, one of them is drawn and the others of the n are not among them.
-    """
-    random = Random(f"{seed}/{epoch}/{query_id}")  # noqa: S311 - a seeded draw, not a secret
-    first = [random.randrange(positives)] if positives else []
-    count = len(passage_ids) - positives
-    drawn = draw_passages(min(count, settings.draw_from or count), settings.n_way - len(first), random)
-    places = first + [positives + place for place in drawn]
-    return [
-        {"passage_ids": [passage_ids[i] for i in places], "langs": langs, "scores": [scores[i] for i in places]}
-        for langs in draw_languages(settings.strategy, settings.n_way, languages, random)
-    ]
-
-
-def share_passages(
-    examples: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, float]], query_ids: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Give each example of a group the passages of all of them, with its own query's scores: in-batch distillation.
-
-    A passage that was drawn twice is there twice, perhaps in two languages. `scores` maps, for each query, every passage to the
-    teacher's score; a missing one is a `TableError` that names the pair.
-    """
-    passage_ids = [passage_id for example in examples for passage_id in example["passage_ids"]]
-    langs = [lang for example in examples for lang in example["langs"]]
-    for known, query_id in zip(scores, query_ids, strict=True):
-        lost = [passage_id for passage_id in passage_ids if passage_id not in known]
-        if lost:
-            message = (
-                f"mix.group needs teacher scores of every pair in a group, but query {query_id!r} has none for passage {lost[0]!r}; "
-                "raise select.by.top_k to the size of the collection, or set mix.group to 1"
-            )
-            raise TableError(message)
-    return [{"passage_ids": passage_ids, "langs": langs, "scores": [known[i] for i in passage_ids]} for known in scores]
+_QUERIES_AT_ONCE = 20_000
 
 
 class Texts:
@@ -111,13 +30,16 @@ class Texts:
     Args:
         passages: the PASSAGES table.
         translations: the TRANSLATIONS table.
-        languages: the mixed languages.
+        languages: the mixed languages; none: each passage is read in the language that it has in `passages`.
 
-    Cost: four bytes a passage and language beside the tables themselves.
+    Cost: eight bytes a passage and language beside the tables themselves.
     """
 
     def __init__(self, passages: pa.Table, translations: pa.Table, languages: Sequence[str]) -> None:
         columns = ["passage_id", "lang", "title", "text"]
+        self._mixed = bool(languages)
+        self._langs = passages["lang"].combine_chunks()
+        languages = languages or pc.unique(self._langs).to_pylist()
         self._texts = pa.concat_tables([passages.select(columns), translations.select(columns)]).combine_chunks()
         self._ids = passages["passage_id"].combine_chunks()
         places = pc.index_in(self._texts["passage_id"], value_set=self._ids)
@@ -131,9 +53,15 @@ class Texts:
             self._rows[language] = rows
 
     def complete(self, passage_ids: Sequence[str]) -> list[bool]:
-        """For each passage, whether it has a text in every language."""
+        """For each passage, whether it has a text in every mixed language."""
         places = np.asarray(self._places(passage_ids))
+        if not self._mixed:
+            return [True] * len(places)
         return np.logical_and.reduce([rows[places] >= 0 for rows in self._rows.values()]).tolist()
+
+    def own_languages(self, passage_ids: Sequence[str]) -> list[str]:
+        """The language that each passage has in the PASSAGES table."""
+        return self._langs.take(pa.array(self._places(passage_ids))).to_pylist()
 
     def read(self, passage_ids: Sequence[str], languages: Sequence[str]) -> list[str]:
         """Title and body of each passage in its language. A missing one is a `TableError` that names it."""
@@ -154,50 +82,136 @@ class Texts:
         return places.to_pylist()
 
 
+class Material(NamedTuple):
+    """What examples are drawn from.
+
+    Attributes:
+        queries: QUERIES in the language in which the student reads them, a row for each that examples are made of.
+        lists: for each of them query_id, passage_ids, scores (NaN where no teacher scored) and positives: how many of the first
+            passages are positives.
+        passages: PASSAGES, of which passage_id, lang, title and text are read.
+        translations: the same in other languages.
+        languages: the languages to draw from; none: each passage is read in its own.
+    """
+
+    queries: pa.Table
+    lists: pa.Table
+    passages: pa.Table
+    translations: pa.Table
+    languages: tuple[str, ...]
+
+
 def mix(
     workspace: Workspace,
     settings: MixSettings,
     source_lang: str,
     languages: Sequence[str],
     seed: int,
-    scores_stage: str = "score",
+    scores_stage: str | None = "score",
 ) -> None:
-    """Write `examples` and `rejected`: training queries with too few candidates that exist in every mixed language and may be drawn.
+    """Write `examples` and `rejected`: training queries that examples cannot be made of.
 
-    The scores are those of `scores_stage`; judgements are read where `settings.negatives` asks for positives.
-    Reads the texts of all passages in the mixed languages into the object store once (for MS MARCO about 3 GB a language).
+    Rejected are queries with too few candidates that exist in every mixed language and may be drawn, and those without a text in
+    `settings.query_lang`. Judgements are read where `settings.negatives` asks for positives; with `settings.imported` nothing but its files
+    is read. The texts of all passages in the mixed languages go into the object store once (for MS MARCO about 3 GB a language).
+
+    Args:
+        workspace: its inputs are `sources`, `translate` and the stage with the candidates; none where examples are imported.
+        settings: the stage's settings.
+        source_lang: the language of the queries where the settings name none, and of the passages of `sources`.
+        languages: the languages to draw from.
+        seed: seed of all draws.
+        scores_stage: the stage whose scores are used; none: there is no teacher, candidates are those of `select` and examples have
+            nulls for scores.
     """
-    queries = workspace.input("sources", "queries")
-    wanted = pc.and_(pc.equal(queries["split"], "train"), pc.equal(queries["lang"], source_lang))
-    queries = queries.filter(wanted).sort_by("query_id")
-    passages = workspace.input("sources", "passages")
-    translations = workspace.input("translate", "translations")
-    translations = with_text(translations.filter(pc.is_in(translations["lang"], pa.array(languages, pa.string()))))
-    scores = SCORES.check(workspace.input(scores_stage, "scores"), scores_stage)
-    choice = Choice(settings, _grades(workspace, queries) if settings.negatives else {})
-    usable, rejected, left_out = usable_scores(queries, scores, Texts(passages, translations, languages), choice)
-    if choice.dropped:
-        workspace.note(negatives_dropped=dict(choice.dropped))
+    if settings.imported is not None:
+        material, rejected = _imported_material(settings, settings.imported, source_lang, languages)
+    else:
+        material, rejected = _own_material(workspace, settings, source_lang, languages, scores_stage)
     workspace.write("rejected", rejected)
-    if not len(usable):
+    if not len(material.lists):
         message = f"no training query has {settings.n_way} candidates with texts in {', '.join(languages)}: see table rejected"
         raise TableError(message)
-    if left_out:
-        workspace.note(
-            candidates_left_out=left_out, warning=f"{left_out} candidates lack a translation and were not drawn"
-        )
-    repeat = len(draw_languages(settings.strategy, 1, languages, Random(0)))  # noqa: S311
+    repeat = len(draw_languages(settings.strategy, 1, languages, Random(0))) if material.languages else 1  # noqa: S311
     size = max(1, _EXAMPLES_PER_SHARD // (repeat * settings.group)) * settings.group
-    length = len(usable) + -len(usable) % settings.group
+    length = len(material.lists) + -len(material.lists) % settings.group
     ranges = ((epoch, start) for epoch in range(settings.epochs) for start in range(0, length, size))
     shards = [
         Shard(i, {"epoch": epoch, "start": start, "stop": start + size}) for i, (epoch, start) in enumerate(ranges)
     ]
-    arguments = {
-        "settings": settings, "languages": tuple(languages), "seed": seed,
-        "queries": queries, "scores": usable, "passages": passages, "translations": translations,
-    }  # fmt: skip
+    arguments = {"settings": settings, "seed": seed, **material._asdict()}
     workspace.map_shards(shards, MixWorker, arguments, Pool(), unit="examples")
+
+
+def _imported_material(
+    settings: MixSettings, imported: ImportedExamples, source_lang: str, languages: Sequence[str]
+) -> tuple[Material, pa.Table]:
+    """The queries and passages of other tools' files."""
+    found = read_examples(imported, source_lang)
+    mixed = tuple(languages) if settings.translates_imported else ()
+    texts = Texts(found.passages, found.translations, mixed)
+    lists, rejected, _ = usable_lists(found.lists, texts, Choice(settings, {}))
+    return Material(found.queries, lists, found.passages, found.translations, mixed), _joined(found.rejected, rejected)
+
+
+def _own_material(
+    workspace: Workspace,
+    settings: MixSettings,
+    source_lang: str,
+    languages: Sequence[str],
+    scores_stage: str | None,
+) -> tuple[Material, pa.Table]:
+    """The job's own queries, passages and scores."""
+    queries, unreadable = _training_queries(workspace, settings, source_lang)
+    passages = workspace.input("sources", "passages")
+    translations = workspace.input("translate", "translations")
+    translations = with_text(translations.filter(pc.is_in(translations["lang"], pa.array(languages, pa.string()))))
+    lists = _scored(workspace, scores_stage) if scores_stage else _unscored(workspace)
+    lists = lookup(lists, "query_id", queries["query_id"].combine_chunks(), "training queries without candidates")
+    choice = Choice(settings, _grades(workspace, queries) if settings.negatives else {})
+    usable, rejected, left_out = usable_lists(lists, Texts(passages, translations, languages), choice)
+    if choice.dropped:
+        workspace.note(negatives_dropped=dict(choice.dropped))
+    if left_out:
+        workspace.note(
+            candidates_left_out=left_out, warning=f"{left_out} candidates lack a translation and were not drawn"
+        )
+    return Material(queries, usable, passages, translations, tuple(languages)), _joined(unreadable, rejected)
+
+
+def _joined(one: pa.Table, other: pa.Table) -> pa.Table:
+    return pa.concat_tables([one, other])
+
+
+def _training_queries(workspace: Workspace, settings: MixSettings, source_lang: str) -> tuple[pa.Table, pa.Table]:
+    """The job's training queries, those with a text in the source language, as the student reads them; and those it cannot read."""
+    queries = workspace.input("sources", "queries")
+    queries = queries.filter(pc.equal(queries["split"], "train"))
+    wanted = queries.filter(pc.equal(queries["lang"], source_lang)).sort_by("query_id")
+    lang = settings.query_lang or source_lang
+    read = queries.filter(pc.equal(queries["lang"], lang))
+    known = pc.is_in(wanted["query_id"], value_set=read["query_id"].combine_chunks())
+    ids = wanted["query_id"].filter(known).combine_chunks()
+    reason = f"no text in '{lang}', the language of mix.query_lang"
+    lost = wanted["query_id"].filter(pc.invert(known)).to_pylist()
+    rejected = REJECTED.from_rows(
+        {"source": "queries", "line": 0, "id": query_id, "field": "text", "reason": reason} for query_id in lost
+    )
+    return lookup(read, "query_id", ids, "sources"), rejected
+
+
+def _scored(workspace: Workspace, stage: str) -> pa.Table:
+    return SCORES.check(workspace.input(stage, "scores"), stage).select(["query_id", "passage_ids", "scores"])
+
+
+def _unscored(workspace: Workspace) -> pa.Table:
+    """The candidates of the selector with a NaN for every score."""
+    candidates = CANDIDATES.check(workspace.input("select", "candidates"), "select").combine_chunks()
+    ids = candidates["passage_ids"].combine_chunks()
+    offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(ids).to_numpy(zero_copy_only=False))])
+    nothing = pa.array(np.full(int(offsets[-1]), math.nan, np.float32))
+    scores = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), nothing)
+    return candidates.select(["query_id", "passage_ids"]).append_column("scores", scores)
 
 
 def _grades(workspace: Workspace, queries: pa.Table) -> dict[str, dict[str, int]]:
@@ -210,50 +224,63 @@ def _grades(workspace: Workspace, queries: pa.Table) -> dict[str, dict[str, int]
     return found
 
 
-def usable_scores(queries: pa.Table, scores: pa.Table, texts: Texts, choice: Choice) -> tuple[pa.Table, pa.Table, int]:
+LISTS = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("passage_ids", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float32())),
+        ("positives", pa.int32()),
+    ]
+)
+"""The columns of `Material.lists`."""
+
+
+def usable_lists(lists: pa.Table, texts: Texts, choice: Choice) -> tuple[pa.Table, pa.Table, int]:
     """What examples are drawn from, the queries that have too little of it, and how many candidates lack a language.
 
-    The first is the training queries' SCORES without candidates that lack a language or may not be drawn, and with a column `positives`:
-    how many of a row's first candidates are its positives.
+    The first is `lists` (query_id, passage_ids, scores, and positives where they are known) without candidates that lack a language or may
+    not be drawn, as LISTS; the second REJECTED. Memory: beside the tables, some thousands of queries as Python objects.
     """
-    scores = lookup(scores, "query_id", queries["query_id"].combine_chunks(), "training queries without scores")
-    rows, positives, rejected, left_out = [], [], [], 0
-    for row in scores.to_pylist():
-        complete = texts.complete(row["passage_ids"]) if row["passage_ids"] else []
-        whole = [place for place, has_texts in enumerate(complete) if has_texts]
-        left_out += len(complete) - len(whole)
-        try:
-            first, kept = choice(row["query_id"], row["passage_ids"], row["scores"], whole)
-        except TooFewError as error:
-            rejected.append(
-                {"source": "scores", "line": 0, "id": row["query_id"], "field": "passage_ids", "reason": str(error)}
-            )
-            continue
-        rows.append(row | {name: [row[name][place] for place in kept] for name in ("passage_ids", "scores")})
-        positives.append(first)
-    usable = SCORES.from_rows(rows).append_column("positives", pa.array(positives, pa.int32()))
-    return usable, REJECTED.from_rows(rejected), left_out
+    parts, rejected, left_out = [], [], 0
+    for start in range(0, len(lists), _QUERIES_AT_ONCE):
+        rows = []
+        for row in lists.slice(start, _QUERIES_AT_ONCE).to_pylist():
+            complete = texts.complete(row["passage_ids"]) if row["passage_ids"] else []
+            whole = [place for place, has_texts in enumerate(complete) if has_texts]
+            left_out += len(complete) - len(whole)
+            known = row.get("positives", 0)
+            try:
+                first, kept = choice(row["query_id"], row["passage_ids"], row["scores"], whole, known)
+            except TooFewError as error:
+                rejected.append(
+                    {"source": "scores", "line": 0, "id": row["query_id"], "field": "passage_ids", "reason": str(error)}
+                )
+                continue
+            chosen = {name: [row[name][place] for place in kept] for name in ("passage_ids", "scores")}
+            rows.append({"query_id": row["query_id"], **chosen, "positives": first})
+        parts.append(pa.Table.from_pylist(rows, LISTS))
+    return pa.concat_tables(parts) if parts else LISTS.empty_table(), REJECTED.from_rows(rejected), left_out
 
 
 class MixWorker:
-    """Makes the examples of a range of an epoch's training order."""
+    """Makes the examples of a range of an epoch's training order. The arguments are `mix`'s settings and seed, and a `Material`."""
 
     def __init__(
         self,
         settings: MixSettings,
-        languages: Sequence[str],
         seed: int,
         queries: pa.Table,
-        scores: pa.Table,
+        lists: pa.Table,
         passages: pa.Table,
         translations: pa.Table,
+        languages: tuple[str, ...],
     ) -> None:
         self._settings = settings
         self._languages = languages
         self._seed = seed
         self._queries = queries
-        self._scores = scores
-        self._query_ids = scores["query_id"].to_pylist()
+        self._lists = lists
+        self._query_ids = lists["query_id"].to_pylist()
         self._texts = Texts(passages, translations, languages)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
@@ -262,39 +289,39 @@ class MixWorker:
         order = training_order(self._query_ids, self._seed, epoch, self._settings.group)
         ids = order[start:stop]
         queries = lookup(self._queries, "query_id", ids, "mix").to_pylist()
-        scores = lookup(self._scores, "query_id", ids, "mix").to_pylist()
-        examples = [
-            draw_examples(
-                row["query_id"],
-                row["passage_ids"],
-                row["scores"],
-                self._settings,
-                self._languages,
-                self._seed,
-                epoch,
-                row["positives"],
-            )
-            for row in scores
-        ]
+        lists = lookup(self._lists, "query_id", ids, "mix").to_pylist()
+        examples = [self._draw(row, Turn(epoch, place, len(order))) for place, row in enumerate(lists, start=start)]
         if self._settings.group > 1:
-            examples = self._grouped(examples, scores)
+            examples = self._grouped(examples, lists)
         drawn = [(query, example) for query, made in zip(queries, examples, strict=True) for example in made]
         repeat = len(drawn) // len(ids)
         first = (epoch * len(order) + start) * repeat
         return {"examples": self._table(drawn, first)}
 
-    def _grouped(
-        self, examples: list[list[dict[str, Any]]], scores: list[dict[str, Any]]
-    ) -> list[list[dict[str, Any]]]:
+    def _draw(self, row: Mapping[str, Any], turn: Turn) -> list[dict[str, Any]]:
+        made = draw_examples(
+            row["query_id"],
+            row["passage_ids"],
+            row["scores"],
+            self._settings,
+            self._languages,
+            self._seed,
+            turn,
+            row["positives"],
+        )
+        if not self._languages:
+            made = [example | {"langs": self._texts.own_languages(example["passage_ids"])} for example in made]
+        return made
+
+    def _grouped(self, examples: list[list[dict[str, Any]]], lists: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         """Join consecutive queries in groups, which no shard cuts."""
         size = self._settings.group
         joined = []
         for first in range(0, len(examples), size):
-            rows = scores[first : first + size]
+            rows = lists[first : first + size]
             known = [dict(zip(row["passage_ids"], row["scores"], strict=True)) for row in rows]
-            shared = share_passages(
-                [made[0] for made in examples[first : first + size]], known, [row["query_id"] for row in rows]
-            )
+            drawn = [made[0] for made in examples[first : first + size]]
+            shared = share_passages(drawn, known, [row["query_id"] for row in rows], self._settings.missing)
             joined += [[example] for example in shared]
         return joined
 
@@ -310,6 +337,7 @@ class MixWorker:
                 "query_lang": query["lang"],
                 "passages": [next(texts) for _ in example["passage_ids"]],
                 **example,
+                "scores": [None if math.isnan(score) else score for score in example["scores"]],
             }
             for place, (query, example) in enumerate(drawn)
         )

@@ -3,6 +3,10 @@
 import importlib.util
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class ModelError(ValueError):
@@ -41,7 +45,7 @@ def locate(model: str) -> str:
 
 
 def fetch_folder(model: str, revision: str | None = None) -> str:
-    """The local folder of a model, fetched from the hub where it lies there: for what `from_pretrained` of transformers does not load."""
+    """The local folder of a model, fetched from the hub where it lies there: its safetensors weights, tokenizer and configuration."""
     found = locate(model)
     if Path(found).is_dir():
         return found
@@ -49,3 +53,21 @@ def fetch_folder(model: str, revision: str | None = None) -> str:
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "artifact.metadata"]
     return snapshot_download(found, revision=revision, allow_patterns=patterns)
+
+
+def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
+    """The fast tokenizer of a model, a local folder or a name on the hub.
+
+    Without one it is a `ModelError`: slow ones do not say which tokens are whose, and of a folder without tokenizer files transformers 5
+    makes one with an empty vocabulary.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(locate(model), revision=revision)
+    if not tokenizer.is_fast:
+        message = f"'{model}' has no fast tokenizer; save one beside it (tokenizer.json)"
+        raise ModelError(message)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        message = f"'{model}' has no tokenizer files; save its tokenizer beside it"
+        raise ModelError(message)
+    return tokenizer

@@ -7,7 +7,7 @@ score limits), applied to a teacher's scores.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from distill.settings.train import MixSettings, NegativeSettings
+from distill.settings.mix import MixSettings, NegativeSettings
 
 
 class TooFewError(ValueError):
@@ -26,13 +26,19 @@ class Choice:
     """
 
     def __init__(self, settings: MixSettings, grades: Mapping[str, Mapping[str, int]]) -> None:
+        self._settings = settings
         self._n_way = settings.n_way
         self._negatives = settings.negatives
         self._grades = grades
         self.dropped: Counter[str] = Counter()
 
     def __call__(
-        self, query_id: str, passage_ids: Sequence[str], scores: Sequence[float], usable: Sequence[int]
+        self,
+        query_id: str,
+        passage_ids: Sequence[str],
+        scores: Sequence[float],
+        usable: Sequence[int],
+        known_positives: int = 0,
     ) -> tuple[int, list[int]]:
         """How many positives there are, and the places of what may be drawn, positives first, otherwise by rank.
 
@@ -41,14 +47,12 @@ class Choice:
             passage_ids: its candidates in the selector's order; the first has rank 1.
             scores: their scores.
             usable: the places of the candidates that have all texts.
+            known_positives: how many of the first candidates are positives, where that is known without judgements.
 
-        Without options there are no positives and everything usable may be drawn. Too few candidates are a `TooFewError`.
+        Without options there are only the known positives and everything usable may be drawn. Too few candidates are a `TooFewError`.
         """
         if self._negatives is None:
-            if len(usable) < self._n_way:
-                message = f"{len(usable)} candidates with a text in every mixed language, n_way is {self._n_way}"
-                raise TooFewError(message)
-            return 0, list(usable)
+            return self._all(list(usable), known_positives)
         judged = {place: grade for place in usable if (grade := self._grades.get(query_id, {}).get(passage_ids[place]))}
         best = max(judged.values(), default=0)
         positives = [place for place, grade in judged.items() if grade == best]
@@ -66,6 +70,27 @@ class Choice:
                 negatives.append(place)
         return self._fill(positives, judged, negatives, len(usable))
 
+    def _all(self, usable: list[int], known_positives: int) -> tuple[int, list[int]]:
+        positives = sum(place < known_positives for place in usable)
+        if len(usable) - max(positives - 1, 0) < self._n_way:
+            message = f"{len(usable)} candidates with a text in every mixed language, n_way is {self._n_way}"
+            raise TooFewError(message)
+        if known_positives and not positives:
+            raise TooFewError("no positive with a text in every mixed language")
+        self._check_pairs(positives, len(usable) - positives)
+        return positives, usable
+
+    def _check_pairs(self, positives: int, negatives: int) -> None:
+        """Refuse a query that has no pair of its own for every epoch."""
+        if self._settings.sampling != "pairs":
+            return
+        pairs, epochs = positives * min(negatives, self._settings.draw_from or negatives), self._settings.epochs
+        if pairs < epochs:
+            message = (
+                f"{pairs} pairs of {positives} positives and {negatives} negatives, each of {epochs} epochs needs one"
+            )
+            raise TooFewError(message)
+
     def _fill(
         self, positives: list[int], judged: Mapping[int, int], negatives: list[int], usable: int
     ) -> tuple[int, list[int]]:
@@ -80,6 +105,8 @@ class Choice:
                 f"{wanted} are needed for n_way {self._n_way}"
             )
             raise TooFewError(message)
+        if included:
+            self._check_pairs(len(positives), len(negatives))
         return len(positives) if included else 0, chosen
 
     def _without_positive(self, query_id: str) -> str:

@@ -323,7 +323,7 @@ def _each(found: Intervals, part: Callable[[plots.Interval], float | list[float]
 def _language_means(found: Intervals, languages: Sequence[str]) -> dict[str, dict[str, float]]:
     means: dict[str, dict[str, float]] = {}
     for system, collections in found.items():
-        if all(language in collections for language in languages):
+        if languages and all(language in collections for language in languages):
             measures = collections[languages[0]]
             means[system] = {
                 m: float(np.mean([collections[language][m][0] for language in languages])) for m in measures

@@ -1,7 +1,8 @@
 """Training examples streamed from Parquet, each worker reading its own share of every batch.
 
 The batches of a job are fixed by the table alone: step s reads positions s*B to (s+1)*B, modulo the table, and worker r of W takes the
-r-th of W equal parts. So any step can be started from, with any number of workers, and nothing is repeated or skipped.
+r-th of W parts that are as equal as can be. So any step can be started from, with any number of workers, and nothing is repeated or
+skipped.
 """
 
 import queue
@@ -45,10 +46,12 @@ class ExampleStream:
         self.rows = total
         self._cache: dict[int, pa.Table] = {}
 
-    def batch(self, step: int, batch_size: int, rank: int = 0, world: int = 1) -> pa.Table:
-        """Worker `rank`'s share of the batch of a step (from 0): batch_size / world rows."""
-        share = batch_size // world
-        first = (step * batch_size + rank * share) % self.rows
+    def batch(self, step: int, batch_size: int, rank: int = 0, world: int = 1, unit: int = 1) -> pa.Table:
+        """Worker `rank`'s share of the batch of a step (from 0), in whole units; shares differ by one unit where they cannot be equal."""
+        units = batch_size // unit
+        begin, end = (units * i // world * unit for i in (rank, rank + 1))
+        share = end - begin
+        first = (step * batch_size + begin) % self.rows
         parts = []
         while share:
             count = min(share, self.rows - first)

@@ -2,26 +2,60 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import assert_never
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, PretrainedConfig, PreTrainedTokenizerFast
 
-from distill.encoder import PASSAGE_MARKER, QUERY_MARKER, EncoderSettings, LateInteractionEncoder
-from distill.models import locate
-from distill.settings.train import FreshStudent, PretrainedStudent, StudentSettings
+from distill.checkpoints import is_late_interaction, load_backbone, load_late_interaction
+from distill.encoder import PASSAGE_MARKER, QUERY_MARKER, Encoder, EncoderSettings, LateInteractionEncoder
+from distill.models import ModelError, fetch_folder
+from distill.settings.student import (
+    FreshStudent,
+    LateInteractionStudent,
+    PretrainedStudent,
+    SingleVectorStudent,
+    StudentSettings,
+)
+from distill.single_vector import SingleVectorEncoder, SingleVectorSettings
 
+_DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+)
+"""What backbones call the probabilities of their dropouts."""
 _SPECIAL = ("[PAD]", QUERY_MARKER, PASSAGE_MARKER, "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def start_student(settings: StudentSettings, texts: Iterable[str], seed: int) -> LateInteractionEncoder:
+def start_student(settings: StudentSettings, texts: Iterable[str], seed: int) -> Encoder:
     """A student before training. New weights and the new tokenizer depend on `seed` and `texts` alone.
 
-    A checkpoint in the HF_ColBERT layout keeps its projection and marker mode; query and passage lengths are those of `settings`.
+    A late-interaction checkpoint keeps its projection, its markers and the kind of its skip-list, a single-vector one its backbone alone;
+    everything else is that of `settings`. Dropout is written to the backbone's configuration; it holds once the checkpoint is loaded.
     """
     torch.manual_seed(seed)
+    single = isinstance(settings, SingleVectorStudent)
+    encoder = _start_single_vector(settings, texts) if single else _start_late_interaction(settings, texts)
+    if settings.dropout is not None:
+        _set_dropout(encoder.backbone.config, settings.dropout)
+    return encoder
+
+
+def _set_dropout(config: PretrainedConfig, probability: float) -> None:
+    known = [name for name in _DROPOUTS if hasattr(config, name)]
+    if not known:
+        message = f"student.dropout: the configuration of {config.model_type} has none of {', '.join(_DROPOUTS)}; leave it at null"
+        raise ModelError(message)
+    for name in known:
+        setattr(config, name, probability)
+
+
+def _start_late_interaction(settings: LateInteractionStudent, texts: Iterable[str]) -> LateInteractionEncoder:
     wanted = EncoderSettings(
         settings.dim,
         settings.query_tokens,
@@ -30,29 +64,71 @@ def start_student(settings: StudentSettings, texts: Iterable[str], seed: int) ->
         settings.mask_punctuation,
         settings.attend_to_mask_tokens,
         settings.query_expansion,
+        settings.skip_list or ("first_piece" if settings.marker_mode == "overwrite" else "token"),
     )
     match settings.start:
         case PretrainedStudent():
-            model = locate(settings.start.model)
-            if (Path(model) / "artifact.metadata").is_file():
-                found = LateInteractionEncoder.load(model)
-                kept = replace(wanted, dim=found.settings.dim, marker_mode=found.settings.marker_mode)
-                return LateInteractionEncoder(found.backbone, found.projection, found.tokenizer, kept)
-            return LateInteractionEncoder.from_backbone(model, wanted, settings.start.revision)
+            folder = fetch_folder(settings.start.model, settings.start.revision)
+            if not is_late_interaction(folder):
+                return LateInteractionEncoder.assemble(*load_backbone(folder), wanted)
+            found = load_late_interaction(folder)
+            kept = replace(
+                found.settings,
+                query_tokens=wanted.query_tokens,
+                passage_tokens=wanted.passage_tokens,
+                mask_punctuation=wanted.mask_punctuation,
+                attend_to_mask_tokens=wanted.attend_to_mask_tokens,
+                query_expansion=wanted.query_expansion,
+                skip_list=settings.skip_list or found.settings.skip_list,
+                skip_words=found.settings.skip_words or wanted.skip_words,
+            )
+            return LateInteractionEncoder(found.backbone, found.projection, found.tokenizer, kept)
         case FreshStudent():
             tokenizer = train_tokenizer(texts, settings.start.vocabulary)
-            config = BertConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=settings.start.hidden,
-                num_hidden_layers=settings.start.layers,
-                num_attention_heads=settings.start.hidden // 32,
-                intermediate_size=4 * settings.start.hidden,
-                max_position_embeddings=max(512, settings.passage_tokens),
-                pad_token_id=0,
-            )
-            return LateInteractionEncoder.assemble(BertModel(config, add_pooling_layer=False), tokenizer, wanted)
+            backbone = _fresh_backbone(settings.start, tokenizer, settings.passage_tokens, pooler=False)
+            return LateInteractionEncoder.assemble(backbone, tokenizer, wanted)
         case _:
             assert_never(settings.start)
+
+
+def _start_single_vector(settings: SingleVectorStudent, texts: Iterable[str]) -> SingleVectorEncoder:
+    wanted = SingleVectorSettings(
+        settings.pooling,
+        settings.normalize,
+        settings.query_tokens,
+        settings.passage_tokens,
+        settings.query_prefix,
+        settings.passage_prefix,
+    )
+    match settings.start:
+        case PretrainedStudent():
+            backbone, tokenizer = load_backbone(fetch_folder(settings.start.model, settings.start.revision))
+        case FreshStudent():
+            tokenizer = train_tokenizer(texts, settings.start.vocabulary)
+            pooler = settings.pooling == "pooler"
+            backbone = _fresh_backbone(settings.start, tokenizer, settings.passage_tokens, pooler=pooler)
+        case _:
+            assert_never(settings.start)
+    encoder = SingleVectorEncoder(backbone, tokenizer, wanted)
+    if settings.sizes and settings.sizes[-1] > encoder.dim:
+        message = f"student.sizes holds {settings.sizes[-1]}, but the vectors of '{settings.start.type}' have {encoder.dim} numbers"
+        raise ModelError(message)
+    return encoder
+
+
+def _fresh_backbone(
+    start: FreshStudent, tokenizer: PreTrainedTokenizerFast, passage_tokens: int, *, pooler: bool
+) -> BertModel:
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=start.hidden,
+        num_hidden_layers=start.layers,
+        num_attention_heads=start.hidden // 32,
+        intermediate_size=4 * start.hidden,
+        max_position_embeddings=max(512, passage_tokens),
+        pad_token_id=0,
+    )
+    return BertModel(config, add_pooling_layer=pooler)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:

@@ -23,11 +23,12 @@ class TableError(ValueError):
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its Arrow type and its meaning."""
+    """One column: its Arrow type, its meaning, and whether its lists may hold nulls."""
 
     name: str
     type: pa.DataType
     meaning: str
+    gaps: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ class Table:
             if table[name].null_count:
                 row = pc.index(pc.is_null(table[name]), value=True).as_py()
                 faults.append(f"column '{name}' has {table[name].null_count} nulls, the first in row {row}")
-        return faults
+        whole = [column.name for column in self.columns if pa.types.is_list(column.type) and not column.gaps]
+        holes = {name: pc.list_flatten(table[name]).null_count for name in whole}
+        return faults + [f"column '{name}' has {found} nulls in its lists" for name, found in holes.items() if found]
 
     def _length_faults(self, table: pa.Table) -> list[str]:
         faults = []
@@ -447,7 +450,12 @@ EXAMPLES = Table(
         Column("passage_ids", STRINGS, "the n passages"),
         Column("passages", STRINGS, "their texts (title and body) in the drawn languages"),
         Column("langs", STRINGS, "the drawn languages"),
-        Column("scores", FLOATS, "raw teacher scores"),
+        Column(
+            "scores",
+            FLOATS,
+            "raw teacher scores; null where the teacher has not scored a pair, or there is none",
+            gaps=True,
+        ),
     ),
     ("position",),
     "by position",
@@ -571,10 +579,25 @@ TRAINING_LOG = Table(
         Column("loss", pa.float64(), "mean loss over the workers"),
         Column("learning_rate", pa.float64(), "rate used in the step"),
         Column("examples", pa.int64(), "examples seen so far, over all workers"),
+        Column("gradient_norm", pa.float64(), "mean norm of the gradient before it was clipped"),
     ),
     ("step",),
     "by step",
-    {"step": 1, "loss": 1.79, "learning_rate": 5e-06, "examples": 64},
+    {"step": 1, "loss": 1.79, "learning_rate": 5e-06, "examples": 64, "gradient_norm": 1.5},
+)
+
+DEV_MEASUREMENTS = Table(
+    "dev_measurements",
+    "Retrieval with the student while it was trained, if `train.dev` asks for it.",
+    (
+        Column("step", pa.int64(), "optimiser step"),
+        Column("lang", STRING, "language of the passages"),
+        Column("measure", STRING, "what was measured, in the notation of ir_measures"),
+        Column("value", pa.float64(), "mean over the development queries"),
+    ),
+    ("step", "lang"),
+    "by step",
+    {"step": 2000, "lang": "de", "measure": "nDCG@20", "value": 0.41},
 )
 
 REJECTED = Table(
@@ -647,6 +670,7 @@ TABLES = (
     TAGS,
     MEASUREMENTS,
     TRAINING_LOG,
+    DEV_MEASUREMENTS,
     REJECTED,
     COMPARISONS,
 )

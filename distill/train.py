@@ -5,8 +5,10 @@ the step after it. Steps since then are computed again, with the same examples; 
 """
 
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,45 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import torch
 
-from distill.encoder import LateInteractionEncoder
-from distill.settings.train import StudentSettings, TrainSettings
+from distill.batches import TrainingBatch, make_batch
+from distill.batching import fitting_tokens
+from distill.checkpoints import fetch_encoder, load_encoder, save_encoder
+from distill.dev import DevSet, best_step, dev_means, is_exhausted, write_dev
+from distill.gates import Gates
+from distill.objective import Objective
+from distill.settings.student import SingleVectorStudent, StudentSettings
+from distill.settings.train import TrainSettings
 from distill.stream import ExampleStream, Prefetch
 from distill.students import start_student
-from distill.tables import TRAINING_LOG
+from distill.tables import DEV_MEASUREMENTS, TRAINING_LOG
 from distill.text import passage_texts
-from distill.training import StudentScorer, Trainer, TrainingError, make_batch
+from distill.trackers import Tracker, open_trackers
+from distill.training import Step, Trainer, TrainingError, prepare, read_history
 from distill.workspace import Workspace
+
+_UNEVALUATED = -1.0
+"""What Ray Train is told of a checkpoint that was not evaluated, below every measure."""
+_GATED_EXAMPLES = 256
+"""Examples whose teacher scores are looked at before training is let go on."""
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What a student is trained on.
+
+    Attributes:
+        examples: the stage whose table `examples` it reads.
+        source_lang: the language of the source passages.
+        query_lang: the language in which the student reads queries.
+        languages: the other languages of the job.
+        unit: examples in a row that no worker may cut apart: a group of in-batch distillation, an entry's language versions.
+    """
+
+    examples: str
+    source_lang: str
+    query_lang: str
+    languages: tuple[str, ...]
+    unit: int = 1
 
 
 @dataclass(frozen=True)
@@ -31,45 +64,51 @@ class TrainingJob:
 
     Attributes:
         train: the training's settings.
-        start: the folder with the student to start from.
+        sizes: Matryoshka sizes.
+        folder: the stage's folder, with the student to start from in `start` and the development set in `dev`.
         examples: the folder of the examples.
+        unit: examples in a row that no worker may cut apart.
         seed: seed of dropout.
+        name: the run's name for trackers.
     """
 
     train: TrainSettings
-    start: str
+    sizes: tuple[int, ...]
+    folder: str
     examples: str
+    unit: int
     seed: int
+    name: str
 
 
 def train(
-    workspace: Workspace,
-    settings: TrainSettings,
-    student: StudentSettings,
-    seed: int,
-    examples: str,
-    languages: tuple[str, ...],
+    workspace: Workspace, settings: TrainSettings, student: StudentSettings, seed: int, task: TrainingTask
 ) -> None:
-    """Train a student on the examples of stage `examples`; write the folder `checkpoint` and the table `training_log`."""
-    start = f"{workspace.folder}/start"
-    _write_start(workspace, start, student, seed, languages)
-    job = TrainingJob(settings, start, f"{workspace.input_folder(examples)}/examples", seed)
+    """Train a student; write the folder `checkpoint` and the tables `training_log` and `dev_measurements`."""
+    _write_start(workspace, student, seed, task)
+    if settings.dev is not None:
+        write_dev(workspace, settings.dev, task.query_lang, task.languages, f"{workspace.folder}/dev")
+    sizes = student.sizes if isinstance(student, SingleVectorStudent) else ()
+    examples = f"{workspace.input_folder(task.examples)}/examples"
+    name = workspace.folder.rstrip("/").rpartition("/")[2]
+    job = TrainingJob(settings, sizes, workspace.folder, examples, task.unit, seed, name)
+    _clear_fault(workspace)
     result = _fit(workspace, job)
-    _keep(workspace, result)
+    _raise_fault(workspace)
+    _keep(workspace, settings, result)
 
 
-def _write_start(
-    workspace: Workspace, folder: str, student: StudentSettings, seed: int, languages: tuple[str, ...]
-) -> None:
+def _write_start(workspace: Workspace, student: StudentSettings, seed: int, task: TrainingTask) -> None:
     """Make the student once, so that every worker and every restart begins with the same weights."""
+    folder = f"{workspace.folder}/start"
     if workspace.filesystem.get_file_info(f"{folder}/complete").type == pafs.FileType.File:
         return
     texts: list[str] = []
     if student.start.type == "fresh":
-        texts = _all_texts(workspace, languages)
+        texts = _all_texts(workspace, (task.source_lang, *task.languages))
     encoder = start_student(student, texts, seed)
     with tempfile.TemporaryDirectory() as local:
-        encoder.save(local)
+        save_encoder(encoder, local)
         _upload(local, workspace.filesystem, folder)
     with workspace.filesystem.open_output_stream(f"{folder}/complete") as stream:
         stream.write(b"")
@@ -87,27 +126,29 @@ def _all_texts(workspace: Workspace, languages: tuple[str, ...]) -> list[str]:
 
 
 def _fit(workspace: Workspace, job: TrainingJob) -> Any:
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     settings = job.train
     on_gpu = settings.gpus_per_worker > 0
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": settings.gpus_per_worker} if on_gpu else {})
+    workers = (settings.workers, settings.max_workers) if settings.max_workers else settings.workers
+    kept: dict[str, Any] = (
+        {"checkpoint_score_attribute": "dev", "checkpoint_score_order": "max"} if settings.dev else {}
+    )
     trainer = TorchTrainer(
         run_worker,
         train_loop_config={"job": job, "filesystem": workspace.filesystem},
-        scaling_config=ScalingConfig(num_workers=settings.workers, use_gpu=on_gpu, resources_per_worker=resources),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=on_gpu, resources_per_worker=resources),
         run_config=RunConfig(
             # The name makes a restarted driver find the run and go on from its last checkpoint.
             name="ray_train",
             storage_path=workspace.uri,
             failure_config=FailureConfig(max_failures=settings.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            checkpoint_config=CheckpointConfig(num_to_keep=2, **kept),
         ),
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
     )
-    from ray.train import TrainingFailedError
-
     try:
         return trainer.fit()
     except TrainingFailedError as error:
@@ -119,70 +160,228 @@ def _fit(workspace: Workspace, job: TrainingJob) -> Any:
 
 
 def run_worker(config: Mapping[str, Any]) -> None:
-    """What one worker of the group does: the loop over steps, from the last checkpoint if there is one."""
+    """What one worker of the group does: the loop over steps, from the last checkpoint if there is one.
+
+    A `TrainingError` is raised by all workers at the same step. It would come again, so it is left for the driver instead of being taken
+    for a failure after which to restart.
+    """
     import ray.train
     from ray.train.torch import get_device, prepare_model
 
     job: TrainingJob = config["job"]
     filesystem: pafs.FileSystem = config["filesystem"]
-    settings = job.train
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    torch.set_num_threads(max(1, int(settings.cpus_per_worker)))
-    device = get_device()
-    encoder = LateInteractionEncoder.fetch(filesystem, job.start, device)
-    scorer = prepare_model(StudentScorer(encoder)) if world > 1 else StudentScorer(encoder)
-    trainer = Trainer(scorer, encoder, settings, torch.device(device), job.seed, rank)
-    log: list[dict[str, Any]] = []
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
+    torch.set_num_threads(max(1, int(job.train.cpus_per_worker)))
+    encoder = fetch_encoder(filesystem, f"{job.folder}/start", get_device())
+    prepare(encoder, job.train)
+    # Workers encode different numbers of chunks, so there must be no collective call in the forward pass.
+    options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+    model = prepare_model(encoder, parallel_strategy_kwargs=options) if world > 1 else encoder
+    trainer = Trainer(model, encoder, job.train, Objective(job.train.loss, job.sizes), job.seed, rank, world)
+    try:
+        Loop(job, filesystem, trainer).run()
+    except TrainingError as error:
+        if rank == 0:
+            with filesystem.open_output_stream(_fault_file(job.folder)) as stream:
+                stream.write(str(error).encode())
+
+
+class Loop:
+    """The steps of a training on one worker: batches, log, gates, development set, checkpoints, trackers."""
+
+    def __init__(self, job: TrainingJob, filesystem: pafs.FileSystem, trainer: Trainer) -> None:
+        self._job = job
+        self._settings = job.train
+        self._filesystem = filesystem
+        self._trainer = trainer
+        self._gates = Gates(job.train.gates, job.train.loss)
+        self._log: list[dict[str, Any]] = []
+        self._measured: list[dict[str, Any]] = []
+        self._dev = DevSet.read(filesystem, f"{job.folder}/dev") if job.train.dev else None
+        device = trainer.encoder.device.type
+        self._tokens = fitting_tokens(job.train.tokens_per_batch, trainer.encoder.backbone.config, device)
+        self._since: list[tuple[Step, int]] = []
+        self._clock = time.perf_counter()
+
+    def run(self) -> None:
+        """All steps that are left."""
+        self._resume()
+        if self._is_over():
+            return
+        stream = ExampleStream(self._filesystem, self._job.examples)
+        with tempfile.TemporaryDirectory() as folder:
+            trackers: list[Tracker] = []
+            self._agree(lambda: trackers.extend(self._open_trackers(Path(folder))))
+            try:
+                steps = range(self._trainer.step, self._settings.steps)
+                for parts in Prefetch(lambda step: self._parts(stream, step), steps, self._settings.prefetch):
+                    self._step(parts, trackers)
+                    if self._is_over():
+                        break
+            finally:
+                for tracker in trackers:
+                    tracker.close()
+                self._upload_trackers(Path(folder))
+
+    def _resume(self) -> None:
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return
         with checkpoint.as_directory() as folder:
-            log = trainer.load(Path(folder))
-    stream = ExampleStream(filesystem, job.examples)
-    steps = range(trainer.step, settings.steps)
-    losses: list[float] = []
-    for batch in Prefetch(
-        lambda step: make_batch(encoder, stream.batch(step, settings.batch_size, rank, world)), steps
-    ):
-        loss, rate = trainer.train_step(batch)
-        losses.append(loss)
-        if trainer.step % settings.log_every == 0 or trainer.step == settings.steps:
-            log.append(_log_row(trainer, losses, rate, world))
-            losses = []
-        if trainer.step % settings.checkpoint_every == 0 or trainer.step == settings.steps:
-            _report(trainer, log, rank)
+            history = self._trainer.load(Path(folder))
+        self._log, self._measured = history["log"], history["dev"]
+
+    def _is_over(self) -> bool:
+        """Whether the development set says to stop. All workers have the same history."""
+        return self._settings.dev is not None and is_exhausted(self._measured, self._settings.dev.patience)
+
+    def _parts(self, stream: ExampleStream, step: int) -> list[TrainingBatch]:
+        """This worker's share of a step's batch, cut in the parts whose gradients are added up."""
+        settings, trainer = self._settings, self._trainer
+        unit = self._job.unit
+        share = stream.batch(step, settings.batch_size, trainer.rank, trainer.world, unit)
+        units = len(share) // unit
+        bounds = [units * i // settings.accumulate * unit for i in range(settings.accumulate + 1)]
+        return [make_batch(trainer.encoder, share.slice(a, b - a), self._tokens) for a, b in pairwise(bounds)]
+
+    def _step(self, parts: Sequence[TrainingBatch], trackers: Sequence[Tracker]) -> None:
+        settings, trainer = self._settings, self._trainer
+        if trainer.step == 0:
+            self._agree(
+                lambda: self._gates.check_teacher(torch.cat([part.teacher for part in parts])[:_GATED_EXAMPLES])
+            )
+        step = trainer.train_step(parts)
+        self._since.append((step, sum(len(part.places) for part in parts)))
+        last = trainer.step == settings.steps
+        if trainer.step % settings.log_every == 0 or last:
+            self._log_line(trackers)
+        if settings.dev is not None and (trainer.step % settings.dev.every == 0 or last):
+            self._measure(trackers)
+        if trainer.step % settings.checkpoint_every == 0 or last:
+            self._report()
+
+    def _log_line(self, trackers: Sequence[Tracker]) -> None:
+        """Add a line to the log: means over the steps since the last one, and over the workers by their examples."""
+        steps, trainer = self._since, self._trainer
+        names = list(steps[0][0].losses)
+        sums = [sum(step.losses[name] * examples for step, examples in steps) for name in names]
+        sums += [sum(examples for _, examples in steps), sum(step.tokens for step, _ in steps)]
+        totals = self._all_sum(sums)
+        losses = {name: total / totals[-2] for name, total in zip(names, totals, strict=False)}
+        loss = sum(losses.values())
+        rate, norm = steps[-1][0].rate, sum(step.norm for step, _ in steps) / len(steps)
+        seen = trainer.step * self._settings.batch_size
+        line = {"step": trainer.step, "loss": loss, "learning_rate": rate, "examples": seen, "gradient_norm": norm}
+        self._log.append(line)
+        now = time.perf_counter()
+        values = {"train/loss": loss, "train/learning_rate": rate, "train/gradient_norm": norm}
+        values |= {f"train/loss/{name}": value for name, value in losses.items() if len(losses) > 1}
+        values |= {"speed/tokens_per_second": totals[-1] / (now - self._clock)}
+        values |= {"speed/steps_per_second": len(steps) / (now - self._clock)}
+        for tracker in trackers:
+            tracker.log(trainer.step, values)
+        self._since, self._clock = [], now
+        self._agree(self._check)
+
+    def _check(self) -> None:
+        self._gates.check_losses(self._trainer.step, self._log)
+        if self._trainer.last is not None:
+            self._gates.check_vectors(self._trainer.step, self._trainer.last)
+
+    def _agree(self, check: Any) -> None:
+        """Run a check that may differ between workers; if one fails, all raise, so that none waits for another."""
+        fault = ""
+        try:
+            check()
+        except TrainingError as error:
+            fault = str(error)
+        found: list[Any] = [fault]
+        if self._trainer.world > 1:
+            found = [None] * self._trainer.world
+            torch.distributed.all_gather_object(found, fault)
+        faults = [message for message in found if message]
+        if faults:
+            raise TrainingError(faults[0])
+
+    def _measure(self, trackers: Sequence[Tracker]) -> None:
+        trainer, dev = self._trainer, self._settings.dev
+        if self._dev is None or dev is None:
+            return
+        with trainer.averaged() as student:
+            found = self._dev.evaluate(student, dev.measure, self._tokens, trainer.rank, trainer.world)
+        self._measured += [{"step": trainer.step, "lang": lang, "value": value} for lang, value in found.items()]
+        name = f"dev/{dev.measure.replace('@', '_at_')}"  # trackers take no `@`
+        values = {f"{name}/{lang}": value for lang, value in found.items()}
+        for tracker in trackers:
+            tracker.log(trainer.step, values | {name: dev_means(self._measured)[trainer.step]})
+
+    def _all_sum(self, values: Sequence[float]) -> list[float]:
+        total = torch.tensor(values, dtype=torch.float64, device=self._trainer.encoder.device)
+        if self._trainer.world > 1:
+            torch.distributed.all_reduce(total)
+        return total.tolist()
+
+    def _report(self) -> None:
+        import ray.train
+
+        trainer = self._trainer
+        dev = dev_means(self._measured).get(trainer.step, _UNEVALUATED)
+        metrics = {"step": trainer.step, "loss": self._log[-1]["loss"], "dev": dev}
+        if trainer.rank != 0:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            trainer.save(Path(folder), {"log": self._log, "dev": self._measured})
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report(metrics, checkpoint=checkpoint, checkpoint_dir_name=f"step-{trainer.step:08d}")
+
+    def _open_trackers(self, folder: Path) -> list[Tracker]:
+        if self._trainer.rank != 0:
+            return []
+        settings = self._settings.model_dump(mode="json")
+        return open_trackers(self._settings.loggers, self._job.name, settings, folder)
+
+    def _upload_trackers(self, folder: Path) -> None:
+        if any(folder.iterdir()):
+            _upload(str(folder), self._filesystem, f"{self._job.folder}/trackers")
 
 
-def _log_row(trainer: Trainer, losses: list[float], rate: float, world: int) -> dict[str, Any]:
-    mean = torch.tensor(sum(losses) / len(losses), dtype=torch.float64, device=trainer.device)
-    if world > 1:
-        torch.distributed.all_reduce(mean)
-        mean /= world
-    examples = trainer.step * trainer.settings.batch_size
-    return {"step": trainer.step, "loss": mean.item(), "learning_rate": rate, "examples": examples}
-
-
-def _report(trainer: Trainer, log: list[dict[str, Any]], rank: int) -> None:
-    import ray.train
-
-    metrics = {"step": trainer.step, "loss": log[-1]["loss"]}
-    if rank != 0:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        trainer.save(Path(folder), log)
-        checkpoint = ray.train.Checkpoint.from_directory(folder)
-        ray.train.report(metrics, checkpoint=checkpoint, checkpoint_dir_name=f"step-{trainer.step:08d}")
-
-
-def _keep(workspace: Workspace, result: Any) -> None:
-    """Copy the last checkpoint's student to `checkpoint` and its log to `training_log`."""
+def _keep(workspace: Workspace, settings: TrainSettings, result: Any) -> None:
+    """Copy the best checkpoint's student, without a development set the last one's, to `checkpoint`; and write the tables."""
     with result.checkpoint.as_directory() as folder:
-        state = torch.load(Path(folder) / "training_state.pt", weights_only=True, map_location="cpu")
-        workspace.write("training_log", TRAINING_LOG.from_rows(state["log"]))
-        with tempfile.TemporaryDirectory() as local:
-            LateInteractionEncoder.load(folder).save(local)
-            _upload(local, workspace.filesystem, f"{workspace.folder}/checkpoint")
+        history = read_history(Path(folder))
+    workspace.write("training_log", TRAINING_LOG.from_rows(history["log"]))
+    measure = settings.dev.measure if settings.dev else ""
+    rows = [row | {"measure": measure} for row in history["dev"]]
+    workspace.write("dev_measurements", DEV_MEASUREMENTS.from_rows(rows))
+    chosen = result.checkpoint
+    if history["dev"]:
+        step, value = best_step(history["dev"])
+        chosen = next(checkpoint for checkpoint, metrics in result.best_checkpoints if metrics["step"] == step)
+        workspace.note(kept_step=step, kept_dev={measure: round(value, 4)}, stopped_at=history["log"][-1]["step"])
+    with chosen.as_directory() as folder, tempfile.TemporaryDirectory() as local:
+        save_encoder(load_encoder(folder), local)
+        _upload(local, workspace.filesystem, f"{workspace.folder}/checkpoint")
+
+
+def _fault_file(folder: str) -> str:
+    return f"{folder}/fault.txt"
+
+
+def _clear_fault(workspace: Workspace) -> None:
+    path = _fault_file(workspace.folder)
+    if workspace.filesystem.get_file_info(path).type == pafs.FileType.File:
+        workspace.filesystem.delete_file(path)
+
+
+def _raise_fault(workspace: Workspace) -> None:
+    path = _fault_file(workspace.folder)
+    if workspace.filesystem.get_file_info(path).type == pafs.FileType.File:
+        with workspace.filesystem.open_input_stream(path) as stream:
+            raise TrainingError(stream.readall().decode())
 
 
 def _upload(local: str, filesystem: pafs.FileSystem, folder: str) -> None:

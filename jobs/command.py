@@ -34,7 +34,13 @@ class Pipeline:
         return Pipeline(self.config, [stage for stage in self.stages if stage.name in wanted])
 
 
-def main(build: Callable[[Config], Pipeline], file: str, description: str | None, until: str | None = None) -> None:
+def main(
+    build: Callable[[Config], Pipeline],
+    file: str,
+    description: str | None,
+    until: str | None = None,
+    default: Path = QUICKSTART,
+) -> None:
     """Run a job from its command line and exit: 0 done, 1 failed, 2 wrong usage.
 
     Args:
@@ -42,6 +48,7 @@ def main(build: Callable[[Config], Pipeline], file: str, description: str | None
         file: the job's script, for messages.
         description: its help text.
         until: the last stage to run; None runs all, then reports.
+        default: the configuration where the command line names none.
     """
     program = f"jobs/{Path(file).name}"
     try:
@@ -50,7 +57,7 @@ def main(build: Callable[[Config], Pipeline], file: str, description: str | None
             print(f"{description}\n")
             _options(program).print_help()
             print("\nEvery setting, with its meaning and default:\n")
-        config = load(options.config or [QUICKSTART], rest, program)
+        config = load(options.config or [default], rest, program)
         job = build(config)
         run(job.until(until) if until else job, plan=options.plan, report=until is None, serve=options.serve)
     except ConfigError as error:
@@ -104,7 +111,7 @@ def _options(program: str) -> argparse.ArgumentParser:
         "--config",
         action="append",
         metavar="FILE",
-        help="YAML file; may be repeated, later ones win (default: the quickstart)",
+        help="YAML file; may be repeated, later ones win (default: the job's own for the bundled corpus)",
     )
     parser.add_argument("--plan", action="store_true", help="print what would run and what would be reused, and stop")
     parser.add_argument("--serve", action="store_true", help="end by serving the search endpoint")

@@ -4,6 +4,7 @@
 python jobs/mtd.py                          # the embedded default: a local Ray, the bundled corpus, local files
 python jobs/mtd.py --plan                   # what would run, what is reused
 python jobs/mtd.py --config my.yaml --train.learning_rate 1e-5 --serve
+python jobs/mtd.py --method translate_train # a baseline of the papers: no teacher, judgements instead
 ray job submit --working-dir . -- python jobs/mtd.py --storage s3://bucket/polyray
 """
 
@@ -20,21 +21,29 @@ from jobs.command import Pipeline, main
 
 
 def pipeline(config: Config) -> Pipeline:
-    """The stages of the job, top to bottom."""
+    """The stages of the job, top to bottom. Without a teacher (`method`) those of its scores are left out."""
     data = stage.sources(config)
     translations = stage.translate(config, data)
-    candidates = stage.select(config, data, translations)
-    judged = stage.score(config, data, candidates, translations)
-    scores = stage.calibrate(config, data, candidates, judged)
-    examples = stage.mix(config, data, translations, scores)
+    stages: list[Stage] = [data, translations]
+    scores = None
+    if config.mix.imported:
+        examples = stage.imported_mix(config)
+    else:
+        candidates = stage.select(config, data, translations)
+        stages += [candidates]
+        if config.has_teacher:
+            judged = stage.score(config, data, candidates, translations)
+            scores = stage.calibrate(config, data, candidates, judged)
+            stages += [*judged, scores]
+        examples = stage.mix(config, data, translations, scores or candidates)
     student = stage.train(config, data, translations, examples)
     documents = stage.sources(config, config.evaluate.source, "evaluation_sources") if config.evaluate.source else data
     index = stage.index(config, documents, translations, student)
     students = {"student": (student, index)}
-    stages: list[Stage] = [data, translations, candidates, *judged, scores, examples, student]
+    stages += [examples, student]
     stages += [documents] if documents is not data else []
     stages += [index]
-    if config.evaluate.english_baseline:
+    if scores and config.compares_english:
         english_examples = stage.mix(config, data, translations, scores, english=True)
         english_student = stage.train(config, data, translations, english_examples)
         english_index = stage.index(config, documents, translations, english_student)

@@ -9,9 +9,10 @@ from typing import Any
 
 from cluster.session import Need
 from cluster.stages import Stage, StageRun
-from distill.config import Config
+from distill.config import Config, ConfigError
 from distill.models import BUNDLED_STUDENT, BUNDLED_TEACHER, locate
 from distill.settings.base import PoolSettings
+from distill.settings.mix import ImportedExamples, SentenceTransformersExamples
 from distill.settings.score import EnsembleTeacher, ImportedTeacher, SingleTeacher
 from distill.settings.select import RunSelector, ScoredSelector
 from distill.settings.sources import FileSource, IrDatasetsSource, Source
@@ -138,18 +139,22 @@ def calibrate(config: Config, data: Stage, candidates: Stage, scores: Sequence[S
 
 
 def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, english: bool = False) -> Stage:
-    """Training examples; with `english`, those of the baseline, whose passages are in the source language."""
+    """Training examples; with `english`, those of the baseline, whose passages are in the source language.
+
+    `scores` is the stage with the scores; without a teacher, the one with the candidates.
+    """
     settings = config.mix
     languages: Sequence[str] = config.mixed_languages
-    if english:
+    if english or config.method == "english_distillation":
         # The same draws and groups: only the language of the passages differs.
         settings = config.mix.model_copy(update={"strategy": "single", "language": config.source_lang, "languages": ()})
         languages = (config.source_lang,)
+    scores_stage = scores.name if config.has_teacher else None
 
     def run(workspace: StageRun) -> None:
         from distill.mix import mix as mix_examples
 
-        mix_examples(workspace, settings, config.source_lang, languages, config.seed, scores.name)
+        mix_examples(workspace, settings, config.source_lang, languages, config.seed, scores_stage)
 
     identity = {
         "mix": settings.identity(),
@@ -162,24 +167,56 @@ def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, engl
     return Stage(name, VERSIONS["mix"], run, identity, (data, translations, scores), (), needs, rows="examples")
 
 
+def imported_mix(config: Config) -> Stage:
+    """Training examples from other tools' files."""
+    imported = config.mix.imported
+    if imported is None:
+        raise ConfigError("mix.imported names no files")
+
+    def run(workspace: StageRun) -> None:
+        from distill.mix import mix as mix_examples
+
+        mix_examples(workspace, config.mix, config.source_lang, config.mixed_languages, config.seed)
+
+    identity = {
+        "mix": config.mix.identity(),
+        "languages": list(config.mixed_languages),
+        "source_lang": config.source_lang,
+        "seed": config.seed,
+    }
+    needs = (Need("mix", 1, 1.0, 0.0, "cluster.num_cpus"),)
+    return Stage("mix", VERSIONS["mix"], run, identity, (), _imported_files(imported), needs, rows="examples")
+
+
+def _imported_files(imported: ImportedExamples) -> tuple[str, ...]:
+    if isinstance(imported, SentenceTransformersExamples):
+        return imported.files
+    translations = (file for files in imported.translations.values() for file in files)
+    return (*imported.train, *imported.queries, *imported.documents, *translations)
+
+
 def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> Stage:
     """A student trained on `examples`."""
     name = "english_train" if examples.name == "english_mix" else "train"
 
     def run(workspace: StageRun) -> None:
+        from distill.train import TrainingTask
         from distill.train import train as train_student
 
-        languages = (config.source_lang, *config.languages)
-        train_student(workspace, config.train, config.student, config.seed, examples.name, languages)
+        task = TrainingTask(
+            examples.name, config.source_lang, config.student_query_lang, config.languages, config.batch_unit
+        )
+        train_student(workspace, config.train, config.student, config.seed, task)
 
     settings = {"train": config.train.identity(), "student": config.student.identity(), "seed": config.seed}
     reads = _model_files(config.student.start.model) if config.student.start.type == "pretrained" else ()
     needs = (
         Need(name, config.train.workers, config.train.cpus_per_worker, config.train.gpus_per_worker, "train.workers"),
     )
-    return Stage(
-        name, VERSIONS["train"], run, settings, (data, translations, examples), reads, needs, rows="training_log"
-    )
+    # Beside imported examples, the job's own passages are read only for a fresh student's tokenizer and an evaluation during training.
+    own = config.mix.imported is None or config.student.start.type == "fresh" or config.train.dev is not None
+    inputs = (data, translations, examples) if own else (examples,)
+    return Stage(name, VERSIONS["train"], run, settings, inputs, reads, needs, rows="training_log")
 
 
 def index(config: Config, documents: Stage, translations: Stage, student: Stage) -> Stage:
@@ -199,9 +236,16 @@ def index(config: Config, documents: Stage, translations: Stage, student: Stage)
 
 
 def retrieve(
-    config: Config, documents: Stage, translations: Stage, scores: Stage, students: Mapping[str, tuple[Stage, Stage]]
+    config: Config,
+    documents: Stage,
+    translations: Stage,
+    scores: Stage | None,
+    students: Mapping[str, tuple[Stage, Stage]],
 ) -> Stage:
-    """The runs of every system over every collection; `students` maps systems to their train and index stages."""
+    """The runs of every system over every collection; `students` maps systems to their train and index stages.
+
+    With `scores` of the same queries the teacher is a system too.
+    """
 
     def run(workspace: StageRun) -> None:
         from distill.select import pool
@@ -216,12 +260,14 @@ def retrieve(
             config.languages,
             names,
             pool(config.index.pool),
+            scores.name if scores is not None and documents.name == "sources" else None,
         )
 
     kept = ("split", "query_lang", "depth")
     settings: dict[str, Any] = {name: getattr(config.evaluate, name) for name in kept}
     settings |= {"source_lang": config.source_lang, "languages": list(config.languages), "systems": sorted(students)}
-    inputs = (documents, translations, scores, *(stage for pair in students.values() for stage in pair))
+    judged = (scores,) if scores is not None else ()
+    inputs = (documents, translations, *judged, *(stage for pair in students.values() for stage in pair))
     needs = (_need("retrieve", config.index.pool),)
     return Stage("retrieve", VERSIONS["retrieve"], run, settings, inputs, (), needs, rows="run")
 

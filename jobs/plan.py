@@ -10,6 +10,7 @@ from cluster.storage import open_storage
 from distill.config import Config
 from distill.models import ModelError
 from distill.settings.score import EnsembleTeacher, SingleTeacher
+from distill.settings.train import TrainSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +39,7 @@ def print_plan(config: Config, stages: Sequence[Stage], runner: Runner) -> None:
     facts = [f"{todo} of {len(stages)} stages to run"]
     if total:
         facts.append(f"{_hours(config, total)} at {_hardware(config)}")
-    if todo and not samples.there:
+    if todo and not samples.there and "sources" in manifests:
         facts.append("after jobs/sources.py a plan counts pairs, tokens and GPU-hours on a sample of the data")
     print("; ".join(facts))
 
@@ -50,7 +51,6 @@ def estimate(name: str, config: Config, manifests: Manifests) -> str:
     queries = tables.get("queries", {}).get("rows")
     passages = tables.get("passages", {}).get("rows")
     train = config.train
-    n_way = config.mix.n_way
     documents = f"{passages * (1 + len(config.languages)):,}" if passages is not None else "all"
     top_k = config.select.by.top_k
     pairs = f"{queries * top_k:,}" if queries is not None else f"{top_k} a query"
@@ -60,13 +60,31 @@ def estimate(name: str, config: Config, manifests: Manifests) -> str:
         "translate": f"{len(config.languages)} languages",
         "score": f"up to {pairs} pairs",
         "calibrate": "teacher report",
-        "mix": f"{config.mix.epochs} epochs of {n_way}-way examples, {config.mix.strategy}",
-        "train": f"{train.steps:,} steps x {train.batch_size} = {train.steps * train.batch_size:,} examples, {train.workers} workers",
+        "mix": _examples(name, config),
+        "train": f"{train.steps:,} steps x {train.batch_size} = {train.steps * train.batch_size:,} examples, {_workers(train)} workers",
         "index": f"up to {documents} documents of at most {config.student.passage_tokens} tokens",
         "retrieve": f"runs of depth {config.evaluate.depth:,}",
         "evaluate": ", ".join(config.evaluate.measures),
     }
     return work[_kind(name)]
+
+
+def _examples(name: str, config: Config) -> str:
+    """What the mix stage makes."""
+    mix = config.mix
+    english = name == "english_mix" or config.method == "english_distillation"
+    words = [f"{mix.epochs} epochs of {mix.n_way}-way examples"]
+    if mix.imported and not mix.translates_imported:
+        words.append("in the languages of the files")
+    else:
+        words.append("single" if english else mix.strategy)
+    words += [f"sampling {mix.sampling}"] if mix.sampling != "random" else []
+    words += [f"from {mix.imported.type} files"] if mix.imported else []
+    return ", ".join(words)
+
+
+def _workers(train: TrainSettings) -> str:
+    return f"{train.workers}" if train.max_workers is None else f"{train.workers} to {train.max_workers}"
 
 
 def cost(name: str, config: Config, samples: "Samples") -> tuple[str, float]:

@@ -60,7 +60,7 @@ def _collect(config: Config, runner: Runner) -> ReportInput:
         training_logs={
             system: table(stage, "training_log") for system, stage in _LOGS.items() if stage in runner.results
         },
-        scores=table("calibrate", "scores").slice(0, _SCORES_SHOWN),
+        scores=table("calibrate", "scores").slice(0, _SCORES_SHOWN) if "calibrate" in runner.results else None,
         rejected={name: table(name, "rejected") for name, manifest in manifests.items() if manifest["rejected"]},
         language_shares=manifests["evaluate"]["notes"].get("pooled_language_shares", {}),
         confidence=config.evaluate.confidence,
@@ -95,9 +95,10 @@ def _print_quality(config: Config, facts: Mapping[str, Any]) -> None:
         target = [by[lang][measure] for lang in config.languages if lang in by]
         mean = sum(target) / len(target) if target else None
         print(f"{system:<24}" + "".join(f"{'-':>8}" if cell is None else f"{cell:>8.3f}" for cell in [*cells, mean]))
-    print(
-        f"(mean: over {', '.join(config.languages)}; the teacher reads the {config.source_lang} passages: the ceiling)"
-    )
+    notes = [f"mean: over {', '.join(config.languages)}"] if config.languages else []
+    notes += [f"the teacher reads the {config.source_lang} passages: the ceiling"] if "teacher" in metrics else []
+    if notes:
+        print(f"({'; '.join(notes)})")
 
 
 def _print_places(config: Config, runner: Runner) -> None:

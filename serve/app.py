@@ -108,10 +108,10 @@ class QueryEncoder:
     """
 
     def __init__(self, checkpoint: str, settings: ServeSettings) -> None:
-        from distill.encoder import LateInteractionEncoder
+        from distill.checkpoints import load_encoder
 
         with local_folder(checkpoint) as folder:
-            self._encoder = LateInteractionEncoder.load(folder)
+            self._encoder = load_encoder(folder)
         self._thread = ThreadPoolExecutor(1, "encode")
         # Serve hangs these setters on the decorated method.
         self.encode.set_max_batch_size(settings.max_batch_size)  # pyright: ignore[reportAttributeAccessIssue]
@@ -119,7 +119,7 @@ class QueryEncoder:
 
     def dim(self) -> int:
         """Size of a vector."""
-        return self._encoder.settings.dim
+        return self._encoder.dim
 
     @serve.batch
     async def encode(self, texts: list[str]) -> list[np.ndarray]:
@@ -322,7 +322,7 @@ def needs(settings: ServeSettings) -> list[Need]:
 
 def _check_locations(checkpoint: str, index: str) -> None:
     filesystem, path = open_storage(checkpoint)
-    if filesystem.get_file_info(f"{path}/artifact.metadata").type != pafs.FileType.File:
+    if filesystem.get_file_info(f"{path}/config.json").type != pafs.FileType.File:
         raise ServeError(f"{checkpoint} holds no checkpoint; run the train stage first")
     filesystem, path = open_storage(index)
     for table in ("documents", "vectors"):

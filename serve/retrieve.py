@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from distill.checkpoints import fetch_encoder
 from distill.encode import all_documents
-from distill.encoder import LateInteractionEncoder
+from distill.encoder import Encoder
 from distill.evaluate import mixed_assignment
 from distill.select import Bm25
 from distill.settings.search import EvaluateSettings
@@ -32,12 +33,13 @@ def retrieve(
     languages: Sequence[str],
     students: Mapping[str, tuple[str, str]],
     pool: Pool,
+    teacher_stage: str | None = "calibrate",
 ) -> None:
     """Write `run`, the ranking of every system over every collection for each evaluated query, and `tags`, their names.
 
     Collections: each language alone; `mixed`, where every document is in one of the target languages; `pooled`, every version of every
     document. Systems: `students` (name -> train stage, index stage), `bm25` on the documents as they are, and the teacher, who ranks the
-    candidates of the source language.
+    candidates of the source language by the scores of `teacher_stage`, where there is one.
     """
     queries = workspace.input(sources, "queries")
     query_lang = settings.query_lang or source_lang
@@ -45,7 +47,7 @@ def retrieve(
     queries = queries.filter(wanted).sort_by("query_id")
     documents = all_documents(workspace, sources)
     shards = row_shards(len(queries), _QUERIES_PER_SHARD)
-    teacher = workspace.input("calibrate", "scores") if sources == "sources" else None
+    teacher = workspace.input(teacher_stage, "scores") if teacher_stage and sources == "sources" else None
     found = collections(documents, languages)
     tags = [f"{system}-{name}" for system in ("bm25", *students) for name in found]
     tags += [f"teacher-{source_lang}"] if teacher is not None else []
@@ -161,8 +163,8 @@ class RetrieveWorker:
         return self._pooled_ids[place] if collection == "pooled" else self._ids[place]
 
 
-def _open(filesystem: pafs.FileSystem, checkpoint: str, index: str) -> tuple[LateInteractionEncoder, ExactIndex]:
-    encoder = LateInteractionEncoder.fetch(filesystem, checkpoint)
+def _open(filesystem: pafs.FileSystem, checkpoint: str, index: str) -> tuple[Encoder, ExactIndex]:
+    encoder = fetch_encoder(filesystem, checkpoint)
     return encoder, ExactIndex.open(filesystem, index, dtype=torch.float32)
 
 

@@ -25,7 +25,7 @@ STAGES = ("sources", "translate", "select", "score", "calibrate", "mix", "train"
 AFTER_TRAINING = ("train", "index", "retrieve", "evaluate")
 """The stages that a changed learning rate runs again."""
 
-LIMIT_S = 240.0
+LIMIT_S = 900.0
 """Longer than any of these jobs takes on a busy machine: only what hangs is stopped by it."""
 
 _SUMMARY = re.compile(r"^(\w+) +([\d,]+) rows +([\d,]+) rejected +(reused|[\d.]+ s)")

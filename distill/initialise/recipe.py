@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import ElectraConfig, ElectraModel, PreTrainedTokenizerBase
 
+from distill.checkpoints import save_encoder
 from distill.encoder import EncoderSettings, LateInteractionEncoder
 from distill.initialise import contextual
 from distill.initialise.embeddings import align, initial_embeddings, translation_counts
@@ -133,10 +134,10 @@ def new_student(table: torch.Tensor, tokenizer: PreTrainedTokenizerBase, recipe:
 
 
 def save(student: LateInteractionEncoder, folder: Path, recipe: Recipe) -> None:
-    """Write a checkpoint with weights in float16, half the size; `LateInteractionEncoder.load` computes in float32 again.
+    """Write a checkpoint with weights in float16, half the size; `load_encoder` computes in float32 again.
 
     artifact.metadata tells the recipe.
     """
-    student.save(folder, {"recipe": asdict(recipe)})
+    save_encoder(student, folder, {"recipe": asdict(recipe)})
     file = folder / "model.safetensors"
     save_file({name: value.half() for name, value in load_file(file).items()}, file, {"format": "pt"})

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill.encoder import LateInteractionEncoder
+from distill.checkpoints import load_late_interaction
 from distill.models import fetch_folder
 from distill.selectors.candidates import Judged, candidate_table
 from distill.selectors.search import Best, Task
@@ -55,7 +55,7 @@ class TokenVectorWorker:
     def __init__(self, passages: pa.Table, by: LateInteractionSelector, device: str) -> None:
         self._passages = passages
         self._by = by
-        self._encoder = LateInteractionEncoder.load(fetch_folder(by.model, by.revision), device)
+        self._encoder = load_late_interaction(fetch_folder(by.model, by.revision), device)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
         """The vectors of passages start to stop."""
@@ -84,7 +84,7 @@ class LateInteractionWorker:
         self._vectors = vectors
         self._by = by
         self._device = device
-        self._encoder = LateInteractionEncoder.load(fetch_folder(by.model, by.revision), device)
+        self._encoder = load_late_interaction(fetch_folder(by.model, by.revision), device)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
         """The candidates of queries start to stop."""

@@ -12,10 +12,10 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from distill.batching import attention_of, fitting_tokens, padded, token_budget_batches
-from distill.models import locate
+from distill.models import load_tokenizer, locate
 from distill.settings.score import CausalTeacher, Dtype, PromptSettings, TransformersEngine, VllmEngine
 from distill.teachers.checks import check_agreement, check_positions
-from distill.teachers.composing import ComposedScorer, Prompt, PromptComposer, answer_id, load_tokenizer, special_token
+from distill.teachers.composing import ComposedScorer, Prompt, PromptComposer, answer_id, special_token
 from distill.teachers.interface import LogitEngine, Provenance, TokenPair
 
 _QWEN3_SYSTEM = (

@@ -9,28 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from distill.models import ModelError, locate
+from distill.models import ModelError
 from distill.teachers.interface import Composer, LogitEngine, Pair, Provenance, Scored, TokenPair
 
 SETTING = "score.teacher.max_tokens"
-
-
-def load_tokenizer(model: str, revision: str | None) -> PreTrainedTokenizerBase:
-    """The fast tokenizer of a model.
-
-    Without one it is a `ModelError`: slow ones do not say which tokens are whose.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(locate(model), revision=revision)
-    if not tokenizer.is_fast:
-        message = f"'{model}' has no fast tokenizer; save one beside it (tokenizer.json)"
-        raise ModelError(message)
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        # transformers 5 makes up an empty vocabulary where a folder has none.
-        message = f"'{model}' has no tokenizer files; save its tokenizer beside it"
-        raise ModelError(message)
-    return tokenizer
 
 
 class PairComposer:

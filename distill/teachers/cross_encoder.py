@@ -11,10 +11,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from distill.batching import attention_of, fitting_tokens, padded, token_budget_batches
-from distill.models import ModelError, locate
+from distill.models import ModelError, load_tokenizer, locate
 from distill.settings.score import CrossEncoderTeacher, Dtype, TransformersEngine, VllmEngine
 from distill.teachers.checks import check_agreement, check_positions
-from distill.teachers.composing import ComposedScorer, PairComposer, load_tokenizer
+from distill.teachers.composing import ComposedScorer, PairComposer
 from distill.teachers.first_token import shorten_last_layer
 from distill.teachers.interface import LogitEngine, Provenance, TokenPair
 

@@ -1,7 +1,6 @@
 """Teachers that encode queries and passages apart: single vectors and late interaction."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +11,9 @@ from torch.nn import functional
 from transformers import AutoModel, PreTrainedTokenizerBase
 
 from distill.batching import fitting_tokens, token_budget_batches
-from distill.encoder import LateInteractionEncoder
-from distill.models import locate
+from distill.checkpoints import load_late_interaction
+from distill.models import fetch_folder, load_tokenizer, locate
 from distill.settings.score import BiEncoderTeacher, Dtype, LateInteractionTeacher
-from distill.teachers.composing import load_tokenizer
 from distill.teachers.interface import Pair, Provenance, Scored
 
 _TOKENS_IN_MEMORY = 262_144
@@ -91,7 +89,9 @@ class LateInteraction:
     """
 
     def __init__(self, settings: LateInteractionTeacher, dtype: Dtype, tokens_per_batch: int, device: str) -> None:
-        self._encoder = LateInteractionEncoder.load(_folder(settings), device).to(getattr(torch, dtype))
+        self._encoder = load_late_interaction(fetch_folder(settings.model, settings.revision), device).to(
+            getattr(torch, dtype)
+        )
         self._tokens_per_batch = fitting_tokens(tokens_per_batch, self._encoder.backbone.config, device)
         lengths = self._encoder.settings
         self.provenance = Provenance(
@@ -129,7 +129,9 @@ class LateInteraction:
                     by_query.setdefault(query_of[place], []).append((place, number))
             for query, found in by_query.items():
                 scores[[place for place, _ in found]] = maxsim_each(vectors[query], [encoded[n] for _, n in found])
-        cut = longer_than(self._encoder.tokenizer, self._as_read(passages), self._longest())
+        settings = self._encoder.settings
+        read = self._encoder.tokenizer_texts(passages, settings.passage_marker)
+        cut = longer_than(self._encoder.tokenizer, read, self._encoder.tokenizer_limit(settings.passage_tokens))
         return Scored(scores.numpy(), cut[[p for _, p in pairs]])
 
     def _encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "Q T D"]:
@@ -141,14 +143,6 @@ class LateInteraction:
         size = max(1, _TOKENS_IN_MEMORY // self._encoder.settings.passage_tokens)
         for start in range(0, len(texts), size):
             yield list(texts[start : start + size])
-
-    def _as_read(self, texts: Sequence[str]) -> list[str]:
-        overwrite = self._encoder.settings.marker_mode == "overwrite"
-        return [f". {text}" for text in texts] if overwrite else list(texts)
-
-    def _longest(self) -> int:
-        settings = self._encoder.settings
-        return settings.passage_tokens if settings.marker_mode == "overwrite" else settings.passage_tokens - 1
 
 
 def maxsim_each(query: Float[Tensor, "T D"], passages: Sequence[Float[Tensor, "_ D"]]) -> Float[Tensor, " N"]:
@@ -170,14 +164,3 @@ def longer_than(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_to
     rows = tokenizer(distinct, return_attention_mask=False, verbose=False)["input_ids"]
     cut = {text: len(row) > max_tokens for text, row in zip(distinct, rows, strict=True)}
     return np.array([cut[text] for text in texts], dtype=bool)
-
-
-def _folder(settings: LateInteractionTeacher) -> str:
-    """The folder of a late-interaction checkpoint, fetched from the hub where it lies there."""
-    found = locate(settings.model)
-    if Path(found).is_dir():
-        return found
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "artifact.metadata"]
-    return snapshot_download(found, revision=settings.revision, allow_patterns=patterns)

@@ -12,10 +12,10 @@ from torch.nn import functional
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
 from distill.batching import attention_of, fitting_tokens, padded, token_budget_batches
-from distill.models import ModelError, locate
+from distill.models import ModelError, load_tokenizer, locate
 from distill.settings.score import Dtype, MonoT5Teacher
 from distill.teachers.checks import check_agreement
-from distill.teachers.composing import ComposedScorer, Prompt, PromptComposer, answer_id, load_tokenizer, special_token
+from distill.teachers.composing import ComposedScorer, Prompt, PromptComposer, answer_id, special_token
 from distill.teachers.interface import Provenance, TokenPair
 
 _TRUE = ("▁false", "▁true")

@@ -8,10 +8,13 @@ import yaml
 
 from distill.card import model_card
 from distill.config import Config
+from distill.settings.losses import KlLoss
+from distill.settings.mix import MixSettings
 from distill.settings.score import CrossEncoderTeacher, ScoreSettings
 from distill.settings.select import RunSelector, SelectSettings
 from distill.settings.sources import BeirSource, IrDatasetsSource
-from distill.settings.train import FreshStudent, MixSettings, PretrainedStudent, StudentSettings, TrainSettings
+from distill.settings.student import FreshStudent, LateInteractionStudent, PretrainedStudent, SingleVectorStudent
+from distill.settings.train import TrainSettings
 
 NUMBERS: dict[str, Any] = {
     "metrics": {
@@ -53,7 +56,7 @@ def test_a_norwegian_model_is_not_false() -> None:
 
 @pytest.mark.parametrize("start", [FreshStudent(), PretrainedStudent(model="bundled:student")])
 def test_the_licence_of_a_model_made_of_the_projects_own(start: FreshStudent | PretrainedStudent) -> None:
-    own = config(student=StudentSettings(start=start))
+    own = config(student=LateInteractionStudent(start=start))
     assert metadata(model_card(own, NUMBERS))["license"] == "apache-2.0"
     assert "base_model" not in metadata(model_card(own, NUMBERS))
     assert metadata(model_card(own, NUMBERS, "mit"))["license"] == "mit"
@@ -63,7 +66,7 @@ def test_the_licence_of_a_model_made_of_the_projects_own(start: FreshStudent | P
 
 def test_a_local_start_is_named_without_its_path(tmp_path: Path) -> None:
     card = model_card(
-        config(student=StudentSettings(start=PretrainedStudent(model=str(tmp_path / "my-encoder")))), NUMBERS
+        config(student=LateInteractionStudent(start=PretrainedStudent(model=str(tmp_path / "my-encoder")))), NUMBERS
     )
     assert "base_model" not in metadata(card)
     assert "- Start: a local checkpoint, `my-encoder`." in card
@@ -97,7 +100,7 @@ def test_training_follows_the_settings() -> None:
             select=SelectSettings(by=RunSelector(path="colbert.run", top_k=20)),
             score=ScoreSettings(teacher=CrossEncoderTeacher(model="org/reranker", revision="abc123")),
             mix=MixSettings(strategy="round_robin", n_way=4),
-            train=TrainSettings(learning_rate=1e-4, steps=12_000, batch_size=32, teacher_scale=20),
+            train=TrainSettings(learning_rate=1e-4, steps=12_000, batch_size=32, loss=KlLoss(teacher_scale=20)),
         ),
         NUMBERS,
     )
@@ -126,9 +129,35 @@ def test_translate_distill_names_its_language() -> None:
     ("mode", "same", "other"), [("insert", "PyLate", "PLAID-X"), ("overwrite", "PLAID-X", "PyLate")]
 )
 def test_loading_says_which_library_gives_the_same_scores(mode: Any, same: str, other: str) -> None:
-    card = model_card(config(student=StudentSettings(marker_mode=mode)), NUMBERS)
+    card = model_card(config(student=LateInteractionStudent(marker_mode=mode)), NUMBERS)
     assert f"are placed as {same} places them (`marker_mode: {mode}`); {other} places them differently" in card
-    assert 'LateInteractionEncoder.load("path/to/this/folder")' in card
+    assert 'load_late_interaction("path/to/this/folder")' in card
+    assert 'MultiVectorEncoder("path/to/this/folder")' in card
+    assert "SentenceTransformer(" not in card
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"query_expansion": False}, "- Queries are not expanded with [MASK] tokens"),
+        ({"mask_punctuation": False}, "- Punctuation of passages takes part in the score; PyLate leaves it out"),
+        ({"skip_list": "first_piece"}, "- The skip-list (`skip_list: first_piece`) is not PyLate's"),
+        ({"skip_list": "token", "marker_mode": "overwrite"}, "- The skip-list (`skip_list: token`) is not PLAID-X's"),
+    ],
+)
+def test_what_other_readers_do_differently_is_said(settings: dict[str, Any], said: str) -> None:
+    assert said in model_card(config(student=LateInteractionStudent(**settings)), NUMBERS)
+    assert said not in model_card(config(), NUMBERS)
+
+
+def test_a_single_vector_student() -> None:
+    card = model_card(config(student=SingleVectorStudent(pooling="cls", sizes=(64, 256))), NUMBERS)
+    assert "ColBERT" not in card
+    assert metadata(card)["tags"][:2] == ["dense-retrieval", "single-vector"]
+    assert "A single-vector retriever: one vector for each text (cls)" in card
+    assert 'load_single_vector("path/to/this/folder")' in card
+    assert 'can be cut to 64 or 256 numbers: `load_single_vector("path/to/this/folder", dim=64)`' in card
+    assert "can be cut" not in model_card(config(student=SingleVectorStudent()), NUMBERS)
 
 
 @pytest.mark.parametrize(
@@ -153,3 +182,46 @@ def test_every_teacher_is_named(teacher: dict, said: str) -> None:
     score = ScoreSettings(teacher=teacher, passage_lang="zh")  # pyright: ignore[reportArgumentType]
     text = model_card(config(score=score), NUMBERS)
     assert f"- Teacher: {said}, on queries in en, passages in zh." in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"method": "translate_train", "mix": {"n_way": 2}},
+            (
+                "from judgements (Translate-Train)",
+                "- Examples: 2 passages drawn at random from the candidates, one of them judged relevant; each passage",
+                "- Loss: cross-entropy of the positive among the passages of an example.",
+            ),
+        ),
+        (
+            {"method": "self_distillation", "mix": {"n_way": 2, "sampling": "pairs", "epochs": 9}},
+            (
+                "by [adaptive relevance margins](https://arxiv.org/abs/2407.21515)",
+                "- Examples: a positive and a negative, 9 different pairs of each query; each passage",
+                "- Loss: distributed relevance margins, squared error.",
+            ),
+        ),
+        (
+            {"method": "english_distillation", "mix": {"sampling": "beta", "max_beta": 4}},
+            (
+                "trained to find passages in en with queries in en",
+                "6 passages drawn from the candidates, ever more of the first ones (beta up to 4); every passage in en.",
+            ),
+        ),
+        (
+            {"mix": {"query_lang": "de"}, "train": {"loss": {"type": "margin_mse", "weight": 2}}},
+            (
+                "with queries in de, by distilling",
+                "- Loss: squared error of the score margins of the first passage (weight 2).",
+            ),
+        ),
+    ],
+)
+def test_methods(settings: dict[str, Any], said: tuple[str, ...]) -> None:
+    found = Config.model_validate({"languages": ["de"], **settings})
+    card = model_card(found, NUMBERS)
+    for text in said:
+        assert text in card
+    assert ("- Teacher:" in card) == found.has_teacher

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from distill.config import Config, ConfigError, load, merge
+from distill.config import Config, ConfigError, dump, load, merge
+from distill.settings.losses import CrossEntropyLoss, InfoNceLoss, KlLoss, RelevanceMarginLoss
+from distill.settings.mix import NegativeSettings
 from distill.settings.score import BiEncoderTeacher
 
 
@@ -81,3 +83,93 @@ def test_one_setting_of_a_choice_keeps_the_default_type() -> None:
     config = load([], ["--score.teacher.model", "x", "--select.by.top_k", "7"])
     assert isinstance(config.score.teacher, BiEncoderTeacher)
     assert (config.score.teacher.model, config.select.by.top_k) == ("x", 7)
+
+
+# --- methods ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings", [[], ["--train.loss.teacher_scale", "20"], ["--mix.group", "8", "--mix.missing", "mask"]]
+)
+def test_translate_train_is_one_setting(settings: list[str]) -> None:
+    config = load([], ["--method", "translate_train", *settings])
+    assert (config.mix.group, config.mix.missing) == (1, "error")
+    assert isinstance(config.train.loss, CrossEntropyLoss)
+    assert config.select.add_judged
+    assert config.mix.negatives == NegativeSettings()
+    assert (config.has_teacher, config.compares_english) == (False, False)
+    assert load([], []).train.loss == KlLoss()
+
+
+def test_a_loss_without_teacher_stays_and_what_is_implied_is_saved(tmp_path: Path) -> None:
+    config = load([], ["--method", "translate_train", "--train.loss.type", "info_nce", "--train.loss.scale", "20"])
+    assert config.train.loss == InfoNceLoss(scale=20)
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(dump(config), encoding="utf-8")
+    assert "add_judged: true" in saved.read_text()
+    assert load([saved]) == config
+
+
+def test_self_distillation_takes_pairs_and_its_loss() -> None:
+    config = load([], ["--method", "self_distillation", "--mix.n_way", "2", "--mix.sampling", "pairs"])
+    assert config.train.loss == RelevanceMarginLoss()
+    assert config.mix.negatives == NegativeSettings()
+
+
+def test_english_distillation_draws_no_other_language() -> None:
+    assert load([], ["--method", "english_distillation"]).mixed_languages == ("en",)
+
+
+def test_no_languages_leave_the_source_language() -> None:
+    config = Config.model_validate({"languages": [], "mix": {"strategy": "single", "language": "en"}})
+    assert config.mixed_languages == ("en",)
+    with pytest.raises(ValidationError, match="languages is empty"):
+        Config(languages=())
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        (
+            {"method": "translate_train", "train": {"loss": {"type": "margin_mse"}}},
+            "method 'translate_train' has no teacher, but train.loss 'margin_mse' needs one",
+        ),
+        (
+            {"method": "translate_train", "mix": {"negatives": {"margin": 1}}},
+            "method 'translate_train' has no teacher, but mix.negatives.margin reads its scores",
+        ),
+        (
+            {"method": "translate_train", "mix": {"negatives": {"include_positive": False}}},
+            "train.loss 'cross_entropy' needs a positive in each example; set mix.negatives",
+        ),
+        ({"train": {"loss": {"type": "info_nce"}}}, "train.loss 'info_nce' needs a positive in each example"),
+        ({"mix": {"sampling": "pairs", "n_way": 2}}, "mix.sampling 'pairs' needs positives; set mix.negatives"),
+        ({"method": "self_distillation"}, "but mix.n_way is 6; set it to 2"),
+        (
+            {"train": {"loss": {"type": "sum", "losses": [{"type": "kl"}, {"type": "language"}]}}},
+            "it needs mix.strategy 'round_robin' and two languages or more",
+        ),
+        (
+            {"languages": ["zh", "fa", "ru"], "mix": {"strategy": "round_robin"}, "train": {"workers": 8}},
+            r"train.batch_size / train.workers = 8 is not a multiple of the 3 languages of each round_robin",
+        ),
+        ({"mix": {"group": 3}}, "train.batch_size / train.workers = 64 is not a multiple of mix.group 3"),
+        (
+            {"mix": {"group": 32}, "train": {"accumulate": 4}},
+            "train.batch_size 64 is 2 uncut parts of 32 examples, fewer than 4: workers x train.accumulate",
+        ),
+        ({"mix": {"query_lang": "pl"}}, "mix.query_lang 'pl' is neither source_lang nor in languages"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: dict, fault: str) -> None:
+    with pytest.raises(ValidationError, match=fault):
+        Config.model_validate(settings)
+
+
+def test_round_robin_with_whole_entries_is_possible() -> None:
+    """The released model: two entries in three languages on each of eight GPUs."""
+    settings = {"strategy": "round_robin"}
+    config = Config.model_validate(
+        {"languages": ["zh", "fa", "ru"], "mix": settings, "train": {"workers": 8, "batch_size": 48}}
+    )
+    assert config.mix.strategy == "round_robin"

@@ -7,7 +7,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
-from distill.encoder import EncoderSettings, LateInteractionEncoder, maxsim
+from distill.checkpoints import load_late_interaction, save_encoder
+from distill.encoder import EncoderSettings, LateInteractionEncoder
+from distill.maxsim import maxsim
 from distill.models import ModelError
 
 
@@ -26,7 +28,7 @@ def test_maxsim_leaves_masked_tokens_out_even_if_all_products_are_negative() -> 
 
 
 def test_queries_are_marked_and_padded_with_masks(tiny_student: Path) -> None:
-    encoder = LateInteractionEncoder.load(tiny_student)
+    encoder = load_late_interaction(tiny_student)
     vocabulary = encoder.tokenizer.get_vocab()
     batch = encoder.tokenize_queries(["honey bee"])
     names = ["[CLS]", "[unused0]", "honey", "bee", "[SEP]", "[MASK]", "[MASK]", "[MASK]"]
@@ -36,14 +38,14 @@ def test_queries_are_marked_and_padded_with_masks(tiny_student: Path) -> None:
 
 
 def test_long_queries_keep_their_separator(tiny_student: Path) -> None:
-    encoder = LateInteractionEncoder.load(tiny_student)
+    encoder = load_late_interaction(tiny_student)
     ids = encoder.tokenize_queries(["bee " * 20]).ids
     assert ids.shape == (1, 8)
     assert ids[0, -1] == encoder.tokenizer.sep_token_id
 
 
 def test_passages_leave_punctuation_and_padding_out_of_the_score(tiny_student: Path) -> None:
-    encoder = LateInteractionEncoder.load(tiny_student)
+    encoder = load_late_interaction(tiny_student)
     batch = encoder.tokenize_passages(["bee, honey.", "bee"])
     vocabulary = encoder.tokenizer.get_vocab()
     names = ["[CLS]", "[unused1]", "bee", ",", "honey", ".", "[SEP]"]
@@ -55,7 +57,7 @@ def test_passages_leave_punctuation_and_padding_out_of_the_score(tiny_student: P
 
 
 def test_vectors_are_the_projected_hidden_states_normalised(tiny_student: Path) -> None:
-    encoder = LateInteractionEncoder.load(tiny_student)
+    encoder = load_late_interaction(tiny_student)
     batch = encoder.tokenize_passages(["bee , honey"])
     with torch.inference_mode():
         hidden = encoder.backbone(input_ids=batch.ids, attention_mask=batch.attention).last_hidden_state[0]
@@ -66,7 +68,7 @@ def test_vectors_are_the_projected_hidden_states_normalised(tiny_student: Path) 
 
 
 def test_a_passage_has_the_same_vectors_in_any_batch(tiny_student: Path) -> None:
-    encoder = LateInteractionEncoder.load(tiny_student)
+    encoder = load_late_interaction(tiny_student)
     texts = ["bee", "honey bee dance sun angle food comb", "river bridge", "stone arch road city map"]
     together = encoder.encode_passages(texts, tokens_per_batch=64)
     for text, vectors in zip(texts, together, strict=True):
@@ -74,7 +76,7 @@ def test_a_passage_has_the_same_vectors_in_any_batch(tiny_student: Path) -> None
 
 
 def test_mask_tokens_of_a_query_do_not_change_its_other_vectors(tiny_student: Path) -> None:
-    encoder = LateInteractionEncoder.load(tiny_student)
+    encoder = load_late_interaction(tiny_student)
     batch = encoder.tokenize_queries(["honey bee"])
     with torch.inference_mode():
         padded = encoder(*batch)[0, :5]
@@ -83,9 +85,9 @@ def test_mask_tokens_of_a_query_do_not_change_its_other_vectors(tiny_student: Pa
 
 
 def test_saved_and_loaded_gives_the_same_vectors(tiny_student: Path, tmp_path: Path) -> None:
-    encoder = LateInteractionEncoder.load(tiny_student)
-    encoder.save(tmp_path, {"lr": 5e-6})
-    again = LateInteractionEncoder.load(tmp_path)
+    encoder = load_late_interaction(tiny_student)
+    save_encoder(encoder, tmp_path, {"lr": 5e-6})
+    again = load_late_interaction(tmp_path)
     assert torch.equal(encoder.encode_queries(["honey bee"]), again.encode_queries(["honey bee"]))
     metadata = json.loads((tmp_path / "artifact.metadata").read_text())
     expected = {
@@ -114,7 +116,7 @@ def test_sentence_transformers_gives_the_same_vectors(tiny_student: Path) -> Non
     if not hasattr(sentence_transformers, "MultiVectorEncoder"):
         pytest.skip("sentence-transformers before 6 has no MultiVectorEncoder")
     other = sentence_transformers.MultiVectorEncoder(str(tiny_student), device="cpu")
-    ours = LateInteractionEncoder.load(tiny_student)
+    ours = load_late_interaction(tiny_student)
     theirs = torch.as_tensor(other.encode_document(["bee , honey dance"])[0]).float()
     mine = ours.encode_passages(["bee , honey dance"])[0]
     assert mine.shape == theirs.shape
@@ -143,13 +145,13 @@ def test_xlm_roberta_overwrite_leaves_the_full_stop(tmp_path: Path) -> None:
     # the skip-list holds the first piece of each mark, the bare '▁': that is left out and '.' is kept
     assert batch.ids.tolist() == [[0, 10, 5, 6, 4, 7, 4, 5, 2]]
     assert batch.keep.tolist() == [[True, True, True, True, False, True, False, True, True]]
-    encoder.save(tmp_path)
-    assert LateInteractionEncoder.load(tmp_path).tokenize_queries(["bee"]).ids.tolist() == [[0, 9, 5, 6, 2, 8, 8, 8]]
+    save_encoder(encoder, tmp_path)
+    assert load_late_interaction(tmp_path).tokenize_queries(["bee"]).ids.tolist() == [[0, 9, 5, 6, 2, 8, 8, 8]]
 
 
 def test_a_folder_without_metadata_is_refused(tiny_bert: Path) -> None:
     with pytest.raises(ModelError, match=r"has no artifact\.metadata"):
-        LateInteractionEncoder.load(tiny_bert)
+        load_late_interaction(tiny_bert)
 
 
 def test_pickled_weights_are_refused(tiny_student: Path, tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_pickled_weights_are_refused(tiny_student: Path, tmp_path: Path) -> None
         (tmp_path / name).write_bytes((tiny_student / name).read_bytes())
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"no \.safetensors weights"):
-        LateInteractionEncoder.load(tmp_path)
+        load_late_interaction(tmp_path)
 
 
 def test_missing_weights_are_named(tiny_student: Path, tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_missing_weights_are_named(tiny_student: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"lacks 1 weights of BertModel, among them \['encoder.layer.1.output.dense.weight'\]"
     ):
-        LateInteractionEncoder.load(tmp_path)
+        load_late_interaction(tmp_path)
 
 
 def test_any_hugging_face_backbone_loads(tiny_bert: Path) -> None:
@@ -187,7 +189,7 @@ def test_any_hugging_face_backbone_loads(tiny_bert: Path) -> None:
 
 def bare_queries(folder: Path) -> LateInteractionEncoder:
     """The student of `folder`, its queries without expansion."""
-    student = LateInteractionEncoder.load(folder)
+    student = load_late_interaction(folder)
     settings = replace(student.settings, query_expansion=False)
     return LateInteractionEncoder(student.backbone, student.projection, student.tokenizer, settings).eval()
 
@@ -220,10 +222,10 @@ def test_scores_without_expansion_are_those_of_the_bare_query(tiny_student: Path
 
 def test_expansion_is_kept_in_checkpoints_and_is_the_default(tiny_student: Path, tmp_path: Path) -> None:
     assert json.loads((tiny_student / "artifact.metadata").read_text())["query_expansion"] is True
-    bare_queries(tiny_student).save(tmp_path)
+    save_encoder(bare_queries(tiny_student), tmp_path)
     assert json.loads((tmp_path / "artifact.metadata").read_text())["query_expansion"] is False
-    assert LateInteractionEncoder.load(tmp_path).settings.query_expansion is False
+    assert load_late_interaction(tmp_path).settings.query_expansion is False
     metadata = json.loads((tmp_path / "artifact.metadata").read_text())
     del metadata["query_expansion"]
     (tmp_path / "artifact.metadata").write_text(json.dumps(metadata))
-    assert LateInteractionEncoder.load(tmp_path).settings.query_expansion is True
+    assert load_late_interaction(tmp_path).settings.query_expansion is True

@@ -1,6 +1,9 @@
 """Estimates from samples, against the same sums worked out with the models' own tokenizers."""
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -11,8 +14,10 @@ from transformers import AutoTokenizer, MarianConfig
 from distill.costs import EncoderShape, Seq2SeqShape
 from distill.estimates import Work, extrapolated, index_work, sample, score_work, train_work, translate_work
 from distill.models import ModelError
+from distill.settings.mix import MixSettings
 from distill.settings.score import BiEncoderTeacher, CrossEncoderTeacher, HttpTeacher, LateInteractionTeacher
-from distill.settings.train import FreshStudent, MixSettings, PretrainedStudent, StudentSettings, TrainSettings
+from distill.settings.student import FreshStudent, LateInteractionStudent, PretrainedStudent, SingleVectorStudent
+from distill.settings.train import TrainSettings
 from distill.settings.translate import TransformersTranslator
 from distill.workspace import StoredTable
 
@@ -61,13 +66,33 @@ def test_pairs_of_a_bi_encoder_and_of_late_interaction(tiny_bert: Path, tiny_stu
     assert late.tokens == 10 * (4 + 3) / 2 + 300 * (5 + 8 + 3) / 3
 
 
+def test_lengths_of_other_layouts(tiny_bert: Path, tmp_path: Path) -> None:
+    """Queries of 4 and 3 tokens, passages of 5, 8 and 3: cut where the checkpoint cuts them, which its small files say."""
+    shutil.copytree(tiny_bert, tmp_path / "m")
+    teacher = LateInteractionTeacher(model=str(tmp_path / "m"))
+    with pytest.raises(ModelError, match=r"it has none of artifact\.metadata, config_sentence_transformers\.json"):
+        score_work(teacher, QUERIES, PASSAGES, 10, 300)
+
+    def tokens(**files: dict[str, Any]) -> float:
+        for name, content in files.items():
+            (tmp_path / "m" / f"{name}.json").write_text(json.dumps(content))
+        return score_work(teacher, QUERIES, PASSAGES, 10, 300).tokens
+
+    multi_vector = {"query_expansion": {"strategy": "fixed", "length": 3}, "document_length": 6, "max_seq_length": 9}
+    assert tokens(sentence_bert_config=multi_vector) == 10 * 3 + 300 * (5 + 6 + 3) / 3
+    assert tokens(sentence_bert_config={"max_seq_length": 4}) == 10 * (4 + 3) / 2 + 300 * (4 + 4 + 3) / 3
+    assert tokens(sentence_bert_config={}) == 10 * (4 + 3) / 2 + 300 * (5 + 8 + 3) / 3
+    pylate = {"query_length": 3, "document_length": 7}
+    assert tokens(config_sentence_transformers=pylate) == 10 * 3 + 300 * (5 + 7 + 3) / 3
+
+
 def test_a_server_costs_nothing_here() -> None:
     teacher = HttpTeacher(url="http://127.0.0.1:1/score", api="vllm_score")
     assert score_work(teacher, QUERIES, PASSAGES, 10, 300) == Work(300, 0.0, 0.0)
 
 
 def test_training_and_indexing(tiny_bert: Path) -> None:
-    student = StudentSettings(start=PretrainedStudent(model=str(tiny_bert)), query_tokens=8, passage_tokens=6)
+    student = LateInteractionStudent(start=PretrainedStudent(model=str(tiny_bert)), query_tokens=8, passage_tokens=6)
     train = TrainSettings(steps=100, batch_size=4)
     found = train_work(train, student, MixSettings(n_way=3), QUERIES, PASSAGES)
     assert found.items == 400
@@ -76,13 +101,17 @@ def test_training_and_indexing(tiny_bert: Path) -> None:
     assert found.operations == pytest.approx(400 * TINY.train(8.0) + passages)
     plain = student.model_copy(update={"query_expansion": False})
     assert train_work(train, plain, MixSettings(n_way=3), QUERIES, PASSAGES).tokens == 400 * 3.5 + 1200 * 14 / 3
+    single = SingleVectorStudent(start=student.start, query_tokens=8, passage_tokens=6)
+    assert train_work(train, single, MixSettings(n_way=3), QUERIES, PASSAGES) == train_work(
+        train, plain, MixSettings(n_way=3), QUERIES, PASSAGES
+    )
     indexed = index_work(student, 30, PASSAGES)
     assert (indexed.items, indexed.tokens) == (30, 140.0)
     assert indexed.operations == pytest.approx(10 * sum(TINY.forward(n) for n in (5.0, 6.0, 3.0)))
 
 
 def test_a_tokenizer_that_is_not_made_yet_says_so() -> None:
-    student = StudentSettings(start=FreshStudent())
+    student = LateInteractionStudent(start=FreshStudent())
     with pytest.raises(ModelError, match="made by the job itself"):
         index_work(student, 30, PASSAGES)
 

@@ -12,7 +12,7 @@ from scipy.special import digamma
 from transformers import AutoTokenizer
 
 from distill import corpus
-from distill.encoder import LateInteractionEncoder
+from distill.checkpoints import load_late_interaction
 from distill.initialise import alignment, contextual
 from distill.initialise.alignment import translation_table
 from distill.initialise.embeddings import AlignedText, TranslationCounts, initial_embeddings, translation_counts
@@ -274,13 +274,13 @@ def test_an_untrained_student_returns_its_embeddings() -> None:
 def test_the_bundled_student_is_small_and_says_how_it_reads() -> None:
     folder = Path(locate(BUNDLED_STUDENT))
     assert (folder / "model.safetensors").stat().st_size <= 15 * 2**20
-    settings = LateInteractionEncoder.load(folder).settings
+    settings = load_late_interaction(folder).settings
     assert (settings.dim, settings.query_tokens, settings.passage_tokens) == (128, 32, 220)
     assert (settings.marker_mode, settings.mask_punctuation, settings.query_expansion) == ("insert", True, False)
 
 
 def test_the_bundled_student_finds_chinese_passages_by_english_queries() -> None:
-    student = LateInteractionEncoder.load(locate(BUNDLED_STUDENT))
+    student = load_late_interaction(locate(BUNDLED_STUDENT))
     ids, texts = zip(
         *((row["id"], passage_text(row["title"], row["text"])) for _, row in corpus.passages() if row["lang"] == "zh"),
         strict=True,

@@ -1,13 +1,12 @@
-from collections import Counter
 from pathlib import Path
-from random import Random
 
 import pyarrow as pa
 import pytest
 
-from distill.mix import Texts, draw_examples, draw_languages, draw_passages, mix, training_order
-from distill.settings.train import MixSettings
-from distill.tables import PASSAGES, QUERIES, SCORES, TRANSLATIONS, TableError
+from distill.draws import training_order
+from distill.mix import Texts, mix
+from distill.settings.mix import MixSettings, NegativeSettings
+from distill.tables import CANDIDATES, PASSAGES, QRELS, QUERIES, SCORES, TRANSLATIONS, TableError
 from tests.workspaces import LocalWorkspace
 
 LANGUAGES = ("de", "fr", "zh")
@@ -49,42 +48,6 @@ def run(
     workspace = LocalWorkspace(tmp_path, "mix", inputs or tables())
     mix(workspace, settings, "en", languages, seed=7)
     return workspace.output("examples")
-
-
-def test_languages_of_each_strategy() -> None:
-    [mixed] = draw_languages("mix_passages", 60, LANGUAGES, Random(0))
-    assert set(mixed) == set(LANGUAGES)
-    [entry] = draw_languages("mix_entries", 6, LANGUAGES, Random(0))
-    assert len(set(entry)) == 1
-    assert draw_languages("round_robin", 2, LANGUAGES, Random(0)) == [["de", "de"], ["fr", "fr"], ["zh", "zh"]]
-    assert draw_languages("single", 2, ("fa",), Random(0)) == [["fa", "fa"]]
-
-
-def test_languages_are_drawn_evenly_and_independently() -> None:
-    random = Random(3)
-    counts = Counter(lang for _ in range(2000) for lang in draw_languages("mix_passages", 6, LANGUAGES, random)[0])
-    # 12,000 draws of probability 1/3: standard deviation 52
-    assert all(abs(count - 4000) < 260 for count in counts.values())
-
-
-def test_passages_are_drawn_from_all_candidates_without_repeats() -> None:
-    counts: Counter[int] = Counter()
-    for seed in range(3000):
-        drawn = draw_passages(50, 6, Random(seed))
-        assert len(set(drawn)) == 6
-        counts.update(drawn)
-    # 18,000 draws over 50: 360 each, standard deviation 18.8; "first n" would leave most at 0
-    assert min(counts[i] for i in range(50)) > 260
-    assert max(counts.values()) < 460
-
-
-def test_an_example_is_a_function_of_seed_epoch_and_query() -> None:
-    def draw(query: str, seed: int, epoch: int) -> list[dict]:
-        return draw_examples(query, IDS, [0.0] * 10, MixSettings(), LANGUAGES, seed, epoch)
-
-    assert draw("q", 1, 0) == draw("q", 1, 0)
-    others = [draw("q", 1, 0), draw("q", 1, 1), draw("q", 2, 0), draw("r", 1, 0)]
-    assert len({str(example) for example in others}) == 4
 
 
 def test_scores_and_texts_follow_their_ids(tmp_path: Path) -> None:
@@ -193,3 +156,120 @@ def test_a_missing_text_is_named() -> None:
         texts.read(["p3"], ["fr"])
     with pytest.raises(TableError, match=r"1 scored passages do not exist in the source, among them \['x'\]"):
         texts.complete(["x"])
+
+
+# --- the student's query language, no teacher, other ways to draw ------------------------------------------------------
+
+
+def test_the_student_reads_queries_in_a_language_of_its_own(tmp_path: Path) -> None:
+    workspace = LocalWorkspace(tmp_path, "mix", tables())
+    mix(workspace, MixSettings(n_way=2, query_lang="de"), "en", LANGUAGES, seed=7)
+    [example] = workspace.output("examples").to_pylist()
+    assert (example["query_id"], example["query"], example["query_lang"]) == ("q0", "Anfrage", "de")
+    rejected = workspace.output("rejected").to_pylist()
+    assert [(row["source"], row["id"], row["field"]) for row in rejected] == [
+        ("queries", f"q{i}", "text") for i in range(1, 5)
+    ]
+    assert {row["reason"] for row in rejected} == {"no text in 'de', the language of mix.query_lang"}
+
+
+def without_teacher(judged: dict[str, list[str]]) -> dict:
+    """Candidates p0 to p9 of every query, best first; judgements of grade 2."""
+    inputs = tables()
+    inputs["select"] = {
+        "candidates": CANDIDATES.from_rows(
+            {"query_id": q, "passage_ids": IDS, "selector": "x"} for q in ("q3", "q0", "q4", "q1", "q2", "t0")
+        )
+    }
+    inputs["sources"]["qrels"] = QRELS.from_rows(
+        {"query_id": q, "passage_id": i, "relevance": 2} for q, ids in judged.items() for i in ids
+    )
+    del inputs["score"]
+    return inputs
+
+
+def test_without_a_teacher_candidates_are_the_selectors_and_scores_are_null(tmp_path: Path) -> None:
+    judged = {"q0": ["p5"], "q1": ["p9", "p2"], "q2": ["p0"], "q3": ["p1"]}
+    workspace = LocalWorkspace(tmp_path, "mix", without_teacher(judged))
+    mix(workspace, MixSettings(n_way=4, epochs=10, negatives=NegativeSettings()), "en", LANGUAGES, 7, None)
+    examples = workspace.output("examples").to_pylist()
+    assert len(examples) == 40
+    assert {str(row["scores"]) for row in examples} == {"[None, None, None, None]"}
+    for row in examples:
+        assert row["passage_ids"][0] in judged[row["query_id"]]
+        assert not set(row["passage_ids"][1:]) & set(judged[row["query_id"]])
+    assert {row["passage_ids"][0] for row in examples if row["query_id"] == "q1"} == {"p2", "p9"}
+    [rejected] = workspace.output("rejected").to_pylist()
+    assert (rejected["id"], rejected["reason"]) == (
+        "q4",
+        "mix.negatives needs a positive, but no passage is judged relevant to the query",
+    )
+
+
+def test_every_epoch_has_another_pair_of_a_query(tmp_path: Path) -> None:
+    judged = {"q0": ["p5"], "q1": ["p9", "p2"], "q2": ["p0"], "q3": ["p1"], "q4": [f"p{i}" for i in range(9)]}
+    settings = MixSettings(n_way=2, sampling="pairs", epochs=9, negatives=NegativeSettings())
+    workspace = LocalWorkspace(tmp_path, "mix", without_teacher(judged))
+    mix(workspace, settings, "en", LANGUAGES, 7, None)
+    pairs: dict[str, list[tuple[str, ...]]] = {}
+    for row in workspace.output("examples").to_pylist():
+        pairs.setdefault(row["query_id"], []).append(tuple(row["passage_ids"]))
+    assert {query: len(set(found)) for query, found in pairs.items()} == dict.fromkeys(judged, 9)
+    assert sorted(pairs["q0"]) == [("p5", i) for i in IDS if i != "p5"]
+    assert sorted(pairs["q4"]) == [(i, "p9") for i in IDS[:9]]
+    assert not len(workspace.output("rejected"))
+
+
+def test_a_group_masks_pairs_that_were_not_scored(tmp_path: Path) -> None:
+    inputs = tables()
+    rows = inputs["score"]["scores"].to_pylist()
+    rows = [
+        row | {"passage_ids": IDS[:3], "scores": [0.0, 1.0, 2.0]} if row["query_id"] == "q2" else row for row in rows
+    ]
+    inputs["score"]["scores"] = SCORES.from_rows(rows)
+    examples = run(tmp_path, MixSettings(n_way=3, group=5, missing="mask"), inputs).to_pylist()
+    [narrow] = [row for row in examples if row["query_id"] == "q2"]
+    known = {"p0": 0.0, "p1": 1.0, "p2": 2.0}
+    assert narrow["scores"] == [known.get(i) for i in narrow["passage_ids"]]
+    assert None in narrow["scores"]
+    for row in examples:
+        if row["query_id"] != "q2":
+            assert row["scores"] == [float(i[1:]) for i in row["passage_ids"]]
+
+
+def test_a_curriculum_goes_over_all_epochs(tmp_path: Path) -> None:
+    """With this beta the last queries of the last epoch draw the first candidates, in order of their places."""
+    examples = run(tmp_path, MixSettings(n_way=2, sampling="beta", max_beta=1e9, epochs=30)).to_pylist()
+    assert {frozenset(row["passage_ids"]) for row in examples[5:]} == {frozenset({"p0", "p1"})}
+    assert {i for row in examples[:1] for i in row["passage_ids"]} != {"p0", "p1"}
+
+
+def test_queries_of_a_block_share_places_through_the_stage(tmp_path: Path) -> None:
+    examples = run(tmp_path, MixSettings(n_way=4, shared_draws=2)).to_pylist()
+    drawn = [(row["passage_ids"], row["langs"]) for row in examples]
+    assert drawn[0] == drawn[1] != drawn[2] == drawn[3] != drawn[4]
+
+
+def test_shards_do_not_change_the_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = MixSettings(n_way=4, sampling="beta", max_beta=5, shared_draws=3, epochs=2)
+    whole = run(tmp_path / "whole", settings)
+    monkeypatch.setattr("distill.mix._EXAMPLES_PER_SHARD", 2)
+    assert run(tmp_path / "cut", settings).equals(whole)
+    assert len(list((tmp_path / "cut/mix/examples").iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"sampling": "pairs"}, "sampling 'pairs' with n_way 6: a positive and a negative are 2"),
+        ({"sampling": "beta"}, "max_beta 1 with sampling 'beta': 'beta' needs one above 1"),
+        ({"max_beta": 3}, "max_beta 3 with sampling 'random'"),
+        ({"sampling": "first", "draw_from": 8}, "draw_from 8 with sampling 'first'"),
+        ({"sampling": "pairs", "n_way": 2, "shared_draws": 2}, "shared_draws 2 with sampling 'pairs'"),
+        ({"missing": "mask"}, "missing 'mask' with group 1"),
+        ({"languages": ["de", "de"]}, "names a language twice"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        MixSettings.model_validate(settings)

@@ -5,7 +5,7 @@ import pytest
 
 from distill.mix import mix
 from distill.negatives import Choice, TooFewError, score_limit
-from distill.settings.train import MixSettings, NegativeSettings
+from distill.settings.mix import MixSettings, NegativeSettings
 from distill.tables import PASSAGES, QRELS, QUERIES, SCORES, TRANSLATIONS
 from tests.workspaces import LocalWorkspace
 
@@ -169,3 +169,32 @@ def test_every_example_holds_a_positive_and_chosen_negatives(tmp_path: Path) -> 
     assert rejected["id"] == "unjudged"
     assert rejected["reason"] == "mix.negatives needs a positive, but no passage is judged relevant to the query"
     assert workspace.facts["negatives_dropped"] == {"first_rank": 1}
+
+
+# --- pairs -----------------------------------------------------------------------------------------------------------
+
+
+def test_queries_with_fewer_pairs_than_epochs_are_refused() -> None:
+    """One positive and five negatives are five pairs; of the three best negatives, three."""
+
+    def choose(**options: object) -> tuple[int, list[int]]:
+        settings = MixSettings.model_validate(
+            {"n_way": 2, "sampling": "pairs", "negatives": NegativeSettings(), **options}
+        )
+        return Choice(settings, GRADES)("q", IDS, SCORES_BY_RANK, range(7))
+
+    assert choose(epochs=5) == (1, [2, 0, 1, 3, 5, 6])
+    with pytest.raises(TooFewError, match="5 pairs of 1 positives and 5 negatives, each of 6 epochs needs one"):
+        choose(epochs=6)
+    assert choose(epochs=3, draw_from=3)[0] == 1
+    with pytest.raises(TooFewError, match="3 pairs of 1 positives and 5 negatives, each of 4 epochs needs one"):
+        choose(epochs=4, draw_from=3)
+
+
+def test_known_positives_need_no_judgements() -> None:
+    choice = Choice(MixSettings(n_way=3), {})
+    assert choice("q", IDS, SCORES_BY_RANK, [0, 2, 3, 4], 1) == (1, [0, 2, 3, 4])
+    with pytest.raises(TooFewError, match="no positive with a text in every mixed language"):
+        choice("q", IDS, SCORES_BY_RANK, [2, 3, 4], 1)
+    with pytest.raises(TooFewError, match="3 candidates with a text in every mixed language, n_way is 3"):
+        choice("q", IDS, SCORES_BY_RANK, [0, 1, 2], 2)

@@ -40,7 +40,7 @@ def measurements(values: Mapping[tuple[str, str, str], Sequence[float]] = VALUES
 
 def training_log(losses: Sequence[float]) -> pa.Table:
     return TRAINING_LOG.from_rows(
-        {"step": 10 * (i + 1), "loss": loss, "learning_rate": 5e-6, "examples": 640 * (i + 1)}
+        {"step": 10 * (i + 1), "loss": loss, "learning_rate": 5e-6, "examples": 640 * (i + 1), "gradient_norm": 1.0}
         for i, loss in enumerate(losses)
     )
 

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from distill.tables import MISSING_TRANSLATIONS, QRELS, SCORES, Table, TableError, duplicates
+from distill.tables import EXAMPLES, MISSING_TRANSLATIONS, QRELS, SCORES, Table, TableError, duplicates
 
 
 def fault(table: Table, data: pa.Table, source: str = "") -> str:
@@ -41,3 +41,13 @@ def test_unequal_lists() -> None:
 def test_columns_come_back_in_contract_order() -> None:
     data = pa.table({"lang": ["de"], "passage_id": ["a"]})
     assert MISSING_TRANSLATIONS.check(data).schema == MISSING_TRANSLATIONS.schema
+
+
+def test_only_lists_with_gaps_may_hold_nulls() -> None:
+    """The scores of an example may be missing, those of a teacher may not."""
+    row = {**SCORES.example, "scores": [0.5, None]}
+    with pytest.raises(TableError, match="column 'scores' has 1 nulls in its lists"):
+        SCORES.from_rows([row])
+    assert EXAMPLES.from_rows([{**EXAMPLES.example, "scores": [None, 0.5]}])["scores"].to_pylist() == [[None, 0.5]]
+    with pytest.raises(TableError, match="column 'passages' has 2 nulls in its lists"):
+        EXAMPLES.from_rows([{**EXAMPLES.example, "passages": [None, None]}])

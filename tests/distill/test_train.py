@@ -1,7 +1,9 @@
 """Training on a real Ray Train worker group, with workers killed for real."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +17,9 @@ import torch
 
 from cluster.session import Session
 from cluster.stages import Runner, Stage, StageRun
-from distill.encoder import LateInteractionEncoder
-from distill.settings.train import PretrainedStudent, StudentSettings, TrainSettings
+from distill.checkpoints import load_late_interaction
+from distill.settings.student import LateInteractionStudent, PretrainedStudent
+from distill.settings.train import TrainSettings
 from distill.tables import EXAMPLES
 
 WORDS = ["bee", "honey", "dance", "hive", "flower", "sun", "angle", "food", "comb"]
@@ -35,15 +38,18 @@ class Job:
             "learning_rate": 1e-3, "batch_size": 4, "steps": 300, "log_every": 10, "checkpoint_every": 50, "schedule": "linear",
         } | settings  # fmt: skip
         train_settings = TrainSettings(**values)  # pyright: ignore[reportArgumentType]
-        student = StudentSettings(start=PretrainedStudent(model=str(self.student)), query_tokens=8, passage_tokens=16)
+        student = LateInteractionStudent(
+            start=PretrainedStudent(model=str(self.student)), query_tokens=8, passage_tokens=16
+        )
 
         def mix(run: StageRun) -> None:
             run.write("examples", EXAMPLES.from_rows(example(i) for i in range(30)), row_group_size=7)
 
         def train(run: StageRun) -> None:
+            from distill.train import TrainingTask
             from distill.train import train as train_student
 
-            train_student(run, train_settings, student, 3, "mix", ("en",))
+            train_student(run, train_settings, student, 3, TrainingTask("mix", "en", "en", ("de",)))
 
         examples = Stage("mix", 1, mix, {}, rows="examples", uses_ray=False)
         return examples, Stage("train", 1, train, train_settings.identity(), (examples,), rows="training_log")
@@ -61,7 +67,7 @@ class Job:
 
     def weights(self, **settings: object) -> dict[str, torch.Tensor]:
         folder = self.root / self.stages(**settings)[1].folder / "checkpoint"
-        return LateInteractionEncoder.load(folder).state_dict()
+        return load_late_interaction(folder).state_dict()
 
 
 def example(i: int) -> dict:
@@ -139,19 +145,20 @@ def train_workers() -> list[int]:
     return [pid for pid, name in names.items() if b"TrainWorker" in name and ours(pid)]
 
 
+def without_dropout(student: Path, folder: Path) -> Path:
+    """A copy of a student without dropout, whose draws differ by rank."""
+    shutil.copytree(student, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
 def test_two_workers_train_as_one_with_the_same_batch(
     uninterrupted: tuple[Job, list[tuple[int, float]]], tiny_student: Path, tmp_path: Path
 ) -> None:
     """Without dropout, whose draws differ by rank, the average of two halves is the whole."""
-    import json
-
-    plain = tmp_path / "student"
-    plain.mkdir()
-    for file in tiny_student.iterdir():
-        (plain / file.name).write_bytes(file.read_bytes())
-    config = json.loads((plain / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (plain / "config.json").write_text(json.dumps(config))
+    plain = without_dropout(tiny_student, tmp_path / "student")
     one, two = Job(tmp_path / "one", plain), Job(tmp_path / "two", plain)
     losses = [one.run(steps=10), two.run(steps=10, workers=2)]
     assert [loss for _, loss in losses[1]] == pytest.approx([loss for _, loss in losses[0]], rel=1e-5)

@@ -141,7 +141,7 @@ def test_help_prints_every_setting_with_its_meaning_and_default() -> None:
         "--storage str Where stages and runs lie: a local folder or s3://bucket/prefix. (default: polyray-data)",
         "--train.learning_rate float AdamW learning rate (5e-6: arXiv 2401.04810). (default: 5e-06)",
         "--score.pool.max_actors int Actors that the pool may grow to while shards wait. (default: 1)",
-        "The train stage: KL(teacher || student) on raw MaxSim scores.",
+        "The train stage.",
         "--cluster.address str Cluster to connect to; none: RAY_ADDRESS",
     ):
         assert text in said

@@ -14,7 +14,7 @@ CONFIG = Config(
     languages=("de", "zh"),
     select={"by": {"type": "bm25", "top_k": 8}},  # pyright: ignore[reportArgumentType]
     mix={"n_way": 3, "epochs": 2},  # pyright: ignore[reportArgumentType]
-    student={"query_tokens": 8, "passage_tokens": 24},  # pyright: ignore[reportArgumentType]
+    student={"type": "late_interaction", "query_tokens": 8, "passage_tokens": 24},  # pyright: ignore[reportArgumentType]
     train={"steps": 1000, "batch_size": 4},  # pyright: ignore[reportArgumentType]
 )
 DONE = {"sources": {"tables": {"queries": {"rows": 1500}, "passages": {"rows": 2000}}}}

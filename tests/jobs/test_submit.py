@@ -17,7 +17,7 @@ from tests.jobs_small import ROOT, STAGES, Driver, Finished, SmallJob, descendan
 
 BIN = Path(sys.executable).parent
 START_S = 120.0
-SUBMIT_S = 240.0
+SUBMIT_S = 900.0
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from cluster.storage import join, open_storage
+from distill.checkpoints import load_late_interaction, save_encoder
 from distill.encoder import EncoderSettings, LateInteractionEncoder
 from distill.settings.search import ServeSettings
 from distill.tables import DOCUMENTS, VECTORS
@@ -50,14 +51,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
     settings = EncoderSettings(dim=16, query_tokens=12, passage_tokens=32, mask_punctuation=False)
     folder = tmp_path_factory.mktemp("checkpoint")
-    LateInteractionEncoder.assemble(backbone, fast, settings).save(folder)
+    save_encoder(LateInteractionEncoder.assemble(backbone, fast, settings), folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def index_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The index of TEXTS, as the index stage writes it."""
-    encoder = LateInteractionEncoder.load(checkpoint)
+    encoder = load_late_interaction(checkpoint)
     vectors = encoder.encode_passages([f"{title} {text}" for _, _, title, text in TEXTS])
     documents = [
         {"position": i, "passage_id": id_, "lang": lang, "title": title, "text": text, "tokens": len(v)}

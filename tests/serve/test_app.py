@@ -12,7 +12,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from distill.encoder import LateInteractionEncoder
+from distill.checkpoints import load_late_interaction
 from serve.api import ServeError
 from serve.app import LimitBody, needs, start
 from serve.client import SearchClient, SearchError
@@ -30,7 +30,7 @@ def test_search_answers_what_the_index_does(endpoint: Endpoint, checkpoint: Path
     answer = post(endpoint, {"query": QUERY, "k": 3})
     assert answer.status_code == 200
     index = ExactIndex.open(pafs.LocalFileSystem(), str(index_folder))
-    (hits,) = index.search(LateInteractionEncoder.load(checkpoint).encode_queries([QUERY]), 3)
+    (hits,) = index.search(load_late_interaction(checkpoint).encode_queries([QUERY]), 3)
     body = answer.json()
     assert body["query"] == QUERY
     assert body["took_ms"] > 0

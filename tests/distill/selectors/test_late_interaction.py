@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill.encoder import LateInteractionEncoder, maxsim
+from distill.checkpoints import load_late_interaction
+from distill.maxsim import maxsim
 from distill.select import select
 from distill.selectors.late_interaction import block_maxsim, passage_blocks
 from distill.settings.select import LateInteractionSelector, SelectSettings
@@ -36,7 +37,7 @@ def test_search_equals_maxsim_of_every_pair(
     select(workspace, SelectSettings(by=by, queries_per_shard=2), "en")
     assert workspace.computed == [0, 1, 2, 3, 4, 5]
     assert VECTORS.check(workspace.output("vectors"))["position"].to_pylist() == list(range(40))
-    encoder = LateInteractionEncoder.load(tiny_student)
+    encoder = load_late_interaction(tiny_student)
     tokens = encoder.tokenize_passages(list(TEXTS.values()))
     with torch.inference_mode():
         passages = encoder(*tokens)

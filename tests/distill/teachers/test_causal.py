@@ -7,10 +7,9 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from distill.models import ModelError
+from distill.models import ModelError, load_tokenizer
 from distill.settings.score import CausalTeacher, PromptSettings
 from distill.teachers.causal import Causal, causal_answers
-from distill.teachers.composing import load_tokenizer
 from tests.tiny_teachers import PASSAGES, QUERIES, PlainTransformers, qwen_bytes, teacher_settings
 
 MakeTeacher = Callable[[str], Path]

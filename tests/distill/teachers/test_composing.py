@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from distill.models import ModelError
+from distill.models import ModelError, load_tokenizer
 from distill.settings.score import CausalTeacher, PromptSettings
 from distill.teachers.causal import causal_composer, causal_prompt
-from distill.teachers.composing import PairComposer, Prompt, PromptComposer, load_tokenizer
+from distill.teachers.composing import PairComposer, Prompt, PromptComposer
 from distill.teachers.interface import Composer
 from tests.tiny_teachers import (
     CAUSAL,

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from distill.models import ModelError
+from distill.models import ModelError, load_tokenizer
 from distill.settings.score import CrossEncoderTeacher
 from distill.teachers.checks import check_positions
-from distill.teachers.composing import PairComposer, load_tokenizer
+from distill.teachers.composing import PairComposer
 from distill.teachers.cross_encoder import ClassificationLogits, CrossEncoder, has_segments
 from distill.teachers.first_token import FirstTokenLayer, shorten_last_layer
 from tests.tiny_teachers import PAIRS, PASSAGES, QUERIES

@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from distill.encoder import LateInteractionEncoder, maxsim
+from distill.checkpoints import load_late_interaction
+from distill.maxsim import maxsim
 from distill.models import ModelError
 from distill.settings.score import BiEncoderTeacher, LateInteractionTeacher
 from distill.teachers import encoders
@@ -51,7 +52,7 @@ def test_bi_encoder_has_nothing_to_score(tiny_bert: Path) -> None:
 @pytest.mark.parametrize("in_memory", [1, 10**6])
 def test_late_interaction_is_maxsim(tiny_student: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int) -> None:
     monkeypatch.setattr(encoders, "_TOKENS_IN_MEMORY", in_memory)  # every passage a block of its own, or all in one
-    encoder = LateInteractionEncoder.load(tiny_student)
+    encoder = load_late_interaction(tiny_student)
     expected = []
     for q, p in PAIRS:
         passage = encoder.encode_passages([PASSAGES[p]])[0]

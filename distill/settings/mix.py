@@ -1,0 +1,194 @@
+"""Training examples."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from distill.settings.base import Language, Settings
+
+
+class NegativeSettings(Settings):
+    """Which candidates an example may be drawn from.
+
+    A judged passage is one with a grade above 0. The positives of a query are those of its judged passages with a score that have the
+    highest grade; its negatives are the candidates that are not judged relevant. Scores are those that examples hold, after temperature and
+    scale.
+    """
+
+    first_rank: int = Field(default=1, ge=1)
+    """Skip negatives that the selector ranked before this (1: none are skipped). The first ones are often relevant without being judged."""
+    last_rank: int | None = Field(default=None, ge=1)
+    """Skip negatives that the selector ranked after this."""
+    margin: float | None = Field(default=None, ge=0)
+    """Drop negatives that score higher than the positive's score minus this; of several positives the lowest counts. 0 leaves those that
+    score at most as high as the positive."""
+    relative_margin: float | None = Field(default=None, ge=0, le=1)
+    """The same with a margin of this share of the positive's score, its sign aside (0.05: NV-Retriever, arXiv 2407.15831). For cosines;
+    of log-odds near 0 a share is next to nothing."""
+    min_score: float | None = None
+    """Drop negatives that score lower: they are too easy."""
+    max_score: float | None = None
+    """Drop negatives that score higher: the teacher finds them relevant."""
+    include_positive: bool = True
+    """Whether each example holds one of the query's positives, drawn at random, and n - 1 negatives. Without it n passages are drawn from
+    judged passages and negatives alike."""
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "NegativeSettings":
+        if self.last_rank is not None and self.last_rank < self.first_rank:
+            message = f"last_rank {self.last_rank} is before first_rank {self.first_rank}"
+            raise ValueError(message)
+        if self.min_score is not None and self.max_score is not None and self.min_score > self.max_score:
+            message = f"min_score {self.min_score:g} is above max_score {self.max_score:g}"
+            raise ValueError(message)
+        return self
+
+
+class PylateExamples(Settings):
+    """The three tables of PyLate's knowledge distillation, as Parquet or JSONL (optionally .gz), local or s3://."""
+
+    type: Literal["pylate"] = "pylate"
+    train: tuple[str, ...] = Field(min_length=1)
+    """Files, or folders of them, with the columns query_id, document_ids and scores. Lists may be text in JSON. Several rows of a query are
+    joined."""
+    queries: tuple[str, ...] = Field(min_length=1)
+    """The same with query_id and text."""
+    documents: tuple[str, ...] = Field(min_length=1)
+    """The same with document_id and text."""
+    translations: dict[Language, tuple[str, ...]] = Field(default_factory=dict)
+    """Language to files with document_id and text: the same documents in other languages. Where there are any, `mix.strategy` draws the
+    languages; without, documents are read as they are."""
+    query_lang: Language | None = None
+    """Language of the queries; none: `source_lang`."""
+    passage_lang: Language | None = None
+    """Language of the documents; none: `source_lang`."""
+    lang_field: str | None = None
+    """Column of the documents with their language, where they are in several; none: all are in `passage_lang`."""
+
+    @model_validator(mode="after")
+    def _one_way_to_languages(self) -> "PylateExamples":
+        if self.translations and self.lang_field:
+            message = "translations and lang_field: documents are either in a language each, or the same in several"
+            raise ValueError(message)
+        return self
+
+
+class SentenceTransformersExamples(Settings):
+    """Examples in the columns of sentence-transformers, as Parquet or JSONL (optionally .gz), local or s3://.
+
+    The columns are `query`; then either `positive` with `negative` or `negative_1` to `negative_N`, or `document_1` to `document_N`; and
+    perhaps `label`: a list of N scores, or of N - 1 margins of the first passage to the others (a single number for two passages), which
+    are read as scores with the first one at 0. Scores matter up to a constant in every loss that reads them.
+    """
+
+    type: Literal["sentence_transformers"] = "sentence_transformers"
+    files: tuple[str, ...] = Field(min_length=1)
+    """Files, or folders of them. A row is one query with its passages."""
+    query_lang: Language | None = None
+    """Language of the queries; none: `source_lang`."""
+    passage_lang: Language | None = None
+    """Language of the passages; none: `source_lang`."""
+
+
+ImportedExamples = Annotated[PylateExamples | SentenceTransformersExamples, Field(discriminator="type")]
+
+
+class MixSettings(Settings):
+    """The mix stage: n-way examples from scores and translations (arXiv 2405.00977)."""
+
+    strategy: Literal["mix_passages", "mix_entries", "round_robin", "single"] = "mix_passages"
+    """Languages within an example: each passage its own draw; one draw for all; every language in turn; only `language`."""
+    languages: tuple[Language, ...] = ()
+    """Languages to draw from; empty: the job's `languages`."""
+    language: Language | None = None
+    """The one language of `single` (Translate-Distill, arXiv 2401.04810)."""
+    query_lang: Language | None = None
+    """Language in which the student reads queries; none: `source_lang`. A query without a text in it is rejected."""
+    n_way: int = Field(default=6, ge=2)
+    """Passages in an example, drawn from the candidates (6 of 50: the released models)."""
+    sampling: Literal["random", "first", "beta", "pairs"] = "random"
+    """Which n of the candidates. `random`: uniformly, as the released models. `first`: the first n in the stored order (`--only_top` of
+    PLAID-X). `beta`: a curriculum towards the first ones, see `max_beta`. `pairs`: one positive and one negative, another pair of the
+    query in every epoch (adaptive relevance margins, arXiv 2407.21515); queries with fewer than `epochs` pairs are rejected."""
+    max_beta: float = Field(default=1.0, ge=1)
+    """With `beta`, the candidate at place i of m is drawn with weight Beta(1, 1 + p (max_beta - 1)) at i / m; p goes from 0 to 1 over all
+    examples. 1 is uniform throughout (PLAID-X: `sampling_max_beta`)."""
+    draw_from: int | None = Field(default=None, ge=2)
+    """Draw from this many candidates, best first; none: from all of them."""
+    shared_draws: int = Field(default=1, ge=1)
+    """So many consecutive queries have one random state: they draw the same places of their candidate lists, and the same languages. 1:
+    each its own. The number of GPUs makes it as PLAID-X 0.3.3, whose processes all start from one seed."""
+    negatives: NegativeSettings | None = None
+    """Which candidates are drawn from; none: all of them alike, as the papers do. Queries that have too few left are rejected."""
+    group: int = Field(default=1, ge=1)
+    """Queries that share their passages: each is scored against all that were drawn for its group (in-batch distillation).
+    Every such pair needs a score of the teacher, which takes a `select.by.top_k` of the whole collection, or `missing: mask`."""
+    missing: Literal["error", "mask"] = "error"
+    """What is done about pairs of a group that the teacher has not scored. `mask` leaves them out of the loss; those of a query's own
+    passages always have scores."""
+    epochs: int = Field(default=1, ge=1)
+    """Passes over the training queries, each with draws of its own."""
+    imported: ImportedExamples | None = None
+    """Candidates, scores and texts of other tools' files instead of the job's own: `jobs/train.py` then runs the stages mix and train
+    alone."""
+
+    @model_validator(mode="after")
+    def _languages_of_strategy(self) -> "MixSettings":
+        if (self.strategy == "single") != (self.language is not None):
+            message = f"strategy '{self.strategy}' with language {self.language!r}: 'single' needs a language, the others take none"
+            raise ValueError(message)
+        if len(set(self.languages)) != len(self.languages):
+            message = f"languages {list(self.languages)} names a language twice"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _sampling_is_possible(self) -> "MixSettings":
+        if self.draw_from is not None and self.draw_from < self.n_way:
+            message = f"draw_from {self.draw_from} is less than n_way {self.n_way}"
+            raise ValueError(message)
+        if self.draw_from is not None and self.sampling == "first":
+            message = f"draw_from {self.draw_from} with sampling 'first', which takes the first {self.n_way}"
+            raise ValueError(message)
+        if (self.max_beta > 1) != (self.sampling == "beta"):
+            message = f"max_beta {self.max_beta:g} with sampling '{self.sampling}': 'beta' needs one above 1, the others take none"
+            raise ValueError(message)
+        if self.sampling == "pairs" and self.n_way != 2:
+            message = f"sampling 'pairs' with n_way {self.n_way}: a positive and a negative are 2"
+            raise ValueError(message)
+        if self.sampling == "pairs" and self.shared_draws > 1:
+            message = (
+                f"shared_draws {self.shared_draws} with sampling 'pairs', which goes through each query's own pairs"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _import_is_possible(self) -> "MixSettings":
+        if self.negatives is not None and self.imported is not None:
+            message = "negatives with imported: there are no judgements to tell positives by; choose them before"
+            raise ValueError(message)
+        if self.strategy == "round_robin" and self.imported is not None and not self.translates_imported:
+            message = (
+                "strategy 'round_robin' with imported: only `imported.translations` give passages in several languages"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _group_is_possible(self) -> "MixSettings":
+        if self.group > 1 and self.strategy == "round_robin":
+            message = f"group {self.group} with strategy 'round_robin', whose examples repeat in every language; group them by batch_size"
+            raise ValueError(message)
+        if self.group > 1 and self.negatives is not None:
+            message = f"group {self.group} with negatives: a group's queries share all that was drawn for them, so no choice would hold"
+            raise ValueError(message)
+        if self.missing == "mask" and self.group == 1:
+            message = "missing 'mask' with group 1: a query's own passages always have scores"
+            raise ValueError(message)
+        return self
+
+    @property
+    def translates_imported(self) -> bool:
+        """Whether imported passages come in several languages, of which `strategy` draws."""
+        return isinstance(self.imported, PylateExamples) and bool(self.imported.translations)

@@ -1,0 +1,97 @@
+"""The student."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from distill.settings.base import Settings
+
+
+class PretrainedStudent(Settings):
+    """A student that starts from a checkpoint: HF_ColBERT, or any Hugging Face encoder, to which a projection is added."""
+
+    type: Literal["pretrained"] = "pretrained"
+    model: str = "xlm-roberta-large"
+    """Hugging Face id or local folder; `bundled:student` is the small multilingual one that ships with the project."""
+    revision: str | None = None
+    """Commit on the hub."""
+
+
+class FreshStudent(Settings):
+    """A small transformer with random weights and a tokenizer trained on the job's own passages."""
+
+    type: Literal["fresh"] = "fresh"
+    vocabulary: int = Field(default=16_000, ge=100)
+    """Entries of the tokenizer."""
+    layers: int = Field(default=2, ge=1)
+    """Transformer layers."""
+    hidden: int = Field(default=192, ge=8)
+    """Width; must be a multiple of 32, the width of an attention head."""
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> "FreshStudent":
+        if self.hidden % 32:
+            message = f"hidden {self.hidden} is not a multiple of 32"
+            raise ValueError(message)
+        return self
+
+
+class _Student(Settings):
+    """What both kinds of student share."""
+
+    start: Annotated[PretrainedStudent | FreshStudent, Field(discriminator="type")] = PretrainedStudent()
+    """What it starts from."""
+    query_tokens: int = Field(default=32, ge=4)
+    """Query length in tokens, marker and special tokens included; longer queries are truncated."""
+    passage_tokens: int = Field(default=220, ge=4)
+    """Longest passage in tokens; longer ones are truncated (220 in training: arXiv 2401.04810)."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Dropout of the backbone in training, everywhere in it; none: the backbone's own (0.1 in XLM-R, as the papers trained it). On a CPU
+    a quarter of a step is spent on drawing it."""
+
+
+class LateInteractionStudent(_Student):
+    """A late-interaction student (ColBERT-X): a vector for every token."""
+
+    type: Literal["late_interaction"] = "late_interaction"
+    dim: int = Field(default=128, ge=1)
+    """Size of a token vector (128: ColBERT-X). A checkpoint with a projection keeps its own."""
+    marker_mode: Literal["insert", "overwrite"] = "insert"
+    """How markers enter: inserted at index 1 (colbert-ai, PyLate), or written over it after a '. ' prefix (PLAID-X)."""
+    mask_punctuation: bool = True
+    """Whether punctuation tokens of passages are left out of the score."""
+    skip_list: Literal["first_piece", "token"] | None = None
+    """Which tokens those are: the first piece that the tokenizer makes of each mark (PLAID-X), or the token of that name (PyLate,
+    sentence-transformers). The two differ on XLM-R, where the first piece is mostly the bare word-start piece. None: as in the project
+    whose marker mode it is, `first_piece` with overwrite and `token` with insert; a checkpoint with a projection keeps its own."""
+    attend_to_mask_tokens: bool = False
+    """Whether other tokens attend to the [MASK] padding of queries."""
+    query_expansion: bool = True
+    """Whether queries are padded with [MASK] to `query_tokens` and all of those vectors enter the score (ColBERT), or only the query's own
+    tokens do."""
+
+
+class SingleVectorStudent(_Student):
+    """A single-vector student (DPR): one vector for a text, compared by inner product."""
+
+    type: Literal["single_vector"] = "single_vector"
+    pooling: Literal["mean", "cls", "pooler"] = "mean"
+    """The vector: mean of the last hidden states, the first one, or the backbone's pooler on the first one."""
+    normalize: bool = True
+    """Whether vectors have unit length, which makes scores cosines."""
+    query_prefix: str = ""
+    """Text put before every query (`query: ` for E5)."""
+    passage_prefix: str = ""
+    """Text put before every passage."""
+    sizes: tuple[int, ...] = ()
+    """Matryoshka sizes (arXiv 2205.13147): the loss is the mean over vectors cut to each of these sizes; empty: the whole vector only."""
+
+    @model_validator(mode="after")
+    def _increasing(self) -> "SingleVectorStudent":
+        if list(self.sizes) != sorted(set(self.sizes)) or any(size < 1 for size in self.sizes):
+            message = f"sizes {list(self.sizes)} must be positive and increase"
+            raise ValueError(message)
+        return self
+
+
+StudentSettings = Annotated[LateInteractionStudent | SingleVectorStudent, Field(discriminator="type")]

@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Translate-Distill (arXiv 2401.04810): a retriever whose queries are in one language and whose passages are in another.
+
+python jobs/td.py                           # the embedded default: English queries, Chinese passages of the bundled corpus, a local Ray
+python jobs/td.py --plan                    # what would run, what is reused
+python jobs/td.py --languages de --mix.language de
+ray job submit --working-dir . -- python jobs/td.py --config jobs/configs/td_zh.yaml --storage s3://bucket/polyray
+
+Selector, teacher and student each have a language of their own for queries and for passages: `select.query_lang` and `select.passage_lang`,
+`score.query_lang` and `score.passage_lang`, `mix.query_lang` and `mix.language`. Otherwise the stages are those of jobs/mtd.py.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from distill.config import Config, ConfigError
+from jobs.command import Pipeline, main
+from jobs.mtd import pipeline as stages_of_mtd
+
+DEFAULT = Path(__file__).parent / "configs" / "td.yaml"
+
+
+def pipeline(config: Config) -> Pipeline:
+    """The stages of the job: those of Multilingual Translate-Distill, examples being in one language."""
+    if config.mix.strategy != "single":
+        message = (
+            f"mix.strategy '{config.mix.strategy}': Translate-Distill trains for one language; set mix.strategy to 'single' and "
+            "mix.language to the language, or run jobs/mtd.py"
+        )
+        raise ConfigError(message)
+    return stages_of_mtd(config)
+
+
+if __name__ == "__main__":
+    main(pipeline, __file__, __doc__, default=DEFAULT)
