@@ -163,7 +163,7 @@ class Config(GivenSettings):
     @property
     def batch_unit(self) -> int:
         """Examples in a row that belong together in a batch: a group's queries, or the language versions of a round-robin entry."""
-        return len(self.mixed_languages) if self.mix.strategy == "round_robin" else self.mix.group
+        return self.mix.unit(len(self.mixed_languages))
 
     @property
     def mixed_languages(self) -> tuple[str, ...]:

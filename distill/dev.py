@@ -16,6 +16,7 @@ import torch
 from torch import distributed
 from torch.nn.utils.rnn import pad_sequence
 
+from distill.batching import attention_of
 from distill.encoder import Encoder
 from distill.maxsim import maxsim_all
 from distill.metrics import measure
@@ -130,7 +131,7 @@ class DevSet:
         for start in range(0, len(vectors), _PASSAGES_AT_ONCE):
             part = vectors[start : start + _PASSAGES_AT_ONCE]
             block = pad_sequence(part, batch_first=True)
-            keep = torch.arange(block.shape[1])[None, :] < torch.tensor([len(v) for v in part])[:, None]
+            keep = attention_of([len(v) for v in part]).bool()
             for first in range(0, len(queries), _QUERIES_AT_ONCE):
                 rows = slice(first, first + _QUERIES_AT_ONCE)
                 scores[rows, start : start + len(part)] = maxsim_all(queries[rows], block, keep)

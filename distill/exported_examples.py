@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import IO, Any, Literal, assert_never
+from typing import Any, Literal, assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int
 
 from distill.readers import Location, locate
 from distill.tables import EXAMPLES, TableError
+from distill.whole_files import open_whole
 from distill.workspace import StoredTable
 
 Format = Literal["pylate", "sentence_transformers", "plaidx"]
@@ -127,7 +128,7 @@ def _write_plaidx(table: StoredTable, out: str) -> dict[str, int]:
     names = ("triples.jsonl", "queries.tsv", "collection.tsv")
     counts: dict[str, int] = dict.fromkeys(names, 0)
     with ExitStack() as stack:
-        files = {name: stack.enter_context(_lines(locate(name, out))) for name in names}
+        files = {name: stack.enter_context(open_whole(locate(name, out))) for name in names}
 
         def write(name: str, lines: Sequence[str]) -> None:
             files[name].write("".join(lines).encode())
@@ -235,26 +236,5 @@ class _ParquetFile:
 
 @contextmanager
 def _parquet(place: Location, schema: pa.Schema) -> Iterator[_ParquetFile]:
-    with _whole(place) as stream, pq.ParquetWriter(stream, schema) as writer:
+    with open_whole(place) as stream, pq.ParquetWriter(stream, schema) as writer:
         yield _ParquetFile(writer)
-
-
-@contextmanager
-def _lines(place: Location) -> Iterator[IO[bytes]]:
-    with _whole(place) as stream:
-        yield stream
-
-
-@contextmanager
-def _whole(place: Location) -> Iterator[IO[bytes]]:
-    """A file that has its name once it is whole."""
-    folder = place.path.rpartition("/")[0]
-    try:
-        if folder:
-            place.filesystem.create_dir(folder, recursive=True)
-        with place.filesystem.open_output_stream(f"{place.path}.part") as stream:
-            yield stream  # pyright: ignore[reportReturnType]
-        place.filesystem.move(f"{place.path}.part", place.path)
-    except OSError as error:
-        message = f"{place.name} cannot be written: {' '.join(str(error).split())}"
-        raise TableError(message) from error

@@ -57,7 +57,8 @@ class ImportedTables(NamedTuple):
 
 
 _LARGEST = float(np.finfo(np.float32).max)
-_LISTS = pa.schema([("query_id", STRING), ("passage_ids", STRINGS), ("scores", FLOATS), ("positives", pa.int32())])
+LISTS = pa.schema([("query_id", STRING), ("passage_ids", STRINGS), ("scores", FLOATS), ("positives", pa.int32())])
+"""The candidates that examples are drawn from; positives: how many of the first are positives."""
 _TEXTS = pa.schema([("passage_id", STRING), ("lang", STRING), ("title", STRING), ("text", STRING)])
 
 
@@ -79,7 +80,7 @@ def _read_pylate(settings: PylateExamples, source_lang: str) -> ImportedTables:
     # How much may be rejected is the stage's to say; here all of it is collected.
     rejects = Rejects(limit=1.0)
     query_lang, passage_lang = settings.query_lang or source_lang, settings.passage_lang or source_lang
-    lists = _read(settings.train, ("query_id", "document_ids", "scores"), _parse_list, _LISTS, rejects)
+    lists = _read(settings.train, ("query_id", "document_ids", "scores"), _parse_list, LISTS, rejects)
     lists = _one_list_a_query(lists)
     queries = _read(settings.queries, ("query_id", "text"), _query_parser(query_lang), QUERIES.schema, rejects)
     _refuse_repeated(queries, ("query_id",), "imported.queries")
@@ -130,7 +131,7 @@ def _one_list_a_query(lists: pa.Table) -> pa.Table:
         {"query_id": query_id, "passage_ids": list(known), "scores": list(known.values()), "positives": 0}
         for query_id, known in joined.items()
     ]
-    return pa.Table.from_pylist(rows, _LISTS)
+    return pa.Table.from_pylist(rows, LISTS)
 
 
 def _query_parser(lang: str) -> Parser:
@@ -241,7 +242,7 @@ def _read_sentence_transformers(settings: SentenceTransformersExamples, source_l
     }
     return ImportedTables(
         QUERIES.check(pa.table(queries, schema=QUERIES.schema)),
-        lists.cast(_LISTS),
+        lists.cast(LISTS),
         pa.table(passages, schema=_TEXTS),
         _TEXTS.empty_table(),
         rejects.table(),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distill.draws import Turn, draw_examples, draw_languages, share_passages, training_order
-from distill.imported_examples import read_examples
+from distill.imported_examples import LISTS, read_examples
 from distill.negatives import Choice, TooFewError
 from distill.settings.mix import ImportedExamples, MixSettings
 from distill.tables import CANDIDATES, EXAMPLES, REJECTED, SCORES, TableError, lookup
@@ -151,7 +151,9 @@ def _imported_material(
     mixed = tuple(languages) if settings.translates_imported else ()
     texts = Texts(found.passages, found.translations, mixed)
     lists, rejected, _ = usable_lists(found.lists, texts, Choice(settings, {}))
-    return Material(found.queries, lists, found.passages, found.translations, mixed), _joined(found.rejected, rejected)
+    return Material(found.queries, lists, found.passages, found.translations, mixed), pa.concat_tables(
+        [found.rejected, rejected]
+    )
 
 
 def _own_material(
@@ -176,11 +178,7 @@ def _own_material(
         workspace.note(
             candidates_left_out=left_out, warning=f"{left_out} candidates lack a translation and were not drawn"
         )
-    return Material(queries, usable, passages, translations, tuple(languages)), _joined(unreadable, rejected)
-
-
-def _joined(one: pa.Table, other: pa.Table) -> pa.Table:
-    return pa.concat_tables([one, other])
+    return Material(queries, usable, passages, translations, tuple(languages)), pa.concat_tables([unreadable, rejected])
 
 
 def _training_queries(workspace: Workspace, settings: MixSettings, source_lang: str) -> tuple[pa.Table, pa.Table]:
@@ -222,17 +220,6 @@ def _grades(workspace: Workspace, queries: pa.Table) -> dict[str, dict[str, int]
     for row in qrels.filter(kept).to_pylist():
         found.setdefault(row["query_id"], {})[row["passage_id"]] = row["relevance"]
     return found
-
-
-LISTS = pa.schema(
-    [
-        ("query_id", pa.string()),
-        ("passage_ids", pa.list_(pa.string())),
-        ("scores", pa.list_(pa.float32())),
-        ("positives", pa.int32()),
-    ]
-)
-"""The columns of `Material.lists`."""
 
 
 def usable_lists(lists: pa.Table, texts: Texts, choice: Choice) -> tuple[pa.Table, pa.Table, int]:

@@ -3,7 +3,6 @@
 Shapes: B queries of T vectors, U passages of the batch of up to L vectors, N passages of each query, D the size of a vector.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import assert_never
@@ -159,13 +158,12 @@ def _relevance_margin(loss: RelevanceMarginLoss, vectors: Vectors) -> Float[Tens
         )
         raise LossError(message)
     triples = vectors.queries[:, 0], vectors.passages[places[:, 0], 0], vectors.passages[places[:, 1], 0]
-    form: Callable[..., Tensor]
     options = {"kind": loss.error, "alignment": loss.alignment}
+    detach = loss.detach_targets
     match loss.margin:
         case "static":
             return margins.static_margin(*triples, loss.tau, in_batch=loss.in_batch, **options)
         case "adaptive":
-            form, extra = margins.adaptive_margin, {"in_batch": loss.in_batch}
+            return margins.adaptive_margin(*triples, in_batch=loss.in_batch, detach=detach, **options)
         case "distributed":
-            form, extra = margins.distributed_margin, {}
-    return form(*triples, detach=loss.detach_targets, **extra, **options)
+            return margins.distributed_margin(*triples, detach=detach, **options)

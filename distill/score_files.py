@@ -8,8 +8,7 @@ and a fault is an error that names file and line. Cost: about a microsecond a pa
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import IO, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from distill.readers import Location, RowError, find_all, locate, read_lines
 from distill.settings.score import ImportedTeacher, ScoreFormat
 from distill.tables import CANDIDATES, PROVENANCE, REJECTED, SCORES, TRUNCATED_PAIRS, TableError
 from distill.teachers.interface import Provenance
+from distill.whole_files import open_whole
 from distill.workspace import Workspace
 
 _ROW_GROUP = 5_000
@@ -185,30 +185,12 @@ def write_scores(
         whole_number_ids: write ids such as `12` as numbers in `tdist`, for readers that look ids up as numbers.
     """
     queries = pairs = 0
-    with _open(path) as stream:
+    with open_whole(locate(path), "gzip" if path.endswith(".gz") else None) as stream:
         for query_id, passage_ids, scores in lists:
             digits = [str(score) for score in scores.astype(np.float32)]
             stream.write(_text(kind, query_id, passage_ids, scores, digits, tag, whole_number_ids).encode())
             queries, pairs = queries + 1, pairs + len(digits)
     return queries, pairs
-
-
-@contextmanager
-def _open(path: str) -> Iterator[IO[bytes]]:
-    place = locate(path)
-    folder = place.path.rpartition("/")[0]
-    # Under another name until it is whole: half a file of scores reads like a whole one.
-    unfinished = f"{place.path}.part"
-    try:
-        if folder:
-            place.filesystem.create_dir(folder, recursive=True)
-        compression = "gzip" if path.endswith(".gz") else None
-        with place.filesystem.open_output_stream(unfinished, compression=compression) as stream:
-            yield stream  # pyright: ignore[reportReturnType]
-        place.filesystem.move(unfinished, place.path)
-    except OSError as error:
-        message = f"{place.name} cannot be written: {' '.join(str(error).split())}"
-        raise TableError(message) from error
 
 
 def _text(

@@ -108,8 +108,7 @@ class SingleVectorEncoder(Encoder):
     def _pooled(self, output: Any, attention: Int[Tensor, "B T"]) -> Float[Tensor, "B H"]:
         match self.settings.pooling:
             case "mean":
-                weights = attention.unsqueeze(-1).float()
-                return (output.last_hidden_state.float() * weights).sum(1) / weights.sum(1)
+                return mean_pooled(output.last_hidden_state.float(), attention)
             case "cls":
                 return output.last_hidden_state[:, 0].float()
             case "pooler":
@@ -119,3 +118,9 @@ class SingleVectorEncoder(Encoder):
         if not texts:
             return []
         return self.tokenizer([prefix + text for text in texts], truncation=True, max_length=length)["input_ids"]
+
+
+def mean_pooled(hidden: Float[Tensor, "B T H"], attention: Int[Tensor, "B T"]) -> Float[Tensor, "B H"]:
+    """The mean of each text's states over the tokens that attention sees."""
+    weights = attention.unsqueeze(-1).float()
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)

@@ -6,7 +6,7 @@ the step after it. Steps since then are computed again, with the same examples; 
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -69,7 +69,6 @@ class TrainingJob:
         examples: the folder of the examples.
         unit: examples in a row that no worker may cut apart.
         seed: seed of dropout.
-        name: the run's name for trackers.
     """
 
     train: TrainSettings
@@ -78,7 +77,6 @@ class TrainingJob:
     examples: str
     unit: int
     seed: int
-    name: str
 
 
 def train(
@@ -90,8 +88,7 @@ def train(
         write_dev(workspace, settings.dev, task.query_lang, task.languages, f"{workspace.folder}/dev")
     sizes = student.sizes if isinstance(student, SingleVectorStudent) else ()
     examples = f"{workspace.input_folder(task.examples)}/examples"
-    name = workspace.folder.rstrip("/").rpartition("/")[2]
-    job = TrainingJob(settings, sizes, workspace.folder, examples, task.unit, seed, name)
+    job = TrainingJob(settings, sizes, workspace.folder, examples, task.unit, seed)
     _clear_fault(workspace)
     result = _fit(workspace, job)
     _raise_fault(workspace)
@@ -291,7 +288,7 @@ class Loop:
         if self._trainer.last is not None:
             self._gates.check_vectors(self._trainer.step, self._trainer.last)
 
-    def _agree(self, check: Any) -> None:
+    def _agree(self, check: Callable[[], None]) -> None:
         """Run a check that may differ between workers; if one fails, all raise, so that none waits for another."""
         fault = ""
         try:
@@ -342,7 +339,8 @@ class Loop:
         if self._trainer.rank != 0:
             return []
         settings = self._settings.model_dump(mode="json")
-        return open_trackers(self._settings.loggers, self._job.name, settings, folder)
+        name = self._job.folder.rstrip("/").rpartition("/")[2]
+        return open_trackers(self._settings.loggers, name, settings, folder)
 
     def _upload_trackers(self, folder: Path) -> None:
         if any(folder.iterdir()):

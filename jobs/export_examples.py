@@ -26,7 +26,7 @@ from distill.exported_examples import Format, export_examples
 from distill.readers import SourceError
 from distill.tables import TableError
 from distill.workspace import StoredTable
-from jobs.export_scores import stage_of_config, stage_of_run
+from jobs.export_scores import find_stage
 
 PROGRAM = "jobs/export_examples.py"
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     """Export, and return the exit code: 0 done, 1 failed, 2 wrong usage."""
     options, rest = _parser().parse_known_args(arguments)
     try:
-        storage, folder = _find(options, rest)
+        storage, folder = find_stage(options, rest)
         export(storage, folder, options.stage, options.format, options.out)
     except (ConfigError, StageError, StorageError, TableError, SourceError) as error:
         if os.environ.get("POLYRAY_TRACEBACK"):
@@ -43,16 +43,6 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     return 0
-
-
-def _find(options: argparse.Namespace, settings: Sequence[str]) -> tuple[str, str]:
-    if bool(options.run) == bool(options.config):
-        raise ConfigError("name the job by --run FOLDER or by --config FILE, one of the two")
-    if options.config:
-        return stage_of_config(options.config, settings, options.stage)
-    if settings:
-        raise ConfigError(f"--run takes no settings, found {' '.join(settings)}")
-    return stage_of_run(options.run, options.stage)
 
 
 def export(storage: str, folder: str, stage: str, kind: Format, out: str) -> None:

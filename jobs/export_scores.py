@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     """Export, and return the exit code: 0 done, 1 failed, 2 wrong usage."""
     options, rest = _parser().parse_known_args(arguments)
     try:
-        storage, folder = _find(options, rest)
+        storage, folder = find_stage(options, rest)
         export(storage, folder, options.stage, options.format, options.out, whole_number_ids=options.whole_number_ids)
     except (ConfigError, StageError, StorageError, TableError, SourceError) as error:
         if os.environ.get("POLYRAY_TRACEBACK"):
@@ -45,7 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _find(options: argparse.Namespace, settings: Sequence[str]) -> tuple[str, str]:
+def find_stage(options: argparse.Namespace, settings: Sequence[str]) -> tuple[str, str]:
+    """The storage and the folder of the stage that `--run` or `--config` name, one of the two, and `--stage`."""
     if bool(options.run) == bool(options.config):
         raise ConfigError("name the job by --run FOLDER or by --config FILE, one of the two")
     if options.config:

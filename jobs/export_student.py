@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -54,7 +55,9 @@ def _find(options: argparse.Namespace) -> str:
     return f"{base}/{folder}/checkpoint{mark}{query}"
 
 
-def export(checkpoint: str, kind: str, out: str, dim: int | None = None) -> None:
+def export(
+    checkpoint: str, kind: Literal["hf_colbert", "sentence_transformers"], out: str, dim: int | None = None
+) -> None:
     """Read a checkpoint, write it in another layout, and print what was written and what its readers do differently."""
     from distill.checkpoints import cut, fetch_encoder, load_encoder, reader_notes, save_encoder
     from distill.single_vector import SingleVectorEncoder
@@ -74,11 +77,11 @@ def export(checkpoint: str, kind: str, out: str, dim: int | None = None) -> None
             if not isinstance(encoder, SingleVectorEncoder):
                 raise ConfigError(f"--dim {dim}: only vectors of single-vector students can be cut")
             encoder = cut(encoder, dim)
-        save_encoder(encoder, local, layout="hf_colbert" if kind == "hf_colbert" else "sentence_transformers")
+        save_encoder(encoder, local, layout=kind)
         target.create_dir(path, recursive=True)
         pafs.copy_files(local, path, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=target)
     print(f"{type(encoder).__name__} of {encoder.dim} numbers a vector as {kind}: {out}")
-    for note in reader_notes(encoder, "hf_colbert" if kind == "hf_colbert" else "sentence_transformers"):
+    for note in reader_notes(encoder, kind):
         print(f"note: {note}")
 
 

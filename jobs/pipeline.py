@@ -12,7 +12,7 @@ from cluster.stages import Stage, StageRun
 from distill.config import Config, ConfigError
 from distill.models import BUNDLED_STUDENT, BUNDLED_TEACHER, locate
 from distill.settings.base import PoolSettings
-from distill.settings.mix import ImportedExamples, SentenceTransformersExamples
+from distill.settings.mix import ImportedExamples, MixSettings, SentenceTransformersExamples
 from distill.settings.score import EnsembleTeacher, ImportedTeacher, SingleTeacher
 from distill.settings.select import RunSelector, ScoredSelector
 from distill.settings.sources import FileSource, IrDatasetsSource, Source
@@ -156,12 +156,7 @@ def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, engl
 
         mix_examples(workspace, settings, config.source_lang, languages, config.seed, scores_stage)
 
-    identity = {
-        "mix": settings.identity(),
-        "languages": list(languages),
-        "source_lang": config.source_lang,
-        "seed": config.seed,
-    }
+    identity = _mix_identity(config, settings, languages)
     name = "english_mix" if english else "mix"
     needs = (Need(name, 1, 1.0, 0.0, "cluster.num_cpus"),)
     return Stage(name, VERSIONS["mix"], run, identity, (data, translations, scores), (), needs, rows="examples")
@@ -178,14 +173,18 @@ def imported_mix(config: Config) -> Stage:
 
         mix_examples(workspace, config.mix, config.source_lang, config.mixed_languages, config.seed)
 
-    identity = {
-        "mix": config.mix.identity(),
-        "languages": list(config.mixed_languages),
+    identity = _mix_identity(config, config.mix, config.mixed_languages)
+    needs = (Need("mix", 1, 1.0, 0.0, "cluster.num_cpus"),)
+    return Stage("mix", VERSIONS["mix"], run, identity, (), _imported_files(imported), needs, rows="examples")
+
+
+def _mix_identity(config: Config, settings: MixSettings, languages: Sequence[str]) -> dict[str, Any]:
+    return {
+        "mix": settings.identity(),
+        "languages": list(languages),
         "source_lang": config.source_lang,
         "seed": config.seed,
     }
-    needs = (Need("mix", 1, 1.0, 0.0, "cluster.num_cpus"),)
-    return Stage("mix", VERSIONS["mix"], run, identity, (), _imported_files(imported), needs, rows="examples")
 
 
 def _imported_files(imported: ImportedExamples) -> tuple[str, ...]:
@@ -260,7 +259,7 @@ def retrieve(
             config.languages,
             names,
             pool(config.index.pool),
-            scores.name if scores is not None and documents.name == "sources" else None,
+            scores.name if scores is not None else None,
         )
 
     kept = ("split", "query_lang", "depth")

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from torch import nn
-
 from distill.checkpoints.weights import (
     backbone_from_state,
+    projection_of,
     read_json,
     read_weights,
     refuse,
@@ -48,8 +47,7 @@ def read_hf_colbert(folder: Path) -> LateInteractionEncoder:
     weight = state.pop("linear.weight").float()
     if len(weight) != settings.dim:
         raise refuse(file, "dim", settings.dim, f"but linear.weight gives vectors of {len(weight)}; correct the file")
-    projection = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    projection.weight.data.copy_(weight)
+    projection = projection_of(weight)
     tokenizer = load_tokenizer(str(folder))
     backbone = backbone_from_state(folder, state)
     return LateInteractionEncoder(backbone, projection, tokenizer, settings)

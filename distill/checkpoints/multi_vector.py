@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from distill.checkpoints.modules import (
@@ -30,6 +29,7 @@ from distill.checkpoints.modules import (
 )
 from distill.checkpoints.weights import (
     backbone_from_state,
+    projection_of,
     read_json,
     read_weights,
     require,
@@ -69,8 +69,7 @@ def read_multi_vector(folder: Path) -> LateInteractionEncoder:
     tokenizer = load_tokenizer(str(transformer.folder))
     backbone = backbone_from_state(transformer.folder, read_weights(transformer.folder))
     weight = read_projection(dense, backbone.config.hidden_size)
-    projection = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    projection.weight.data.copy_(weight)
+    projection = projection_of(weight)
     longest = longest_text(transformer, tokenizer, backbone.config)
     words = tuple(mask.config.get("skiplist_words") or ())
     settings = EncoderSettings(

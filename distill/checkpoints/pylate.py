@@ -7,8 +7,6 @@ names that its skip-list has; a name that is none is the unknown token.
 import string
 from pathlib import Path
 
-from torch import nn
-
 from distill.checkpoints.modules import (
     CONFIG,
     KNOWN,
@@ -18,7 +16,7 @@ from distill.checkpoints.modules import (
     read_projection,
     refuse_unknown,
 )
-from distill.checkpoints.weights import backbone_from_state, read_json, read_weights, refuse, require
+from distill.checkpoints.weights import backbone_from_state, projection_of, read_json, read_weights, refuse, require
 from distill.encoder import EncoderSettings, LateInteractionEncoder
 from distill.models import load_tokenizer
 
@@ -37,8 +35,7 @@ def read_pylate(folder: Path) -> LateInteractionEncoder:
     tokenizer = load_tokenizer(str(transformer.folder))
     backbone = backbone_from_state(transformer.folder, read_weights(transformer.folder))
     weight = read_projection(dense, backbone.config.hidden_size)
-    projection = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    projection.weight.data.copy_(weight)
+    projection = projection_of(weight)
     return LateInteractionEncoder(backbone, projection, tokenizer, _settings(folder / CONFIG, len(weight)))
 
 

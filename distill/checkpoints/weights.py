@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.models import ModelError
@@ -79,6 +80,13 @@ def _no_weights(folder: Path) -> str:
     )
     trust = ", if you trust whoever made it," if pickles[0].suffix == ".dnn" else ""
     return f'{start}, and pickled ones are not loaded, because that can run code; convert {pickles[0].name}{trust} with: python -c "{line}"'
+
+
+def projection_of(weight: Float[Tensor, "D H"]) -> nn.Linear:
+    """A projection without bias that has these weights."""
+    projection = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    projection.weight.data.copy_(weight)
+    return projection
 
 
 def write_weights(state: Mapping[str, Tensor], folder: Path) -> None:

@@ -92,7 +92,7 @@ def _check_shares(mix: MixSettings, train: TrainSettings, languages: int) -> Non
     if mix.strategy == "round_robin" and share % languages:
         message = f"{what} = {share} is not a multiple of the {languages} languages of each round_robin entry, which no worker may cut"
         raise ValueError(message)
-    unit = languages if mix.strategy == "round_robin" else mix.group
+    unit = mix.unit(languages)
     parts = train.most_workers * train.accumulate
     if train.batch_size // unit < parts:
         message = (

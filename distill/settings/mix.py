@@ -188,6 +188,10 @@ class MixSettings(Settings):
             raise ValueError(message)
         return self
 
+    def unit(self, languages: int) -> int:
+        """Examples in a row that belong together: a group's queries, or an entry's versions in each of the drawn `languages`."""
+        return languages if self.strategy == "round_robin" else self.group
+
     @property
     def translates_imported(self) -> bool:
         """Whether imported passages come in several languages, of which `strategy` draws."""

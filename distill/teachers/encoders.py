@@ -14,6 +14,7 @@ from distill.batching import fitting_tokens, token_budget_batches
 from distill.checkpoints import load_late_interaction
 from distill.models import fetch_folder, load_tokenizer, locate
 from distill.settings.score import BiEncoderTeacher, Dtype, LateInteractionTeacher
+from distill.single_vector import mean_pooled
 from distill.teachers.interface import Pair, Provenance, Scored
 
 _TOKENS_IN_MEMORY = 262_144
@@ -77,8 +78,7 @@ class BiEncoder:
             # Some tokenizers fill up at the beginning: there the first of a text's own tokens is not the row's first.
             pooled = hidden[torch.arange(len(hidden)), attention.argmax(dim=1)]
         else:
-            weights = attention.unsqueeze(-1).float()
-            pooled = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+            pooled = mean_pooled(hidden, attention)
         return functional.normalize(pooled, dim=-1) if self._settings.normalize else pooled
 
 
