@@ -7,7 +7,7 @@ here imports torch or ray, so a configuration can be written, checked and planne
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -53,8 +53,8 @@ class GivenSettings(BaseSettings):
         return (init_settings,)
 
 
-class Config(GivenSettings):
-    """A Polyray job: sources, select, translate, score, mix, train, index, evaluate, report, serve."""
+class JobConfig(GivenSettings):
+    """What every job has."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -71,13 +71,20 @@ class Config(GivenSettings):
     """Where stages and runs lie: a local folder or s3://bucket/prefix."""
     seed: int = 153
     """Seed of every draw: sampling, languages, new weights."""
+    max_rejected: float = Field(default=0.01, ge=0, le=1)
+    """Share of a stage's rows that may be rejected before the stage fails. Each is listed with its reason in any case."""
+    cluster: ClusterSettings = ClusterSettings()
+    """Ray."""
+
+
+class Config(JobConfig):
+    """A Polyray job: sources, select, translate, score, mix, train, index, evaluate, report, serve."""
+
     source_lang: Language = "en"
     """The language of the training queries, and the one in which the teacher reads."""
     languages: tuple[Language, ...] = ("de", "fr", "es", "zh", "fa", "ru")
     """The other languages, in which the student learns to find passages. None, for a student of `source_lang` alone, which `mix.language`
     then is."""
-    max_rejected: float = Field(default=0.01, ge=0, le=1)
-    """Share of a stage's rows that may be rejected before the stage fails. Each is listed with its reason in any case."""
     method: Method = "distillation"
     """How the student learns.
 
@@ -110,8 +117,6 @@ class Config(GivenSettings):
     """Evaluation."""
     serve: ServeSettings = ServeSettings()
     """The endpoint."""
-    cluster: ClusterSettings = ClusterSettings()
-    """Ray."""
     plan: PlanSettings = PlanSettings()
     """What `--plan` counts with."""
 
@@ -176,6 +181,16 @@ class Config(GivenSettings):
 
 
 def load(files: Sequence[str | Path] = (), arguments: Sequence[str] = (), program: str = "polyray") -> Config:
+    """`load_as` of the configuration that most jobs have."""
+    return load_as(Config, files, arguments, program)
+
+
+C = TypeVar("C", bound=JobConfig)
+
+
+def load_as(
+    kind: type[C], files: Sequence[str | Path] = (), arguments: Sequence[str] = (), program: str = "polyray"
+) -> C:
     """Read a configuration: YAML files in order, then `POLYRAY_*` variables, then command-line arguments, the last word winning.
 
     Unknown names, wrong types and impossible combinations raise a `ConfigError` of one line for each fault.
@@ -183,20 +198,20 @@ def load(files: Sequence[str | Path] = (), arguments: Sequence[str] = (), progra
     """
     layers: list[dict[str, Any]] = [_yaml(Path(file)) for file in files]
     try:
-        layers.append(EnvSettingsSource(Config)())
+        layers.append(EnvSettingsSource(kind)())
     except ValueError as error:
         message = f"environment: {error}"
         raise ConfigError(message) from error
     try:
-        layers.append(CliSettingsSource(Config, cli_parse_args=list(arguments), cli_prog_name=program, **_CLI)())
+        layers.append(CliSettingsSource(kind, cli_parse_args=list(arguments), cli_prog_name=program, **_CLI)())
     except ValueError as error:
-        raise ConfigError(_explain_arguments(str(error))) from None
+        raise ConfigError(_explain_arguments(str(error), kind)) from None
     # From the defaults up, so that `--score.teacher.model X` alone finds the teacher's type.
-    merged: dict[str, Any] = Config().model_dump(mode="json")
+    merged: dict[str, Any] = kind().model_dump(mode="json")
     for layer in layers:
         merged = merge(merged, layer)
     try:
-        return Config(**merged)
+        return kind(**merged)
     except ValidationError as error:
         raise ConfigError(explain(error)) from None
 
@@ -210,14 +225,14 @@ _CLI: dict[str, Any] = {
 }
 
 
-def _explain_arguments(fault: str) -> str:
+def _explain_arguments(fault: str, kind: type[BaseModel]) -> str:
     """What argparse says of the command line, as one line; a name that is close to an unknown one is suggested."""
     fault = " ".join(fault.split()).removeprefix("error parsing CLI: ")
     unknown = fault.removeprefix("unrecognized arguments: ")
     names = [word.split("=")[0] for word in unknown.split() if word.startswith("--")]
     if unknown == fault or not names:
         return f"command line: {fault}; --help lists every setting"
-    close = difflib.get_close_matches(names[0].removeprefix("--"), setting_names(Config), n=1)
+    close = difflib.get_close_matches(names[0].removeprefix("--"), setting_names(kind), n=1)
     hint = f" (did you mean --{close[0]}?)" if close else ""
     return f"command line: no such setting {', '.join(names)}{hint}; --help lists them"
 

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 # Matplotlib is given colours that occur nowhere else; `_to_svg` turns them into what the page defines.
 _INK, _RULE, _PLAIN = "#010101", "#020202", "#030303"
 _SYSTEM_INK = {"bm25": "#040404", "english_distillation": "#050505", "student": "#060606", "teacher": "#070707"}
+_SERIES = tuple(f"#1{number}1{number}1{number}" for number in range(8))
 _CSS = {
     _INK: "currentColor",
     _RULE: "var(--rule, #d5d8dc)",
     _PLAIN: "var(--plain, #56748f)",
     **{ink: f"var(--{system.replace('_', '-')}, #56748f)" for system, ink in _SYSTEM_INK.items()},
+    **{ink: f"var(--series-{number}, #56748f)" for number, ink in enumerate(_SERIES)},
 }
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
@@ -59,13 +61,28 @@ Interval = tuple[float, float, float]
 """Mean, lower and upper end."""
 
 
-def training_curves(logs: Mapping[str, pa.Table], names: Mapping[str, str]) -> str:
-    """Loss by optimiser step for each system (TRAINING_LOG): each logged value faintly, and their running mean."""
+def series_number(system: str, systems: Sequence[str]) -> int:
+    """Which of the page's eight colours `--series-0` and so on is a system's, where systems have none of their own."""
+    return list(systems).index(system) % len(_SERIES)
+
+
+def _colour(system: str, order: Sequence[str] | None) -> str:
+    return _SYSTEM_INK.get(system, _PLAIN) if order is None else _SERIES[series_number(system, order)]
+
+
+def training_curves(logs: Mapping[str, pa.Table], names: Mapping[str, str], order: Sequence[str] | None = None) -> str:
+    """Loss by optimiser step for each system (TRAINING_LOG): each logged value faintly, and their running mean.
+
+    Args:
+        logs: system -> TRAINING_LOG.
+        names: what a system is called.
+        order: all systems in the order of the page's colours; none: systems have colours of their own.
+    """
     with _style():
         figure, axes = _figure(5.4, 3.2)
         for system, log in logs.items():
             steps, losses = (log.sort_by("step")[column].to_numpy() for column in ("step", "loss"))
-            colour = _SYSTEM_INK.get(system, _PLAIN)
+            colour = _colour(system, order)
             axes.plot(steps, losses, color=colour, alpha=0.35, linewidth=0.8)
             axes.plot(
                 steps,
@@ -96,7 +113,11 @@ def score_distribution(scores: pa.Table) -> str:
 
 
 def quality_bars(
-    means: Mapping[str, Mapping[str, Interval]], collections: Sequence[str], names: Mapping[str, str], measure: str
+    means: Mapping[str, Mapping[str, Interval]],
+    collections: Sequence[str],
+    names: Mapping[str, str],
+    measure: str,
+    order: Sequence[str] | None = None,
 ) -> str:
     """Grouped bars: one group for each collection, one bar for each system measured on it, with its interval.
 
@@ -105,6 +126,8 @@ def quality_bars(
         collections: order of the groups.
         names: what a system is called in the legend.
         measure: name of the vertical axis.
+        order: all systems in the order of the page's colours, for an axis as long as the bars; none: systems have colours of their own, and
+            the axis goes from 0 to 1.
     """
     with _style():
         figure, axes = _figure(9.2, 3.4)
@@ -117,17 +140,42 @@ def quality_bars(
             reach = np.abs(
                 np.array([[measured[name][1], measured[name][2]] for name in shown]).reshape(-1, 2).T - middle
             )
-            axes.bar(
-                places, middle, width * 0.92, color=_SYSTEM_INK.get(system, _PLAIN), label=names.get(system, system)
-            )
+            axes.bar(places, middle, width * 0.92, color=_colour(system, order), label=names.get(system, system))
             axes.errorbar(
                 places, middle, yerr=reach, fmt="none", color=_INK, ecolor=_INK, elinewidth=0.9, capsize=2, capthick=0.9
             )
         axes.set_xticks(range(len(collections)), list(collections))
-        axes.set_ylim(0, 1)
+        if order is None:
+            axes.set_ylim(0, 1)
         axes.set_ylabel(measure)
-        axes.legend(ncols=len(means), loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
+        axes.legend(ncols=min(len(means), 4), loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
         return _to_svg(figure, f"{measure} of every system by collection")
+
+
+def fold_values(values: Mapping[str, Mapping[str, float]], names: Mapping[str, str], measure: str) -> str:
+    """A row of dots for each system, one for each fold, and a bar at their mean; the dots of a fold are joined by a line.
+
+    Args:
+        values: system -> fold -> value.
+        names: what a system is called.
+        measure: name of the horizontal axis.
+    """
+    with _style():
+        figure, axes = _figure(7.4, 0.9 + 0.34 * len(values))
+        axes.grid(visible=False)
+        axes.grid(visible=True, axis="x")
+        for fold in dict.fromkeys(fold for by in values.values() for fold in by):
+            shown = [(by[fold], place) for place, by in enumerate(values.values()) if fold in by]
+            axes.plot(*zip(*shown, strict=True), color=_RULE, linewidth=0.8, zorder=1)
+        for place, (system, by) in enumerate(values.items()):
+            colour, found = _colour(system, list(values)), list(by.values())
+            axes.plot(found, [place] * len(found), linestyle="none", marker="o", markersize=5, color=colour)
+            axes.plot([np.mean(found)], [place], linestyle="none", marker="|", markersize=16, color=_INK)
+        axes.set_yticks(range(len(values)), [names.get(system, system) for system in values])
+        axes.margins(y=0.15)
+        axes.invert_yaxis()
+        axes.set_xlabel(measure)
+        return _to_svg(figure, f"{measure} of every system by fold")
 
 
 def teacher_scores(sample: np.ndarray, by_rank: Mapping[str, Sequence[float]], name: str) -> str:

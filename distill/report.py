@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 from distill import plots
 from distill.evaluate import MIXED, POOLED, primary_measure
 from distill.metrics import bootstrap_interval
+from distill.pages import page
 from distill.tables import COMPARISONS, MEASUREMENTS
 
 SYSTEMS = {
@@ -169,15 +169,7 @@ def summary(inputs: ReportInput) -> dict[str, Any]:
         "intervals": _each(found, lambda interval: list(interval[1:])),
         "confidence": inputs.confidence,
         "comparisons": COMPARISONS.check(inputs.comparisons).to_pylist(),
-        "training": {
-            system: {
-                "steps": log["step"][-1].as_py(),
-                "first_loss": log["loss"][0].as_py(),
-                "last_loss": log["loss"][-1].as_py(),
-            }
-            for system, log in ((system, log.sort_by("step")) for system, log in inputs.training_logs.items())
-            if len(log)
-        },
+        "training": {system: training_summary(log) for system, log in inputs.training_logs.items() if len(log)},
         "counts": {
             "queries": len(pc.unique(inputs.measurements["query_id"])),
             "passages": inputs.data.passages,
@@ -189,7 +181,17 @@ def summary(inputs: ReportInput) -> dict[str, Any]:
             stage: {"seconds": facts.seconds, "rows": facts.rows, "rejected": facts.rejected, "reused": facts.reused}
             for stage, facts in inputs.stages.items()
         },
-        "versions": _versions(inputs.stages),
+        "versions": joined_versions(inputs.stages),
+    }
+
+
+def training_summary(log: pa.Table) -> dict[str, int | float]:
+    """Steps, and the first and the last loss of a TRAINING_LOG that has a row."""
+    log = log.sort_by("step")
+    return {
+        "steps": log["step"][-1].as_py(),
+        "first_loss": log["loss"][0].as_py(),
+        "last_loss": log["loss"][-1].as_py(),
     }
 
 
@@ -200,8 +202,6 @@ def report(inputs: ReportInput, numbers: Mapping[str, Any]) -> str:
         inputs: tables and facts.
         numbers: `summary(inputs)`.
     """
-    import jinja2
-
     found = {
         system: {
             c: {m: (mean, *numbers["intervals"][system][c][m]) for m, mean in by.items()} for c, by in metrics.items()
@@ -210,14 +210,9 @@ def report(inputs: ReportInput, numbers: Mapping[str, Any]) -> str:
     }
     name = inputs.measures[0] if inputs.measures else ""
     primary = {system: {c: by[name] for c, by in found[system].items()} for system in inputs.systems} if name else {}
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        resources.files("distill").joinpath("report.html.j2").read_text(encoding="utf-8")
-    )
     competitors = [system for system in numbers["means"] if system != _CEILING]
-    return template.render(
+    return page(
+        "report.html.j2",
         inputs=inputs,
         summary=numbers,
         best_mean=max(competitors, key=lambda system: numbers["means"][system][name], default=""),
@@ -227,7 +222,7 @@ def report(inputs: ReportInput, numbers: Mapping[str, Any]) -> str:
         rows=_headline(inputs, primary, name),
         found=found,
         measure_words=_measure_words(inputs.measures),
-        p_value=_p_value,
+        p_value=p_value,
         figures=_figures(inputs, primary, name),
         rejected=[row | {"stage": stage} for stage, table in inputs.rejected.items() for row in table.to_pylist()][
             :_REJECTED_SHOWN
@@ -331,7 +326,7 @@ def _language_means(found: Intervals, languages: Sequence[str]) -> dict[str, dic
     return means
 
 
-def _versions(stages: Mapping[str, StageFacts]) -> dict[str, str]:
+def joined_versions(stages: Mapping[str, StageFacts]) -> dict[str, str]:
     """Each software's version; where stages ran with several of them, all, joined by commas."""
     found: dict[str, list[str]] = {}
     for facts in stages.values():
@@ -361,5 +356,6 @@ def _measure_words(measures: Sequence[str]) -> dict[str, str]:
     return {", ".join(names): _MEASURE_WORDS[family] for family, names in together.items() if family in _MEASURE_WORDS}
 
 
-def _p_value(p: float) -> str:
+def p_value(p: float) -> str:
+    """A p-value to three digits."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from distill.tables import EXAMPLES, TableError
+from distill.tables import EXAMPLES, Table, TableError
 
 T = TypeVar("T")
 
@@ -25,10 +25,12 @@ class ExampleStream:
     Args:
         filesystem: where the table is.
         folder: its Parquet files, in the order of their names, positions ascending from 0.
+        contract: the table's; it has a column `position`.
     """
 
-    def __init__(self, filesystem: pafs.FileSystem, folder: str) -> None:
+    def __init__(self, filesystem: pafs.FileSystem, folder: str, contract: Table = EXAMPLES) -> None:
         self._filesystem = filesystem
+        self._columns = [column.name for column in contract.columns]
         infos = filesystem.get_file_info(pafs.FileSelector(folder))
         self._groups: list[tuple[str, int, int]] = []
         self._starts: list[int] = []
@@ -78,7 +80,7 @@ class ExampleStream:
             file = pq.ParquetFile(path, filesystem=self._filesystem)
             while len(self._cache) > 1:
                 self._cache.pop(next(iter(self._cache)))
-            self._cache[index] = file.read_row_group(group).select([column.name for column in EXAMPLES.columns])
+            self._cache[index] = file.read_row_group(group).select(self._columns)
         return self._cache[index]
 
 

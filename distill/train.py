@@ -1,12 +1,12 @@
 """The train stage: the student on a Ray Train worker group.
 
-Everything that training goes on from is in its last checkpoint: after a failure of a worker, a node or the driver, the run continues at
-the step after it. Steps since then are computed again, with the same examples; none is skipped.
+After a failure the run continues at the step after its last checkpoint. Steps since then are computed again, with the same examples;
+none is skipped.
 """
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +30,8 @@ from distill.students import start_student
 from distill.tables import DEV_MEASUREMENTS, TRAINING_LOG
 from distill.text import passage_texts
 from distill.trackers import Tracker, open_trackers
-from distill.training import Step, Trainer, TrainingError, prepare, read_history
+from distill.training import Step, Trainer, prepare, read_history
+from distill.worker_group import agree, fit, is_whole, leaving_faults, upload, write_whole
 from distill.workspace import Workspace
 
 _UNEVALUATED = -1.0
@@ -89,26 +90,20 @@ def train(
     sizes = student.sizes if isinstance(student, SingleVectorStudent) else ()
     examples = f"{workspace.input_folder(task.examples)}/examples"
     job = TrainingJob(settings, sizes, workspace.folder, examples, task.unit, seed)
-    _clear_fault(workspace)
-    result = _fit(workspace, job)
-    _raise_fault(workspace)
+    kept = {"checkpoint_score_attribute": "dev", "checkpoint_score_order": "max"} if settings.dev else {}
+    result = fit(workspace, settings, run_worker, {"job": job, "filesystem": workspace.filesystem}, kept)
     _keep(workspace, settings, result)
 
 
 def _write_start(workspace: Workspace, student: StudentSettings, seed: int, task: TrainingTask) -> None:
     """Make the student once, so that every worker and every restart begins with the same weights."""
     folder = f"{workspace.folder}/start"
-    if workspace.filesystem.get_file_info(f"{folder}/complete").type == pafs.FileType.File:
+    if is_whole(workspace.filesystem, folder):
         return
     texts: list[str] = []
     if student.start.type == "fresh":
         texts = _all_texts(workspace, (task.source_lang, *task.languages))
-    encoder = start_student(student, texts, seed)
-    with tempfile.TemporaryDirectory() as local:
-        save_encoder(encoder, local)
-        _upload(local, workspace.filesystem, folder)
-    with workspace.filesystem.open_output_stream(f"{folder}/complete") as stream:
-        stream.write(b"")
+    write_whole(start_student(student, texts, seed), workspace.filesystem, folder)
 
 
 def _all_texts(workspace: Workspace, languages: tuple[str, ...]) -> list[str]:
@@ -122,46 +117,8 @@ def _all_texts(workspace: Workspace, languages: tuple[str, ...]) -> list[str]:
     return passage_texts(pa.concat_tables([passages, translations])) + queries
 
 
-def _fit(workspace: Workspace, job: TrainingJob) -> Any:
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    settings = job.train
-    on_gpu = settings.gpus_per_worker > 0
-    resources = {"CPU": settings.cpus_per_worker} | ({"GPU": settings.gpus_per_worker} if on_gpu else {})
-    workers = (settings.workers, settings.max_workers) if settings.max_workers else settings.workers
-    kept: dict[str, Any] = (
-        {"checkpoint_score_attribute": "dev", "checkpoint_score_order": "max"} if settings.dev else {}
-    )
-    trainer = TorchTrainer(
-        run_worker,
-        train_loop_config={"job": job, "filesystem": workspace.filesystem},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=on_gpu, resources_per_worker=resources),
-        run_config=RunConfig(
-            # The name makes a restarted driver find the run and go on from its last checkpoint.
-            name="ray_train",
-            storage_path=workspace.uri,
-            failure_config=FailureConfig(max_failures=settings.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=2, **kept),
-        ),
-        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-    )
-    try:
-        return trainer.fit()
-    except TrainingFailedError as error:
-        text = str(error).strip().splitlines()
-        message = (
-            f"training failed more often than train.max_failures allows: {text[-1] if text else type(error).__name__}"
-        )
-        raise TrainingError(message) from error
-
-
 def run_worker(config: Mapping[str, Any]) -> None:
-    """What one worker of the group does: the loop over steps, from the last checkpoint if there is one.
-
-    A `TrainingError` is raised by all workers at the same step. It would come again, so it is left for the driver instead of being taken
-    for a failure after which to restart.
-    """
+    """What one worker of the group does: the loop over steps, from the last checkpoint if there is one."""
     import ray.train
     from ray.train.torch import get_device, prepare_model
 
@@ -176,12 +133,8 @@ def run_worker(config: Mapping[str, Any]) -> None:
     options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
     model = prepare_model(encoder, parallel_strategy_kwargs=options) if world > 1 else encoder
     trainer = Trainer(model, encoder, job.train, Objective(job.train.loss, job.sizes), job.seed, rank, world)
-    try:
+    with leaving_faults(filesystem, job.folder, rank):
         Loop(job, filesystem, trainer).run()
-    except TrainingError as error:
-        if rank == 0:
-            with filesystem.open_output_stream(_fault_file(job.folder)) as stream:
-                stream.write(str(error).encode())
 
 
 class Loop:
@@ -209,7 +162,7 @@ class Loop:
         stream = ExampleStream(self._filesystem, self._job.examples)
         with tempfile.TemporaryDirectory() as folder:
             trackers: list[Tracker] = []
-            self._agree(lambda: trackers.extend(self._open_trackers(Path(folder))))
+            agree(lambda: trackers.extend(self._open_trackers(Path(folder))), self._trainer.world)
             try:
                 steps = range(self._trainer.step, self._settings.steps)
                 for parts in Prefetch(lambda step: self._parts(stream, step), steps, self._settings.prefetch):
@@ -247,9 +200,8 @@ class Loop:
     def _step(self, parts: Sequence[TrainingBatch], trackers: Sequence[Tracker]) -> None:
         settings, trainer = self._settings, self._trainer
         if trainer.step == 0:
-            self._agree(
-                lambda: self._gates.check_teacher(torch.cat([part.teacher for part in parts])[:_GATED_EXAMPLES])
-            )
+            teacher = torch.cat([part.teacher for part in parts])[:_GATED_EXAMPLES]
+            agree(lambda: self._gates.check_teacher(teacher), trainer.world)
         step = trainer.train_step(parts)
         self._since.append((step, sum(len(part.places) for part in parts)))
         last = trainer.step == settings.steps
@@ -281,27 +233,12 @@ class Loop:
         for tracker in trackers:
             tracker.log(trainer.step, values)
         self._since, self._clock = [], now
-        self._agree(self._check)
+        agree(self._check, trainer.world)
 
     def _check(self) -> None:
         self._gates.check_losses(self._trainer.step, self._log)
         if self._trainer.last is not None:
             self._gates.check_vectors(self._trainer.step, self._trainer.last)
-
-    def _agree(self, check: Callable[[], None]) -> None:
-        """Run a check that may differ between workers; if one fails, all raise, so that none waits for another."""
-        fault = ""
-        try:
-            check()
-        except TrainingError as error:
-            fault = str(error)
-        found: list[Any] = [fault]
-        if self._trainer.world > 1:
-            found = [None] * self._trainer.world
-            torch.distributed.all_gather_object(found, fault)
-        faults = [message for message in found if message]
-        if faults:
-            raise TrainingError(faults[0])
 
     def _measure(self, trackers: Sequence[Tracker]) -> None:
         trainer, dev = self._trainer, self._settings.dev
@@ -344,7 +281,7 @@ class Loop:
 
     def _upload_trackers(self, folder: Path) -> None:
         if any(folder.iterdir()):
-            _upload(str(folder), self._filesystem, f"{self._job.folder}/trackers")
+            upload(str(folder), self._filesystem, f"{self._job.folder}/trackers")
 
 
 def _keep(workspace: Workspace, settings: TrainSettings, result: Any) -> None:
@@ -362,26 +299,4 @@ def _keep(workspace: Workspace, settings: TrainSettings, result: Any) -> None:
         workspace.note(kept_step=step, kept_dev={measure: round(value, 4)}, stopped_at=history["log"][-1]["step"])
     with chosen.as_directory() as folder, tempfile.TemporaryDirectory() as local:
         save_encoder(load_encoder(folder), local)
-        _upload(local, workspace.filesystem, f"{workspace.folder}/checkpoint")
-
-
-def _fault_file(folder: str) -> str:
-    return f"{folder}/fault.txt"
-
-
-def _clear_fault(workspace: Workspace) -> None:
-    path = _fault_file(workspace.folder)
-    if workspace.filesystem.get_file_info(path).type == pafs.FileType.File:
-        workspace.filesystem.delete_file(path)
-
-
-def _raise_fault(workspace: Workspace) -> None:
-    path = _fault_file(workspace.folder)
-    if workspace.filesystem.get_file_info(path).type == pafs.FileType.File:
-        with workspace.filesystem.open_input_stream(path) as stream:
-            raise TrainingError(stream.readall().decode())
-
-
-def _upload(local: str, filesystem: pafs.FileSystem, folder: str) -> None:
-    filesystem.create_dir(folder, recursive=True)
-    pafs.copy_files(local, folder, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=filesystem)
+        upload(local, workspace.filesystem, f"{workspace.folder}/checkpoint")

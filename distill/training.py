@@ -191,12 +191,12 @@ class Trainer:
         }
         if self._averages:
             state |= {"weights": [p.detach().cpu() for p in self._parameters], "averages": self._averages}
-        torch.save(state, folder / _STATE)
+        write_state(folder, state)
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Go on from `save`d state (the encoder's weights are loaded in place); returns the history."""
         self.encoder.load_state_dict(load_encoder(folder).state_dict())
-        state = torch.load(folder / _STATE, weights_only=True, map_location=self.encoder.device)
+        state = read_state(folder, self.encoder.device)
         if self._averages:
             _assign(self._parameters, state["weights"])
             _assign(self._averages, state["averages"])
@@ -206,9 +206,19 @@ class Trainer:
         return state["history"]
 
 
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Put what a training goes on from into a checkpoint: tensors and plain values."""
+    torch.save(state, folder / _STATE)
+
+
+def read_state(folder: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """What a training goes on from, of a checkpoint."""
+    return torch.load(folder / _STATE, weights_only=True, map_location=device)
+
+
 def read_history(folder: Path) -> dict[str, Any]:
-    """The history in a checkpoint that a `Trainer` saved."""
-    return torch.load(folder / _STATE, weights_only=True, map_location="cpu")["history"]
+    """The history in a training's checkpoint."""
+    return read_state(folder)["history"]
 
 
 def prepare(encoder: Encoder, settings: TrainSettings) -> None:

@@ -14,4 +14,11 @@ VERSIONS = {
     "index": 1,
     "retrieve": 1,
     "evaluate": 1,
+    "meta_sources": 1,
+    "meta_start": 1,
+    "meta_vectors": 1,
+    "tasks": 1,
+    "meta_train": 1,
+    "meta_evaluate": 1,
+    "compare": 1,
 }

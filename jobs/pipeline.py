@@ -48,7 +48,7 @@ def select(config: Config, data: Stage, translations: Stage) -> Stage:
 
     by = settings.by
     files = tuple(by.files) if isinstance(by, ScoredSelector) else ()
-    reads = (by.path,) if isinstance(by, RunSelector) else files or _model_files(getattr(by, "model", None))
+    reads = (by.path,) if isinstance(by, RunSelector) else files or model_files(getattr(by, "model", None))
     identity = {"select": settings.identity(), "source_lang": config.source_lang}
     inputs = (data, *_translated(config, translations, settings.passage_lang))
     needs = (_need("select", settings.pool),) if not isinstance(by, RunSelector | ScoredSelector) else ()
@@ -70,7 +70,7 @@ def translate(config: Config, data: Stage) -> Stage:
 
     chosen = config.translate
     files = tuple(file for group in chosen.existing.files.values() for file in group)
-    models = tuple(folder for model in chosen.models() for folder in _model_files(model))
+    models = tuple(folder for model in chosen.models() for folder in model_files(model))
     settings = {
         "translate": chosen.identity(),
         "source_lang": config.source_lang,
@@ -112,7 +112,7 @@ def _score(
     inputs = (data, candidates, *_translated(config, translations, config.score.passage_lang))
     imported = isinstance(teacher, ImportedTeacher)
     reads = (
-        tuple(teacher.files) if isinstance(teacher, ImportedTeacher) else _model_files(getattr(teacher, "model", None))
+        tuple(teacher.files) if isinstance(teacher, ImportedTeacher) else model_files(getattr(teacher, "model", None))
     )
     needs = () if imported else (_need("score", config.score.pool),)
     return Stage(name, VERSIONS["score"], run, identity, inputs, reads, needs, rows="scores", uses_ray=not imported)
@@ -208,7 +208,7 @@ def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> 
         train_student(workspace, config.train, config.student, config.seed, task)
 
     settings = {"train": config.train.identity(), "student": config.student.identity(), "seed": config.seed}
-    reads = _model_files(config.student.start.model) if config.student.start.type == "pretrained" else ()
+    reads = model_files(config.student.start.model) if config.student.start.type == "pretrained" else ()
     needs = (
         Need(name, config.train.workers, config.train.cpus_per_worker, config.train.gpus_per_worker, "train.workers"),
     )
@@ -314,7 +314,7 @@ def _source_files(source: Source) -> tuple[str, ...]:
     return (source.path,) if source.type == "beir" else ()
 
 
-def _model_files(model: str | None) -> tuple[str, ...]:
+def model_files(model: str | None) -> tuple[str, ...]:
     """The folder of a local model; a model on the hub is known by its name and revision."""
     if not model:
         return ()

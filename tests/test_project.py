@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.config import Config, dump, load, setting_names
+from distill.config import Config, dump, load, load_as, setting_names
+from distill.meta.config import MetaConfig
 from distill.tables import TABLES, Table, documentation
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {"jobs": {"serve", "distill", "cluster"}, "serve": {"distill", "cluster"}, "distill": set(), "cluster": set()}
-ON_RAY = {"distill/train.py"}
-"""The only module of the methods that talks to Ray itself."""
+ON_RAY = {"distill/train.py", "distill/meta/train.py", "distill/worker_group.py"}
+"""The only modules of the methods that talk to Ray themselves: the loops of trainings, and the worker group that they run on."""
 CORES = sorted({str(file.relative_to(ROOT)) for file in (ROOT / "distill").rglob("*.py")} - ON_RAY | {"serve/index.py"})
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 YAML_BLOCKS = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
@@ -53,7 +54,7 @@ def test_numerical_cores_never_import_ray(file: str) -> None:
     assert "ray" not in imported((ROOT / file).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("module", ["distill.config", "distill.tables"])
+@pytest.mark.parametrize("module", ["distill.config", "distill.tables", "distill.meta.config"])
 def test_config_and_tables_import_neither_torch_nor_ray(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'ray'}} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -71,9 +72,10 @@ def test_example_rows_keep_their_contract(table: Table) -> None:
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_shipped_configurations_load_and_round_trip(file: Path, tmp_path: Path) -> None:
-    config = load([file])
+    kind = MetaConfig if file.stem.startswith("maml_") else Config
+    config = load_as(kind, [file])
     (tmp_path / "dumped.yaml").write_text(dump(config), encoding="utf-8")
-    assert load([tmp_path / "dumped.yaml"]) == config
+    assert load_as(kind, [tmp_path / "dumped.yaml"]) == config
 
 
 def test_there_are_examples() -> None:

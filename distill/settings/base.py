@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Split = Literal["train", "dev", "test"]
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")]
+LANGUAGE_PATTERN = r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$"
+Language = Annotated[str, Field(pattern=LANGUAGE_PATTERN)]
 """A language code as in BCP 47 (`en`, `zh`, `pt-BR`)."""
 
 
@@ -75,3 +76,24 @@ class PoolSettings(Settings):
             )
             raise ValueError(message)
         return self
+
+
+class GroupSettings(Settings):
+    """The workers of a training: a Ray Train worker group."""
+
+    workers: int = Field(default=1, ge=1)
+    """DDP workers."""
+    max_workers: int | None = Field(default=None, ge=1)
+    """Most workers of an elastic training, which begins with what the cluster has, at least `workers`, and is resized, from its last
+    checkpoint, as nodes come and go. The batch stays the same; none: as many as `workers`."""
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    """CPUs for each worker; it computes with as many threads."""
+    gpus_per_worker: float = Field(default=0.0, ge=0)
+    """GPUs for each worker: 0 trains on the CPU over gloo, otherwise over NCCL."""
+    max_failures: int = Field(default=3, ge=0)
+    """Worker failures after which training gives up; each restarts from the last checkpoint."""
+
+    @property
+    def most_workers(self) -> int:
+        """The largest worker group."""
+        return self.max_workers or self.workers

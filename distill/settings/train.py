@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from distill.settings.base import Settings
+from distill.settings.base import GroupSettings, Settings
 from distill.settings.losses import KlLoss, LossSettings
 
 Logger = Literal["tensorboard", "wandb", "mlflow"]
@@ -38,7 +38,7 @@ class GateSettings(Settings):
     """Stop when the student gives all passages of every example of a batch one score."""
 
 
-class TrainSettings(Settings):
+class TrainSettings(GroupSettings):
     """The train stage."""
 
     execution: ClassVar[frozenset[str]] = frozenset({"max_failures", "loggers", "prefetch"})
@@ -90,22 +90,6 @@ class TrainSettings(Settings):
     """Steps between lines of the training log, each the mean over its steps."""
     prefetch: int = Field(default=4, ge=1)
     """Batches that are read and tokenised ahead."""
-    workers: int = Field(default=1, ge=1)
-    """DDP workers."""
-    max_workers: int | None = Field(default=None, ge=1)
-    """Most workers of an elastic training, which begins with what the cluster has, at least `workers`, and is resized, from its last
-    checkpoint, as nodes come and go. The batch stays the same; none: as many as `workers`."""
-    cpus_per_worker: float = Field(default=1.0, gt=0)
-    """CPUs for each worker; it computes with as many threads."""
-    gpus_per_worker: float = Field(default=0.0, ge=0)
-    """GPUs for each worker: 0 trains on the CPU over gloo, otherwise over NCCL."""
-    max_failures: int = Field(default=3, ge=0)
-    """Worker failures after which training gives up; each restarts from the last checkpoint."""
-
-    @property
-    def most_workers(self) -> int:
-        """The largest worker group."""
-        return self.max_workers or self.workers
 
     @model_validator(mode="after")
     def _whole_shares(self) -> "TrainSettings":

@@ -2,18 +2,17 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from train_processes import train_workers, wait_for_checkpoint
 
 from cluster.session import Session
 from cluster.stages import Runner, Stage, StageRun
@@ -120,31 +119,6 @@ def test_a_killed_worker_is_replaced_and_the_curve_goes_on(
         assert torch.equal(value, job.weights()[name]), name
 
 
-def wait_for_checkpoint(root: Path, step: int) -> None:
-    deadline = time.monotonic() + 120
-    while not list(root.glob(f"stages/train-*/ray_train/step-{step:08d}")):
-        assert time.monotonic() < deadline, "no checkpoint in time"
-        time.sleep(0.01)
-
-
-def train_workers() -> list[int]:
-    """Processes of Ray Train workers that descend from this one."""
-    parents, names = {}, {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                status = (folder / "status").read_text()
-                names[int(folder.name)] = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            parents[int(folder.name)] = int(re.search(r"PPid:\s+(\d+)", status).group(1))  # pyright: ignore[reportOptionalMemberAccess]
-
-    def ours(pid: int) -> bool:
-        return pid == os.getpid() or (pid in parents and ours(parents[pid]))
-
-    return [pid for pid, name in names.items() if b"TrainWorker" in name and ours(pid)]
-
-
 def without_dropout(student: Path, folder: Path) -> Path:
     """A copy of a student without dropout, whose draws differ by rank."""
     shutil.copytree(student, folder)
@@ -175,7 +149,7 @@ def test_checkpoints_and_examples_on_s3(
 DRIVER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {here!r})
+sys.path[:0] = {folders!r}
 from test_train import Job
 Job(Path({root!r}), Path({student!r})).run()
 """
@@ -185,7 +159,8 @@ def test_a_killed_driver_is_taken_over_by_the_next(
     uninterrupted: tuple[Job, list[tuple[int, float]]], tiny_student: Path, tmp_path: Path
 ) -> None:
     """The driver is killed after its second checkpoint; the same run again ends as if nothing had been."""
-    script = DRIVER.format(here=str(Path(__file__).parent), root=str(tmp_path), student=str(tiny_student))
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    script = DRIVER.format(folders=folders, root=str(tmp_path), student=str(tiny_student))
     environment = os.environ | {"RAY_AUTH_MODE": "token", "PYTHONPATH": str(Path(__file__).parents[2])}
     driver = subprocess.Popen(
         [sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from distill.config import Config, ConfigError, load
+from distill.config import Config, ConfigError, load, load_as
+from distill.meta.config import MetaConfig
 from distill.settings.losses import KlLoss, RelevanceMarginLoss
 from distill.settings.score import MonoT5Teacher
 from distill.settings.student import LateInteractionStudent, PretrainedStudent, SingleVectorStudent
-from jobs import arm, mtd, td
+from jobs import arm, maml_align, mtd, td
 from jobs.command import run
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
@@ -31,8 +32,42 @@ def planned(out: str) -> list[str]:
     return [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
 
 
+META = ("maml_align", "maml_lareqa", "maml_stsb")
+
+
 def test_every_configuration_has_its_job() -> None:
-    assert {file.stem for file in CONFIGS.glob("*.yaml")} == set(JOBS)
+    assert {file.stem for file in CONFIGS.glob("*.yaml")} == {*JOBS, *META}
+
+
+@pytest.mark.parametrize("name", META)
+def test_plans_of_meta_learning(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--storage", str(tmp_path / "store")]
+    if name == "maml_lareqa":  # the data is the user's
+        arguments += ["--source.path", str(tmp_path)]
+    if name == "maml_stsb":
+        for split in ("train", "dev", "test"):
+            (tmp_path / split).write_bytes(b"")
+            arguments += [f"--source.{split}", str(tmp_path / split)]
+    job = maml_align.pipeline(load_as(MetaConfig, [CONFIGS / f"{name}.yaml"], arguments))
+    run(job, plan=True)
+    assert planned(capsys.readouterr().out) == [stage.name for stage in job.stages]
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_settings_of_the_released_code_of_maml_align() -> None:
+    """meryemmhamdi1/meta-multi-sem-search: 7,000 tasks, 4 a step for 2 epochs, 5 inner steps of 1e-3, AdamW of 5e-5, lambda 0.5."""
+    found = load_as(MetaConfig, [CONFIGS / "maml_lareqa.yaml"])
+    assert (found.tasks.tasks, found.tasks.shots, found.tasks.queries, found.tasks.folds) == (7000, 3, 3, 5)
+    train = found.train
+    assert (train.inner_steps, train.inner_rate, train.learning_rate, train.margin) == (5, 1e-3, 5e-5, 1.0)
+    assert train.steps * train.tasks_per_batch == 2 * found.tasks.tasks
+    assert (train.distillation_weight, train.order, train.adapting_steps, train.sums_losses) == (0.5, "first", 5, False)
+    released = load_as(MetaConfig, [CONFIGS / "maml_lareqa.yaml"], ["--train.variant", "released_code"]).train
+    assert (released.adapting_steps, released.sums_losses) == (0, True)
+    assert [str(transfer) for transfer in found.tasks.wanted_transfers(found.languages)] == [
+        "el_el-el_ar-el_ar,el,hi",
+        "hi_hi-hi_de-hi_de,hi,ar",
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))

@@ -1,0 +1,133 @@
+"""Nearest neighbours and hard negatives by cosine: exact, in blocks, and the same however the work is cut.
+
+Shapes: Q questions, C candidates, D the size of a vector, B and W the questions and candidates of a block.
+
+Similarities are computed in float64 and compared in steps of 1e-7, equal ones by the candidates' order: a matrix product's last bits depend
+on how many rows it has, and no result may depend on the size of a block or a shard.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+Negatives = Literal["hard", "semi_hard", "easy"]
+
+_STEPS = 10_000_000
+_LOWEST = _STEPS + 1  # added to a similarity in steps, so that none is negative
+_NONE = -1
+_QUESTIONS_AT_ONCE = 256
+_CANDIDATES_AT_ONCE = 8192
+
+
+def nearest(
+    questions: Float[Tensor, "Q D"],
+    candidates: Float[Tensor, "C D"],
+    count: int,
+    excluded: Sequence[Sequence[int]],
+) -> list[list[int]]:
+    """The places of the `count` candidates most like each question, the most like first; fewer where there are not as many.
+
+    Args:
+        questions: vectors of any length.
+        candidates: what is searched.
+        count: how many are wanted.
+        excluded: for each question the places of candidates that are passed over.
+
+    Cost: Q C D multiplications; memory for 256 x 8,192 similarities, whatever Q and C.
+    """
+    return _best(questions, candidates, count, excluded, None)
+
+
+def hardest(
+    which: Negatives,
+    questions: Float[Tensor, "Q D"],
+    positives: Float[Tensor, "Q D"],
+    candidates: Float[Tensor, "C D"],
+    excluded: Sequence[Sequence[int]],
+) -> list[int]:
+    """The place of each question's negative.
+
+    Args:
+        which: `hard` is the candidate most like the question; `easy` the least like it; `semi_hard` the most like it among those less
+            like it than its positive, and where there is none, as all are more like it, the least like it.
+        questions: vectors of any length.
+        positives: the candidate that answers each question.
+        candidates: what negatives are chosen from.
+        excluded: for each question the places of candidates that are no negatives, as they answer it.
+
+    Raises:
+        ValueError: all candidates are excluded for some question.
+
+    Cost: as `nearest`.
+    """
+    if which == "easy":
+        found = _best(-questions, candidates, 1, excluded, None)
+    elif which == "hard":
+        found = _best(questions, candidates, 1, excluded, None)
+    else:
+        limits = _in_steps((_unit(questions) * _unit(positives)).sum(dim=1))
+        found = _best(questions, candidates, 1, excluded, limits)
+        lost = [i for i, places in enumerate(found) if not places]
+        rest = _best(-questions[lost], candidates, 1, [excluded[i] for i in lost], None)
+        for i, places in zip(lost, rest, strict=True):
+            found[i] = places
+    empty = [i for i, places in enumerate(found) if not places]
+    if empty:
+        message = (
+            f"{len(empty)} questions have no negative: all {len(candidates)} candidates answer question {empty[0]}"
+        )
+        raise ValueError(message)
+    return [places[0] for places in found]
+
+
+def _best(
+    questions: Float[Tensor, "Q D"],
+    candidates: Float[Tensor, "C D"],
+    count: int,
+    excluded: Sequence[Sequence[int]],
+    limits: Int[Tensor, " Q"] | None,
+) -> list[list[int]]:
+    """The places of the `count` best candidates of each question, of those whose similarity in steps is below its limit."""
+    found: list[list[int]] = []
+    for start in range(0, len(questions), _QUESTIONS_AT_ONCE):
+        part = slice(start, start + _QUESTIONS_AT_ONCE)
+        limit = None if limits is None else limits[part]
+        found += _best_of_block(_unit(questions[part]), candidates, count, excluded[part], limit)
+    return found
+
+
+def _best_of_block(
+    questions: Float[Tensor, "B D"],
+    candidates: Float[Tensor, "C D"],
+    count: int,
+    excluded: Sequence[Sequence[int]],
+    limits: Int[Tensor, " B"] | None,
+) -> list[list[int]]:
+    total = len(candidates)
+    best = torch.empty((len(questions), 0), dtype=torch.int64)
+    rows = torch.tensor([i for i, places in enumerate(excluded) for _ in places], dtype=torch.int64)
+    columns = torch.tensor([place for places in excluded for place in places], dtype=torch.int64)
+    for first in range(0, total, _CANDIDATES_AT_ONCE):
+        block = candidates[first : first + _CANDIDATES_AT_ONCE]
+        similarities = _in_steps(questions @ _unit(block).T)
+        # Of equal similarities the earlier candidate has the larger key.
+        keys = (similarities + _LOWEST) * total + (total - 1 - torch.arange(first, first + len(block)))
+        if limits is not None:
+            keys[similarities >= limits[:, None]] = _NONE
+        here = (columns >= first) & (columns < first + len(block))
+        keys[rows[here], columns[here] - first] = _NONE
+        best = torch.cat([best, keys], dim=1)
+        best = best.topk(min(count, best.shape[1]), dim=1).values
+    return [[total - 1 - key % total for key in row if key != _NONE] for row in best.tolist()]
+
+
+def _unit(vectors: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    return functional.normalize(vectors.double(), dim=1)
+
+
+def _in_steps(similarities: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
+    return (similarities * _STEPS).round().long()
