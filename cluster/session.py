@@ -31,6 +31,7 @@ class Session:
         self._address = address or os.environ.get("RAY_ADDRESS")
         self._num_cpus = num_cpus
         self._connected = False
+        self._started = False
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +69,7 @@ class Session:
         if not ray.is_initialized():
             try:
                 self._start(ray)
+                self._started = self.local
             except Exception as error:  # Ray raises bare ones, too: when a node starts too slowly, for example
                 raise SessionError(self._explain(error)) from error
         _configure()
@@ -134,14 +136,12 @@ class Session:
             raise SessionError(message)
 
     def close(self) -> None:
-        """Leave the cluster; a local Ray ends."""
-        if not self._connected:
-            return
-        import ray
+        """Leave the cluster. The local Ray that this session started ends; one that the process had before goes on."""
+        if self._started:
+            import ray
 
-        if self.local:
             ray.shutdown()
-        self._connected = False
+        self._connected = self._started = False
 
 
 def _short_temp_dir() -> str:

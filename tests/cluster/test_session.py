@@ -83,6 +83,17 @@ def test_parts_of_a_gpu_and_of_a_cpu_are_counted_by_node(ray_session: None) -> N
             session.check([Need("train", count, each, 0.0, "train.workers")])
 
 
+def test_a_ray_that_was_there_before_goes_on(ray_session: None) -> None:
+    import ray
+
+    there = ray.get_runtime_context().get_node_id()
+    with Session() as session:
+        session.connect()
+        assert ray.get_runtime_context().get_node_id() == there
+    assert ray.is_initialized()
+    assert ray.get(ray.put(5)) == 5
+
+
 def test_a_deep_folder_for_temporary_files_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/tmp/short")
     assert module._short_temp_dir() == "/tmp/short/ray"
