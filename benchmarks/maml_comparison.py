@@ -65,7 +65,6 @@ class Encoder:
         rate: outer learning rate.
         tokens: longest candidate.
         pairs: test pairs that are evaluated.
-        all_modes: whether all systems are compared, or the principal ones.
     """
 
     model: str
@@ -75,19 +74,16 @@ class Encoder:
     rate: float
     tokens: int
     pairs: int
-    all_modes: bool
 
 
 QUESTIONS = {
-    "student": Encoder(BUNDLED_STUDENT, ("de", "es", "ru"), (), 12, 3e-4, 64, 0, all_modes=True),
-    "minilm": Encoder(
-        BUNDLED_TEACHER, ("en", "de", "es"), ("en", "de", "es", "tr", "vi"), 4, 1e-4, 48, 0, all_modes=False
-    ),
+    "student": Encoder(BUNDLED_STUDENT, ("de", "es", "ru"), (), 12, 3e-4, 64, 0),
+    "minilm": Encoder(BUNDLED_TEACHER, ("en", "de", "es"), ("en", "de", "es", "tr", "vi"), 4, 1e-4, 48, 0),
 }
 PAIRS = {
-    "student": Encoder(BUNDLED_STUDENT, ("de", "es", "ru"), ("de", "en", "es", "fr", "ru", "zh"), 12, 3e-4, 64, 500, all_modes=True),
-    "minilm": Encoder(BUNDLED_TEACHER, ("en", "de", "es"), ("de", "en", "es", "fr", "it"), 6, 1e-4, 48, 300, all_modes=False),
-}  # fmt: skip
+    "student": Encoder(BUNDLED_STUDENT, ("de", "es", "ru"), ("de", "en", "es", "fr", "ru", "zh"), 12, 3e-4, 64, 500),
+    "minilm": Encoder(BUNDLED_TEACHER, ("en", "de", "es"), ("de", "en", "es", "fr", "it"), 6, 1e-4, 48, 300),
+}
 
 
 @dataclass(frozen=True)
@@ -100,16 +96,14 @@ class System:
     tasks: Mapping[str, Any] = field(default_factory=dict)
 
 
-def systems(encoder: Encoder, *, questions: bool) -> dict[str, System]:
-    """The principal ones first, so that a run that is cut short has them for every seed."""
+def systems(*, questions: bool) -> dict[str, System]:
+    """The principal ones first: a run that is cut short has them for every seed."""
     found = {"zero_shot": System("zero_shot"), "fine_tune": System("fine_tune"), "maml_trans": System("maml", "trans")}
     for variant in ("paper", "released_code"):
         found[f"align_{variant}_0.5"] = System("maml_align", train={"variant": variant})
     if questions:
         found["fine_tune similar"] = System("fine_tune", tasks={"query_set": "similar"})
         found["align_paper_0.5 similar"] = System("maml_align", tasks={"query_set": "similar"})
-    if not encoder.all_modes:
-        return found
     found |= {f"maml_{mode}": System("maml", mode) for mode in MODES}
     for variant in ("paper", "released_code"):
         for weight in WEIGHTS:
@@ -314,11 +308,11 @@ def main() -> None:
     else:
         chosen, folder = PAIRS[options.encoder], options.pairs
         source = SentencePairFiles(**{split: f"{folder}/{split}.jsonl.gz" for split in ("train", "dev", "test")})
-    wanted = systems(chosen, questions=bool(options.questions))
+    wanted = systems(questions=bool(options.questions))
     lines = options.out.read_text(encoding="utf-8").splitlines() if options.out.exists() else []
     results = [json.loads(line) for line in lines]
     done = {(row["system"], row["seed"]) for row in results}
-    waiting = [(name, seed) for seed in SEEDS for name in wanted if (name, seed) not in done]
+    waiting = [(name, seed) for name in wanted for seed in SEEDS if (name, seed) not in done]
     waiting = [(name, seed) for name, seed in waiting if name != "zero_shot" or seed == SEEDS[0]]
     if waiting:
         with tempfile.TemporaryDirectory() as root:
