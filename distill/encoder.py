@@ -8,7 +8,7 @@ Checkpoints are read and written by `distill.checkpoints`.
 """
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -147,13 +147,31 @@ class Encoder(nn.Module):
 
         On a CPU batches are smaller where larger ones would not fit its caches.
         """
+        rows = self.passage_rows(texts)
+        return self._encode_rows(rows, [len(row) for row in rows], self.pad_passages, tokens_per_batch)
+
+    @torch.inference_mode()
+    def encode_each_query(self, texts: Sequence[str], tokens_per_batch: int = 16_384) -> list[Float[Tensor, "n D"]]:
+        """The kept vectors of each query, in order, on the CPU, in batches like those of `encode_passages`."""
+        rows = self.query_rows(texts)
+        # Late interaction pads every query to one length, whatever its own is.
+        lengths = [self.pad_queries([row]).ids.shape[1] for row in rows]
+        return self._encode_rows(rows, lengths, self.pad_queries, tokens_per_batch)
+
+    def _encode_rows(
+        self,
+        rows: Sequence[list[int]],
+        lengths: Sequence[int],
+        pad: Callable[[Sequence[list[int]]], TokenBatch],
+        tokens_per_batch: int,
+    ) -> list[Float[Tensor, "n D"]]:
+        """The kept vectors of each row of token ids; `lengths` are what rows have when they are padded alone."""
         was_training = self.training
         self.eval()
-        rows = self.passage_rows(texts)
         encoded: list[Tensor] = [torch.empty(0)] * len(rows)
         budget = fitting_tokens(tokens_per_batch, self.backbone.config, self.device.type)
-        for batch in token_budget_batches([len(row) for row in rows], budget):
-            tokens = self.pad_passages([rows[i] for i in batch])
+        for batch in token_budget_batches(lengths, budget):
+            tokens = pad([rows[i] for i in batch])
             vectors = self(*tokens.to(self.device)).cpu()
             for i, vector, keep in zip(batch, vectors, self.kept(tokens), strict=True):
                 encoded[i] = vector[keep]

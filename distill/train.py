@@ -19,7 +19,7 @@ import torch
 
 from distill.batches import TrainingBatch, make_batch
 from distill.batching import fitting_tokens
-from distill.checkpoints import fetch_encoder, load_encoder, save_encoder
+from distill.checkpoints import fetch_encoder, load_encoder
 from distill.dev import DevSet, best_step, dev_means, is_exhausted, write_dev
 from distill.gates import Gates
 from distill.objective import Objective
@@ -31,7 +31,17 @@ from distill.tables import DEV_MEASUREMENTS, TRAINING_LOG
 from distill.text import passage_texts
 from distill.trackers import Tracker, open_trackers
 from distill.training import Step, Trainer, prepare, read_history
-from distill.worker_group import agree, fit, is_whole, leaving_faults, upload, write_whole
+from distill.worker_group import (
+    agree,
+    fit,
+    is_whole,
+    join,
+    leaving_faults,
+    report_step,
+    upload,
+    write_checkpoint,
+    write_whole,
+)
 from distill.workspace import Workspace
 
 _UNEVALUATED = -1.0
@@ -119,14 +129,11 @@ def _all_texts(workspace: Workspace, languages: tuple[str, ...]) -> list[str]:
 
 def run_worker(config: Mapping[str, Any]) -> None:
     """What one worker of the group does: the loop over steps, from the last checkpoint if there is one."""
-    import ray.train
     from ray.train.torch import get_device, prepare_model
 
     job: TrainingJob = config["job"]
     filesystem: pafs.FileSystem = config["filesystem"]
-    context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
-    torch.set_num_threads(max(1, int(job.train.cpus_per_worker)))
+    rank, world = join(job.train)
     encoder = fetch_encoder(filesystem, f"{job.folder}/start", get_device())
     prepare(encoder, job.train)
     # Workers encode different numbers of chunks, so there must be no collective call in the forward pass.
@@ -259,18 +266,11 @@ class Loop:
         return total.tolist()
 
     def _report(self) -> None:
-        import ray.train
-
         trainer = self._trainer
         dev = dev_means(self._measured).get(trainer.step, _UNEVALUATED)
         metrics = {"step": trainer.step, "loss": self._log[-1]["loss"], "dev": dev}
-        if trainer.rank != 0:
-            ray.train.report(metrics)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            trainer.save(Path(folder), {"log": self._log, "dev": self._measured})
-            checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(metrics, checkpoint=checkpoint, checkpoint_dir_name=f"step-{trainer.step:08d}")
+        history = {"log": self._log, "dev": self._measured}
+        report_step(metrics, trainer.rank, lambda folder: trainer.save(folder, history))
 
     def _open_trackers(self, folder: Path) -> list[Tracker]:
         if self._trainer.rank != 0:
@@ -297,6 +297,5 @@ def _keep(workspace: Workspace, settings: TrainSettings, result: Any) -> None:
         step, value = best_step(history["dev"])
         chosen = next(checkpoint for checkpoint, metrics in result.best_checkpoints if metrics["step"] == step)
         workspace.note(kept_step=step, kept_dev={measure: round(value, 4)}, stopped_at=history["log"][-1]["step"])
-    with chosen.as_directory() as folder, tempfile.TemporaryDirectory() as local:
-        save_encoder(load_encoder(folder), local)
-        upload(local, workspace.filesystem, f"{workspace.folder}/checkpoint")
+    with chosen.as_directory() as folder:
+        write_checkpoint(load_encoder(folder), workspace.filesystem, f"{workspace.folder}/checkpoint")

@@ -7,6 +7,7 @@ the step after it.
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pafs
@@ -70,6 +71,28 @@ def fit(
     return result
 
 
+def join(settings: GroupSettings) -> tuple[int, int]:
+    """This worker's number and how many there are; it computes with as many threads as it has CPUs."""
+    import ray.train
+
+    torch.set_num_threads(max(1, int(settings.cpus_per_worker)))
+    context = ray.train.get_context()
+    return context.get_world_rank(), context.get_world_size()
+
+
+def report_step(metrics: Mapping[str, Any], rank: int, save: Callable[[Path], None]) -> None:
+    """Tell Ray Train of the step in `metrics`, which every worker must, and the first with the checkpoint that `save` writes."""
+    import ray.train
+
+    if rank != 0:
+        ray.train.report(dict(metrics))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder))
+        checkpoint = ray.train.Checkpoint.from_directory(folder)
+        ray.train.report(dict(metrics), checkpoint=checkpoint, checkpoint_dir_name=f"step-{metrics['step']:08d}")
+
+
 @contextmanager
 def leaving_faults(filesystem: pafs.FileSystem, folder: str, rank: int) -> Iterator[None]:
     """Leave a `TrainingError` for the driver.
@@ -106,11 +129,16 @@ def upload(local: str, filesystem: pafs.FileSystem, folder: str) -> None:
     pafs.copy_files(local, folder, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=filesystem)
 
 
-def write_whole(encoder: Encoder, filesystem: pafs.FileSystem, folder: str) -> None:
-    """Write a checkpoint and then the mark that it is whole."""
+def write_checkpoint(encoder: Encoder, filesystem: pafs.FileSystem, folder: str) -> None:
+    """Write an encoder to any file system."""
     with tempfile.TemporaryDirectory() as local:
         save_encoder(encoder, local)
         upload(local, filesystem, folder)
+
+
+def write_whole(encoder: Encoder, filesystem: pafs.FileSystem, folder: str) -> None:
+    """Write a checkpoint and then the mark that it is whole."""
+    write_checkpoint(encoder, filesystem, folder)
     with filesystem.open_output_stream(_mark(folder)) as stream:
         stream.write(b"")
 

@@ -6,9 +6,10 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.stages import Runner, Stage
-from cluster.storage import join, open_storage, read_table, write_bytes, write_json
+from cluster.storage import join, open_storage
 from distill.config import dump
 from distill.meta.config import MetaConfig
+from jobs.reporting import stage_table, write_run
 
 
 def print_plan(config: MetaConfig, stages: Sequence[Stage], runner: Runner) -> None:
@@ -61,17 +62,7 @@ def write_report(config: MetaConfig, runner: Runner) -> None:
 
     inputs = _collect(config, runner)
     facts = summary(inputs)
-    filesystem, root = open_storage(runner.storage)
-    folder = f"{root}/runs/{config.name}"
-    write_bytes(filesystem, f"{folder}/config.yaml", dump(config).encode())
-    write_bytes(filesystem, f"{folder}/report.html", report(inputs, facts).encode())
-    write_json(filesystem, f"{folder}/summary.json", facts)
-    stages = {name: result.stage.folder for name, result in runner.results.items()}
-    write_json(
-        filesystem,
-        f"{folder}/run.json",
-        {"name": config.name, "config": config.model_dump(mode="json"), "stages": stages},
-    )
+    write_run(config, runner, facts, report(inputs, facts))
     _print_quality(config, facts)
     _print_places(config, runner)
 
@@ -84,7 +75,7 @@ def _collect(config: MetaConfig, runner: Runner) -> Any:
     logs: dict[str, dict[int, pa.Table]] = {}
     for system in config.modes:
         for fold in config.tasks.wanted_folds(config.source.kind):
-            logs.setdefault(system, {})[fold] = _table(runner, f"train_{system}_{fold}", "training_log")
+            logs.setdefault(system, {})[fold] = stage_table(runner, f"train_{system}_{fold}", "training_log")
     return MetaReportInput(
         name=config.name,
         kind=config.source.kind,
@@ -95,17 +86,14 @@ def _collect(config: MetaConfig, runner: Runner) -> Any:
         stages={
             name: StageFacts.read(result.manifest, reused=result.reused) for name, result in runner.results.items()
         },
-        results=_table(runner, "compare", "meta_results"),
-        comparisons=_table(runner, "compare", "meta_comparisons"),
+        results=stage_table(runner, "compare", "meta_results"),
+        comparisons=stage_table(runner, "compare", "meta_comparisons"),
         training_logs=logs,
-        rejected={name: _table(runner, name, "rejected") for name, found in manifests.items() if found["rejected"]},
+        rejected={
+            name: stage_table(runner, name, "rejected") for name, found in manifests.items() if found["rejected"]
+        },
         confidence=config.evaluate.confidence,
     )
-
-
-def _table(runner: Runner, stage: str, name: str) -> pa.Table:
-    filesystem, root = open_storage(runner.storage)
-    return read_table(filesystem, f"{root}/{runner.results[stage].stage.folder}/{name}")
 
 
 def _print_quality(config: MetaConfig, facts: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from cluster.stages import Runner
 from cluster.storage import join, open_storage, read_table, write_bytes, write_json
-from distill.config import Config, dump
+from distill.config import Config, JobConfig, dump
 from distill.report import DataFacts, ReportInput, StageFacts, report, summary
 
 _SCORES_SHOWN = 200_000
@@ -19,25 +19,30 @@ def write_report(config: Config, runner: Runner) -> None:
     """Write the run folder of the stages that `runner` ran, and print the quality of every system and where everything lies."""
     inputs = _collect(config, runner)
     facts = summary(inputs)
+    write_run(config, runner, facts, report(inputs, facts))
+    _write_card(config, runner, facts)
+    _print_quality(config, facts)
+    _print_places(config, runner)
+
+
+def write_run(config: JobConfig, runner: Runner, facts: Mapping[str, Any], page: str) -> None:
+    """Write a run's folder: settings, the HTML report, `facts` as summary.json, and in run.json where the stages lie."""
     filesystem, root = open_storage(runner.storage)
     folder = f"{root}/runs/{config.name}"
     stages = {name: result.stage.folder for name, result in runner.results.items()}
     write_bytes(filesystem, f"{folder}/config.yaml", dump(config).encode())
-    write_bytes(filesystem, f"{folder}/report.html", report(inputs, facts).encode())
+    write_bytes(filesystem, f"{folder}/report.html", page.encode())
     write_json(filesystem, f"{folder}/summary.json", facts)
     write_json(
         filesystem,
         f"{folder}/run.json",
         {"name": config.name, "config": config.model_dump(mode="json"), "stages": stages},
     )
-    _write_card(config, runner, facts)
-    _print_quality(config, facts)
-    _print_places(config, runner)
 
 
 def _collect(config: Config, runner: Runner) -> ReportInput:
     def table(stage: str, name: str) -> pa.Table:
-        return _table(runner, stage, name)
+        return stage_table(runner, stage, name)
 
     manifests = {name: result.manifest for name, result in runner.results.items()}
     passages = manifests["sources"]["tables"]["passages"]["rows"]
@@ -67,7 +72,8 @@ def _collect(config: Config, runner: Runner) -> ReportInput:
     )
 
 
-def _table(runner: Runner, stage: str, name: str) -> pa.Table:
+def stage_table(runner: Runner, stage: str, name: str) -> pa.Table:
+    """A table of a stage that `runner` ran."""
     filesystem, root = open_storage(runner.storage)
     return read_table(filesystem, f"{root}/{runner.results[stage].stage.folder}/{name}")
 

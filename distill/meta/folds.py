@@ -28,10 +28,10 @@ class Fold:
         """The rows of QUESTIONS, ANSWERS or SENTENCE_PAIRS that are evaluated; `articles` are all of the source."""
         return table.filter(self._held_out(table, articles))
 
-    def trained(self, table: pa.Table, articles: Iterable[str], split: str = "train") -> pa.Table:
-        """The rows that tasks are made of: those of other folds; by the source's own split, those of `split`."""
+    def trained(self, table: pa.Table, articles: Iterable[str]) -> pa.Table:
+        """The rows that tasks are made of: those of other folds; by the source's own split, those of `train`."""
         if self.count is None:
-            return table.filter(pc.equal(table["split"], split))
+            return table.filter(pc.equal(table["split"], "train"))
         return table.filter(pc.invert(self._held_out(table, articles)))
 
     def _held_out(self, table: pa.Table, articles: Iterable[str]) -> pa.ChunkedArray:

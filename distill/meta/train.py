@@ -4,7 +4,6 @@ A step's tasks are given by the table alone, whatever the number of workers; aft
 checkpoint.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
-import torch
 
 from distill.checkpoints import fetch_encoder, load_encoder, save_encoder
 from distill.encoder import Encoder
@@ -24,11 +22,11 @@ from distill.stream import ExampleStream, Prefetch
 from distill.students import start_student
 from distill.tables import META_LOSSES, RETRIEVAL_TASKS, SIMILARITY_TASKS, TRAINING_LOG, TableError
 from distill.training import read_history, read_state, write_state
-from distill.worker_group import fit, is_whole, leaving_faults, upload, write_whole
+from distill.worker_group import fit, is_whole, join, leaving_faults, report_step, write_checkpoint, write_whole
 from distill.workspace import Workspace
 
-_SETS = {"fine_tune": 0, "maml": 2, "maml_align": 3}
-"""Sets of the tasks of each method; 0: as many as there are."""
+_SETS = {"maml": 2, "maml_align": 3}
+"""Sets of the tasks of each method that needs a certain number."""
 
 
 @dataclass(frozen=True)
@@ -98,19 +96,19 @@ def meta_train(
     result = fit(workspace, settings, run_worker, {"job": job, "filesystem": workspace.filesystem})
     with result.checkpoint.as_directory() as checkpoint:
         history = read_history(Path(checkpoint))
-        with tempfile.TemporaryDirectory() as local:
-            save_encoder(load_encoder(checkpoint), local)
-            upload(local, workspace.filesystem, f"{workspace.folder}/checkpoint")
+        write_checkpoint(load_encoder(checkpoint), workspace.filesystem, f"{workspace.folder}/checkpoint")
     workspace.write("training_log", TRAINING_LOG.from_rows(history["log"]))
     workspace.write("meta_losses", META_LOSSES.from_rows(history["losses"]))
 
 
 def _check_sets(tasks: pa.Table, method: TrainedMethod) -> None:
     """Refuse tasks that a method cannot be trained on."""
+    if method == "fine_tune":
+        return
     needed = _SETS[method]
     for row in tasks.to_pylist():
         found = len(set(row["sets"]))
-        if found != needed and needed:
+        if found != needed:
             message = (
                 f"task {row['position']} ({row['transfer']}) has {found} sets, but {method} takes {needed}: tasks.mode decides how many "
                 "there are"
@@ -120,14 +118,11 @@ def _check_sets(tasks: pa.Table, method: TrainedMethod) -> None:
 
 def run_worker(config: Mapping[str, Any]) -> None:
     """What one worker of the group does: the steps that are left, from the last checkpoint if there is one."""
-    import ray.train
     from ray.train.torch import get_device
 
     job: MetaJob = config["job"]
     filesystem: pafs.FileSystem = config["filesystem"]
-    context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
-    torch.set_num_threads(max(1, int(job.settings.cpus_per_worker)))
+    rank, world = join(job.settings)
     encoder = fetch_encoder(filesystem, job.start, get_device())
     prepare(encoder, job.settings)
     loss = TaskLoss(encoder, job.settings.margin)
@@ -211,16 +206,11 @@ class MetaLoop:
         self._since = []
 
     def _report(self) -> None:
-        import ray.train
-
         trainer = self._trainer
         metrics = {"step": trainer.step, "loss": self._log[-1]["loss"]}
-        if trainer.rank != 0:
-            ray.train.report(metrics)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            save_encoder(self._encoder, folder)
-            history = {"log": self._log, "losses": self._losses}
-            write_state(Path(folder), trainer.state() | {"history": history})
-            checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(metrics, checkpoint=checkpoint, checkpoint_dir_name=f"step-{trainer.step:08d}")
+        report_step(metrics, trainer.rank, self._save)
+
+    def _save(self, folder: Path) -> None:
+        save_encoder(self._encoder, folder)
+        history = {"log": self._log, "losses": self._losses}
+        write_state(folder, self._trainer.state() | {"history": history})

@@ -13,9 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from distill.batching import fitting_tokens, token_budget_batches
 from distill.checkpoints import fetch_encoder
-from distill.encoder import Encoder, LateInteractionEncoder
 from distill.select import pool
 from distill.settings.meta import MetaEvaluateSettings
 from distill.tables import ANSWER_VECTORS, FLOATS, QUESTION_VECTORS, STRING, TableError
@@ -100,7 +98,7 @@ class VectorWorker:
         return tables
 
     def _questions(self, texts: Sequence[str]) -> list[Float[Tensor, "_ D"]]:
-        return self._kept(encode_questions(self._encoder, texts, self._tokens))
+        return self._kept(self._encoder.encode_each_query(texts, self._tokens))
 
     def _answers(self, texts: Sequence[str]) -> list[Float[Tensor, "_ D"]]:
         return self._kept(self._encoder.encode_passages(texts, self._tokens))
@@ -118,25 +116,6 @@ def mean_direction(vectors: Float[Tensor, "V D"]) -> Float[Tensor, " D"]:
     """The mean of a text's vectors at unit length; zeros where there is none (a candidate of punctuation only)."""
     # The sum points where the mean does.
     return functional.normalize(vectors.float().sum(dim=0), dim=-1)
-
-
-@torch.inference_mode()
-def encode_questions(encoder: Encoder, texts: Sequence[str], tokens_per_batch: int) -> list[Float[Tensor, "_ D"]]:
-    """The kept vectors of each question, in order, on the CPU; the counterpart of `Encoder.encode_passages`."""
-    was_training = encoder.training
-    encoder.eval()
-    rows = encoder.query_rows(texts)
-    encoded: list[Tensor] = [torch.empty(0)] * len(rows)
-    budget = fitting_tokens(tokens_per_batch, encoder.backbone.config, encoder.device.type)
-    # Late interaction pads every question to one length, whatever its own is.
-    shortest = encoder.settings.query_tokens if isinstance(encoder, LateInteractionEncoder) else 0
-    for batch in token_budget_batches([max(len(row), shortest) for row in rows], budget):
-        tokens = encoder.pad_queries([rows[i] for i in batch])
-        vectors = encoder(*tokens.to(encoder.device)).cpu()
-        for i, vector, keep in zip(batch, vectors, encoder.kept(tokens), strict=True):
-            encoded[i] = vector[keep]
-    encoder.train(was_training)
-    return encoded
 
 
 def _table(key: str, ids: pa.ChunkedArray, vectors: Sequence[Float[Tensor, "_ D"]]) -> pa.Table:

@@ -93,6 +93,13 @@ class GroupSettings(Settings):
     max_failures: int = Field(default=3, ge=0)
     """Worker failures after which training gives up; each restarts from the last checkpoint."""
 
+    @model_validator(mode="after")
+    def _workers_ordered(self) -> "GroupSettings":
+        if self.max_workers is not None and self.max_workers < self.workers:
+            message = f"max_workers {self.max_workers} is less than workers {self.workers}"
+            raise ValueError(message)
+        return self
+
     @property
     def most_workers(self) -> int:
         """The largest worker group."""

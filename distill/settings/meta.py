@@ -196,9 +196,6 @@ class MetaTrainSettings(GroupSettings):
 
     @model_validator(mode="after")
     def _shares(self) -> "MetaTrainSettings":
-        if self.max_workers is not None and self.max_workers < self.workers:
-            message = f"max_workers {self.max_workers} is less than workers {self.workers}"
-            raise ValueError(message)
         if self.tasks_per_batch < self.most_workers:
             message = f"tasks_per_batch {self.tasks_per_batch} is less than the {self.most_workers} workers: each needs a task"
             raise ValueError(message)

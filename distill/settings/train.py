@@ -93,9 +93,6 @@ class TrainSettings(GroupSettings):
 
     @model_validator(mode="after")
     def _whole_shares(self) -> "TrainSettings":
-        if self.max_workers is not None and self.max_workers < self.workers:
-            message = f"max_workers {self.max_workers} is less than workers {self.workers}"
-            raise ValueError(message)
         if self.max_workers is None and self.batch_size % self.workers:
             message = f"batch_size {self.batch_size} is not a multiple of workers {self.workers}"
             raise ValueError(message)

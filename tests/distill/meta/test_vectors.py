@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from distill.checkpoints import load_encoder
-from distill.meta.vectors import encode_questions, encode_source, encode_texts, mean_direction, read_vectors, size_of
+from distill.meta.vectors import encode_source, encode_texts, mean_direction, read_vectors, size_of
 from distill.settings.meta import MetaEvaluateSettings
 from distill.tables import QUESTION_VECTORS, TableError
 from tests.distill.meta.samples import questions, save_single_vector
@@ -71,8 +71,8 @@ def test_small_batches_of_questions_change_nothing(single: Path, tiny_student: P
     texts = questions()["questions"]["text"].to_pylist()
     for folder in (single / "start", tiny_student):
         encoder = load_encoder(folder)
-        whole = encode_questions(encoder, texts, 10_000)
-        for one, other in zip(encode_questions(encoder, texts, 8), whole, strict=True):
+        whole = encoder.encode_each_query(texts, 10_000)
+        for one, other in zip(encoder.encode_each_query(texts, 8), whole, strict=True):
             torch.testing.assert_close(one, other)
 
 
