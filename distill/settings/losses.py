@@ -94,6 +94,23 @@ class RelevanceMarginLoss(_Loss):
     detach_targets: bool = False
     """Whether targets are constants. The released code lets gradients flow through them."""
 
+    @model_validator(mode="after")
+    def _each_counts(self) -> "RelevanceMarginLoss":
+        """Refuse what the chosen margin would not read."""
+        matrix = self.in_batch or self.margin == "distributed"
+        unread = {
+            "in_batch": self.in_batch and self.margin == "distributed",
+            "tau": self.tau != type(self).model_fields["tau"].default and self.margin != "static",
+            "alignment": self.alignment != "code" and not matrix,
+            "detach_targets": self.detach_targets and self.margin == "static",
+        }
+        if names := [name for name, found in unread.items() if found]:
+            batch = " in batch" if self.in_batch else ""
+            verb, them = ("does", "it") if len(names) == 1 else ("do", "them")
+            message = f"{' and '.join(names)} {verb} nothing with margin '{self.margin}'{batch}; leave {them} out, or choose another"
+            raise ValueError(message)
+        return self
+
 
 SingleLoss = Annotated[
     KlLoss | MarginMseLoss | CrossEntropyLoss | InfoNceLoss | LanguageLoss | RelevanceMarginLoss,
