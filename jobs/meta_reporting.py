@@ -6,10 +6,10 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.stages import Runner, Stage
-from cluster.storage import join, open_storage
+from cluster.storage import join
 from distill.config import dump
 from distill.meta.config import MetaConfig
-from jobs.reporting import stage_table, write_run
+from jobs.reporting import print_places, stage_table, write_run
 
 
 def print_plan(config: MetaConfig, stages: Sequence[Stage], runner: Runner) -> None:
@@ -64,7 +64,9 @@ def write_report(config: MetaConfig, runner: Runner) -> None:
     facts = summary(inputs)
     write_run(config, runner, facts, report(inputs, facts))
     _print_quality(config, facts)
-    _print_places(config, runner)
+    trained = ((fold, f"train_{config.main}_{fold}") for fold in config.tasks.wanted_folds(config.source.kind))
+    folders = {f"encoder {fold}": runner.results[name].stage.folder for fold, name in trained if name in runner.results}
+    print_places(config, runner, {name: join(folder, "checkpoint") for name, folder in folders.items()})
 
 
 def _collect(config: MetaConfig, runner: Runner) -> Any:
@@ -111,16 +113,3 @@ def _print_quality(config: MetaConfig, facts: Mapping[str, Any]) -> None:
             print(
                 f"{row['system']} less {row['baseline']}: {row['difference']:+.4f} ({ends}), p {row['p_corrected']:.3g}"
             )
-
-
-def _print_places(config: MetaConfig, runner: Runner) -> None:
-    base = runner.storage if "://" in runner.storage else open_storage(runner.storage)[1]
-    run = join(base, "runs", config.name)
-    lines = {"report": join(run, "report.html"), "summary": join(run, "summary.json")}
-    for fold in config.tasks.wanted_folds(config.source.kind):
-        trained = runner.results.get(f"train_{config.main}_{fold}")
-        if trained is not None:
-            lines[f"encoder {fold}"] = join(base, trained.stage.folder, "checkpoint")
-    print()
-    for name, place in lines.items():
-        print(f"{name:<11} {place}")

@@ -22,7 +22,9 @@ def write_report(config: Config, runner: Runner) -> None:
     write_run(config, runner, facts, report(inputs, facts))
     _write_card(config, runner, facts)
     _print_quality(config, facts)
-    _print_places(config, runner)
+    trained, indexed = (runner.results[name].stage.folder for name in ("train", "index"))
+    run = print_places(config, runner, {"checkpoint": join(trained, "checkpoint"), "index": indexed})
+    print(f"{'serve it':<11} python jobs/serve.py --run {json.dumps(run) if ' ' in run else run}")
 
 
 def write_run(config: JobConfig, runner: Runner, facts: Mapping[str, Any], page: str) -> None:
@@ -107,16 +109,13 @@ def _print_quality(config: Config, facts: Mapping[str, Any]) -> None:
         print(f"({'; '.join(notes)})")
 
 
-def _print_places(config: Config, runner: Runner) -> None:
+def print_places(config: JobConfig, runner: Runner, outputs: Mapping[str, str]) -> str:
+    """Print where a run's files and `outputs` (their names, and their folders in the storage) lie; return the run's folder."""
     base = runner.storage if "://" in runner.storage else open_storage(runner.storage)[1]
     run = join(base, "runs", config.name)
-    lines = {
-        "report": join(run, "report.html"),
-        "summary": join(run, "summary.json"),
-        "checkpoint": join(base, runner.results["train"].stage.folder, "checkpoint"),
-        "index": join(base, runner.results["index"].stage.folder),
-    }
+    lines = {"report": join(run, "report.html"), "summary": join(run, "summary.json")}
+    lines |= {name: join(base, folder) for name, folder in outputs.items()}
     print()
     for name, place in lines.items():
         print(f"{name:<11} {place}")
-    print(f"{'serve it':<11} python jobs/serve.py --run {json.dumps(run) if ' ' in run else run}")
+    return run
