@@ -22,12 +22,25 @@ if TYPE_CHECKING:
 
 torch.set_num_threads(1)
 
+_LONGEST_FIRST = ("jobs", "cluster", "serve", "distill")
+"""Folders of tests, those first whose files start whole jobs and clusters."""
+
 _WORDS = """
     bee honey dance hive flower sun angle food comb nectar river bridge stone arch road city map light wave sound biene honig tanz
     blume sonne winkel fluss stein brücke stadt licht welle . , ? ! ' -
 """
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TINY_WORDS = [*_WORDS.split(), *_LETTERS, *(f"##{letter}" for letter in _LETTERS)]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: one that comes last keeps one process of pytest-xdist busy while the others wait."""
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,6 @@ def test_the_same_command_again_reuses_every_stage(whole: tuple[SmallJob, Finish
     before = files(Path(job.store) / "stages")
     again = job.run().done()
     assert again.reused == dict.fromkeys(STAGES, True)
-    assert again.seconds < 25
     after = files(Path(job.store) / "stages")
     card = str(Path(job.folder_of("train")) / "checkpoint")  # the model card tells of the latest report
     assert {name: time for name, time in after.items() if not name.startswith(card)} == {
