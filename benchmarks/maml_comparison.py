@@ -268,21 +268,26 @@ def means(values: Mapping[str, float], languages: Sequence[str]) -> dict[str, fl
 
 
 def table(results: Sequence[Mapping[str, Any]], encoder: Encoder) -> str:
-    """Means over the seeds, and the difference from fine-tuning on the same kind of query set with its t interval over the seeds."""
+    """Means over the seeds, and the differences from the start and from fine-tuning on the same kind of query set."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     for row in results:
         found.setdefault(row["system"], {})[row["seed"]] = means(row["values"], encoder.languages)
-    lines = ["| system | seeds | all | seen | unseen | all, less fine-tuning (95 %) |", "|---|---|---|---|---|---|"]
+    (start,) = found["zero_shot"].values()
+    lines = [
+        "| system | seeds | all | seen | unseen | all, less zero-shot (95 %) | all, less fine-tuning (95 %) |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for system, seeds in found.items():
         cells = [f"{np.mean([by[group] for by in seeds.values()]):.4f}" for group in ("all", "seen", "unseen")]
         baseline = found.get("fine_tune similar" if system.endswith("similar") else "fine_tune", {})
-        shared = [seed for seed in seeds if seed in baseline]
-        lines.append(f"| {system} | {len(seeds)} | {' | '.join(cells)} | {difference(seeds, baseline, shared)} |")
+        cells += [difference(seeds, dict.fromkeys(seeds, start)), difference(seeds, baseline)]
+        lines.append(f"| {system} | {len(seeds)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def difference(seeds: Mapping[int, Any], baseline: Mapping[int, Any], shared: Sequence[int]) -> str:
-    gaps = np.array([seeds[seed]["all"] - baseline[seed]["all"] for seed in shared])
+def difference(seeds: Mapping[int, Mapping[str, float]], baseline: Mapping[int, Mapping[str, float]]) -> str:
+    """The mean difference over the seeds that both have, and its t interval."""
+    gaps = np.array([found["all"] - baseline[seed]["all"] for seed, found in seeds.items() if seed in baseline])
     if len(gaps) < 2 or not gaps.any():
         return "-"
     reach = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / len(gaps) ** 0.5
