@@ -64,9 +64,9 @@ def write_report(config: MetaConfig, runner: Runner) -> None:
     facts = summary(inputs)
     write_run(config, runner, facts, report(inputs, facts))
     _print_quality(config, facts)
-    trained = ((fold, f"train_{config.main}_{fold}") for fold in config.tasks.wanted_folds(config.source.kind))
-    folders = {f"encoder {fold}": runner.results[name].stage.folder for fold, name in trained if name in runner.results}
-    print_places(config, runner, {name: join(folder, "checkpoint") for name, folder in folders.items()})
+    folds = {fold: f"train_{config.main}_{fold}" for fold in config.tasks.wanted_folds(config.source.kind)}
+    trained = {fold: runner.results[name].stage.folder for fold, name in folds.items() if name in runner.results}
+    print_places(config, runner, {f"encoder {fold}": join(folder, "checkpoint") for fold, folder in trained.items()})
 
 
 def _collect(config: MetaConfig, runner: Runner) -> Any:

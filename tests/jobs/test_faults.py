@@ -76,10 +76,9 @@ def test_a_worker_and_then_the_driver_killed_while_they_train(whole: tuple[Small
 
     The first kill is that of the training worker, whom the run replaces; then the driver's; then the same command ends the job.
     """
-    halves = shutil.ignore_patterns(
-        "*.tmp"
-    )  # another process may run the finished job again, which rewrites its model card
-    shutil.copytree(Path(whole[0].store, "stages"), tmp_path / "store" / "stages", ignore=halves)
+    # Another process may run the finished job again, which rewrites its model card.
+    unfinished = shutil.ignore_patterns("*.tmp")
+    shutil.copytree(Path(whole[0].store, "stages"), tmp_path / "store" / "stages", ignore=unfinished)
     job = SmallJob(
         tmp_path, whole[0].teacher, data=whole[0].folder / "data",
         overrides=(("train.steps", 400), ("train.checkpoint_every", 50)),
