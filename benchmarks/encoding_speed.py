@@ -19,8 +19,8 @@ import torch
 from sentence_transformers import MultiVectorEncoder
 from training_speed import make_data, peak
 
-from distill.checkpoints import load_late_interaction
-from distill.costs import EncoderShape
+from distill.encoders.checkpoints import load_late_interaction
+from distill.models.costs import EncoderShape
 
 PASSAGES = 600
 

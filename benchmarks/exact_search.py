@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
+from distill.index.exact import ExactIndex, native_dtype
 from distill.tables import DOCUMENTS
-from serve.index import ExactIndex, native_dtype
 
 DOCUMENTS_COUNT, DIM, QUERY_LENGTH, QUERIES = 10_000, 128, 32, 64
 

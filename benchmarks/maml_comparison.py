@@ -28,25 +28,25 @@ import pyarrow.parquet as pq
 import torch
 from scipy import stats
 
-from distill.checkpoints import load_encoder, save_encoder
-from distill.meta.batches import TaskLoss, task_sets
-from distill.meta.evaluate import evaluate
-from distill.meta.folds import Fold
-from distill.meta.sources import ingest
-from distill.meta.tasks import make_tasks
-from distill.meta.training import MetaTrainer
-from distill.meta.vectors import encode_source
-from distill.models import BUNDLED_STUDENT, BUNDLED_TEACHER
-from distill.settings.meta import (
+from cluster.workspace import Pool, Shard
+from distill.encoders.checkpoints import load_encoder, save_encoder
+from distill.encoders.settings import PretrainedStudent, SingleVectorStudent
+from distill.encoders.start import start_student
+from distill.meta.evaluate.stage import evaluate
+from distill.meta.evaluate.vectors import encode_source
+from distill.meta.settings import (
     MetaEvaluateSettings,
     MetaTrainSettings,
     QuestionFiles,
     SentencePairFiles,
     TaskSettings,
 )
-from distill.settings.student import PretrainedStudent, SingleVectorStudent
-from distill.students import start_student
-from distill.workspace import Pool, Shard
+from distill.meta.sources.folds import Fold
+from distill.meta.sources.stage import ingest
+from distill.meta.tasks.stage import make_tasks
+from distill.meta.train.batches import TaskLoss, task_sets
+from distill.meta.train.trainer import MetaTrainer
+from distill.models.locate import BUNDLED_STUDENT, BUNDLED_TEACHER
 
 SEEDS = (1, 2, 3)
 WEIGHTS = (0.1, 0.5, 0.9)

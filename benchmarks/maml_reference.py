@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from distill.checkpoints import load_backbone, save_encoder
-from distill.meta.compare import UNSEEN, compare
-from distill.meta.evaluate import evaluate
-from distill.meta.folds import Fold
-from distill.meta.sources import ingest
-from distill.models import BUNDLED_TEACHER, fetch_folder
-from distill.settings.meta import LareqaQuestions, MetaEvaluateSettings, MetaSource, QuestionFiles, SentencePairFiles
-from distill.single_vector import SingleVectorEncoder, SingleVectorSettings
+from distill.encoders.checkpoints import load_backbone, save_encoder
+from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
+from distill.meta.evaluate.compare import UNSEEN, compare
+from distill.meta.evaluate.stage import evaluate
+from distill.meta.settings import LareqaQuestions, MetaEvaluateSettings, MetaSource, QuestionFiles, SentencePairFiles
+from distill.meta.sources.folds import Fold
+from distill.meta.sources.stage import ingest
+from distill.models.locate import BUNDLED_TEACHER, fetch_folder
 from tests.workspaces import LocalWorkspace
 
 

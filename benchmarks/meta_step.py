@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
-from distill.encoder import Encoder, TokenBatch
-from distill.meta.batches import TaskLoss, TripletSet
-from distill.meta.train import prepare
-from distill.meta.training import MetaTrainer
-from distill.models import BUNDLED_STUDENT, BUNDLED_TEACHER
-from distill.settings.meta import MetaTrainSettings
-from distill.settings.student import PretrainedStudent, SingleVectorStudent
-from distill.students import start_student
+from distill.encoders.encoder import Encoder, TokenBatch
+from distill.encoders.settings import PretrainedStudent, SingleVectorStudent
+from distill.encoders.start import start_student
+from distill.meta.settings import MetaTrainSettings
+from distill.meta.train.batches import TaskLoss, TripletSet
+from distill.meta.train.stage import prepare
+from distill.meta.train.trainer import MetaTrainer
+from distill.models.locate import BUNDLED_STUDENT, BUNDLED_TEACHER
 
 MODELS = {"student": BUNDLED_STUDENT, "minilm": BUNDLED_TEACHER}
 TASKS, TRIPLETS, QUESTION_TOKENS, CANDIDATE_TOKENS = 4, 3, 24, 64

@@ -24,14 +24,14 @@ from typing import Any
 
 import torch
 
-import distill.score as scoring
+import distill.score.stage as scoring
 from cluster.session import Session
 from cluster.stages import Runner, Stage, StageRun
-from distill.models import BUNDLED_TEACHER, locate
+from cluster.workspace import Shard
+from distill.models.locate import BUNDLED_TEACHER, locate
+from distill.score.settings import CrossEncoderTeacher, ScoreSettings
 from distill.settings.base import PoolSettings
-from distill.settings.score import CrossEncoderTeacher, ScoreSettings
 from distill.tables import CANDIDATES, PASSAGES, QUERIES
-from distill.workspace import Shard
 
 QUERIES_COUNT, CANDIDATES_COUNT, PASSAGES_COUNT, QUERIES_PER_SHARD, ROUNDS = 160, 10, 2000, 20, 3
 PAIRS = QUERIES_COUNT * CANDIDATES_COUNT

@@ -29,11 +29,11 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, XLMRobe
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from distill import corpus
-from distill.checkpoints import load_backbone, load_late_interaction, save_encoder
-from distill.checkpoints.weights import write_backbone
-from distill.encoder import EncoderSettings, LateInteractionEncoder
-from distill.students import train_tokenizer
+from distill.encoders.checkpoints import load_backbone, load_late_interaction, save_encoder
+from distill.encoders.checkpoints.weights import write_backbone
+from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.encoders.start import train_tokenizer
+from distill.sources import corpus
 
 HERE = Path(__file__).parent
 LIMIT = 1e-4

@@ -16,12 +16,12 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from distill.checkpoints import load_late_interaction, save_encoder
-from distill.encoder import EncoderSettings, LateInteractionEncoder
-from distill.maxsim import maxsim
-from distill.settings.score import BiEncoderTeacher, LateInteractionTeacher
-from distill.teachers import load_teacher
-from distill.teachers.encoders import BiEncoder
+from distill.encoders.checkpoints import load_late_interaction, save_encoder
+from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.numerics.maxsim import maxsim
+from distill.score.settings import BiEncoderTeacher, LateInteractionTeacher
+from distill.score.teachers import load_teacher
+from distill.score.teachers.encoders import BiEncoder
 from tests.tiny_teachers import FAMILIES, PAIRS, PASSAGES, QUERIES, PlainTransformers, make, teacher_settings
 
 

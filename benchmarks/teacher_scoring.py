@@ -24,8 +24,8 @@ from transformers import BertConfig, BertForSequenceClassification, T5Config, T5
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from distill.settings.score import CrossEncoderTeacher, MonoT5Teacher
-from distill.teachers import load_teacher
+from distill.score.settings import CrossEncoderTeacher, MonoT5Teacher
+from distill.score.teachers import load_teacher
 from tests.tiny_teachers import T5_ANSWERS, t5_pieces, word_pieces
 
 Pairs = list[tuple[int, int]]

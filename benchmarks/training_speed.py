@@ -36,10 +36,10 @@ def make_data(folder: Path, steps: int = STEPS + WARM_UP) -> None:
     import torch
     from transformers import BertConfig, BertModel
 
-    from distill.checkpoints import save_encoder
-    from distill.corpus import passages as corpus_passages
-    from distill.encoder import EncoderSettings, LateInteractionEncoder
-    from distill.students import train_tokenizer
+    from distill.encoders.checkpoints import save_encoder
+    from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+    from distill.encoders.start import train_tokenizer
+    from distill.sources.corpus import passages as corpus_passages
 
     texts = [row["text"] for _, row in corpus_passages()]
     tokenizer = train_tokenizer(texts, 16_000)
@@ -97,13 +97,13 @@ def polyray_worker(folder: Path, dtype: str, *, dropout: bool) -> None:
     import torch
 
     torch.set_num_threads(2)
-    from distill.batches import make_batch
-    from distill.batching import fitting_tokens
-    from distill.checkpoints import load_encoder
-    from distill.objective import Objective
-    from distill.settings.train import TrainSettings
+    from distill.encoders.checkpoints import load_encoder
+    from distill.numerics.batching import fitting_tokens
     from distill.tables import EXAMPLES
-    from distill.training import Trainer
+    from distill.train.batches import make_batch
+    from distill.train.objective import Objective
+    from distill.train.settings import TrainSettings
+    from distill.train.trainer import Trainer
 
     encoder = load_encoder(folder / "student" if dropout else folder / "student-without-dropout")
     settings = TrainSettings(learning_rate=1e-5, batch_size=QUERIES, steps=100, dtype=dtype)
@@ -148,7 +148,7 @@ def peak(dtype: str) -> float:
 
 def operations(tokens: float) -> float:
     """Forward and backward of a step on its unpadded tokens."""
-    from distill.costs import EncoderShape
+    from distill.models.costs import EncoderShape
 
     texts = QUERIES * (N_WAY + 1)
     return texts * EncoderShape(6, 384, 1536).train(tokens / texts)

@@ -30,20 +30,20 @@ import transformers
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.exact_search import cpu_model
-from distill import corpus
-from distill.settings.translate import (
+from distill.sources import corpus
+from distill.translate.engines import Engines, load_engine
+from distill.translate.engines.conversion import vocabulary
+from distill.translate.engines.interface import TranslationEngine
+from distill.translate.passages import PassageTranslator, SourcePassage
+from distill.translate.report import quality
+from distill.translate.sentences import split
+from distill.translate.settings import (
     CommandTranslator,
     CTranslate2Translator,
     TransformersTranslator,
     TranslateSettings,
 )
-from distill.translation_report import quality
-from distill.translators import Engines, load_engine
-from distill.translators.conversion import vocabulary
-from distill.translators.interface import TranslationEngine
-from distill.translators.passages import PassageTranslator, SourcePassage
-from distill.translators.sentences import split
-from tests.distill.translators.checkpoints import save_marian
+from tests.distill.translate.checkpoints import save_marian
 
 TOKENS = 32
 SENTENCES = 64

@@ -32,9 +32,9 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from distill import corpus
-from distill.settings.score import HttpTeacher, ScoreSettings
-from distill.teachers import load_teacher
+from distill.score.settings import HttpTeacher, ScoreSettings
+from distill.score.teachers import load_teacher
+from distill.sources import corpus
 
 transformers.utils.logging.disable_progress_bar()
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,21 +21,21 @@ import numpy as np
 import torch
 from scipy import stats
 
-from distill.batches import make_batch
-from distill.checkpoints import load_late_interaction
-from distill.encoder import Encoder, LateInteractionEncoder
-from distill.maxsim import maxsim_all
-from distill.metrics import paired_t_test
-from distill.models import BUNDLED_STUDENT, BUNDLED_TEACHER, locate
-from distill.objective import Objective
-from distill.selectors.bm25 import Bm25
-from distill.settings.losses import CrossEntropyLoss, KlLoss, RelevanceMarginLoss
-from distill.settings.score import BiEncoderTeacher
-from distill.settings.train import TrainSettings
-from distill.single_vector import SingleVectorEncoder, SingleVectorSettings
+from distill.encoders.checkpoints import load_late_interaction
+from distill.encoders.encoder import Encoder, LateInteractionEncoder
+from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
+from distill.measures.metrics import paired_t_test
+from distill.models.locate import BUNDLED_STUDENT, BUNDLED_TEACHER, locate
+from distill.numerics.maxsim import maxsim_all
+from distill.score.settings import BiEncoderTeacher
+from distill.score.teachers.encoders import BiEncoder
+from distill.select.bm25 import Bm25
 from distill.tables import EXAMPLES
-from distill.teachers.encoders import BiEncoder
-from distill.training import Trainer
+from distill.train.batches import make_batch
+from distill.train.loss_settings import CrossEntropyLoss, KlLoss, RelevanceMarginLoss
+from distill.train.objective import Objective
+from distill.train.settings import TrainSettings
+from distill.train.trainer import Trainer
 
 LANGUAGES = ("de", "es", "ru", "zh", "ar")
 ROWS, N_WAY, TOKENS_PER_CHUNK = 10, 4, 2048

@@ -41,7 +41,7 @@ class Shard(Protocol):
 
 
 class Pool(Protocol):
-    """What is read of a pool; `distill.workspace.Pool` says what each means."""
+    """What is read of a pool; `cluster.workspace.Pool` says what each means."""
 
     @property
     def min_actors(self) -> int:

@@ -19,17 +19,17 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from distill.encoders.settings import LateInteractionStudent, StudentSettings
+from distill.method import Method, check, has_teacher, implied
+from distill.mix.settings import MixSettings
+from distill.plan.settings import PlanSettings
+from distill.score.settings import ScoreSettings
+from distill.select.settings import SelectSettings
 from distill.settings.base import Language
-from distill.settings.method import Method, check, has_teacher, implied
-from distill.settings.mix import MixSettings
-from distill.settings.plan import PlanSettings
-from distill.settings.score import ScoreSettings
-from distill.settings.search import ClusterSettings, EvaluateSettings, IndexSettings, ServeSettings
-from distill.settings.select import SelectSettings
-from distill.settings.sources import BundledSource, Source
-from distill.settings.student import LateInteractionStudent, StudentSettings
-from distill.settings.train import TrainSettings
-from distill.settings.translate import TranslateSettings
+from distill.settings.serve import ClusterSettings, EvaluateSettings, IndexSettings, ServeSettings
+from distill.sources.settings import BundledSource, Source
+from distill.train.settings import TrainSettings
+from distill.translate.settings import TranslateSettings
 
 
 class ConfigError(ValueError):

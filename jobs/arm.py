@@ -17,8 +17,8 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from distill.config import Config, ConfigError
-from jobs.command import Pipeline, main
 from jobs.mtd import pipeline as stages_of_mtd
+from jobs.running.command import Pipeline, main
 
 DEFAULT = Path(__file__).parent / "configs" / "arm.yaml"
 

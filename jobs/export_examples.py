@@ -5,7 +5,7 @@
     python jobs/export_examples.py --config my.yaml --format sentence_transformers --out s3://bucket/examples
 
 The job is named by its run folder, or by its configuration (then also before the job is done, once the mix stage is). Examples are read
-and written some thousands at a time. What is in the files: `distill/exported_examples.py`.
+and written some thousands at a time. What is in the files: `distill/formats/write_examples.py`.
 """
 
 import argparse
@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 
 from cluster.stages import StageError
 from cluster.storage import StorageError, open_storage, read_json
+from cluster.workspace import StoredTable
 from distill.config import ConfigError
-from distill.exported_examples import Format, export_examples
-from distill.readers import SourceError
+from distill.formats.text import SourceError
+from distill.formats.write_examples import Format, export_examples
 from distill.tables import TableError
-from distill.workspace import StoredTable
 from jobs.export_scores import find_stage
 
 PROGRAM = "jobs/export_examples.py"

@@ -21,12 +21,12 @@ import numpy as np
 
 from cluster.stages import StageError
 from cluster.storage import StorageError, open_storage, read_json
+from cluster.workspace import StoredTable
 from distill.config import ConfigError, load
-from distill.readers import SourceError
-from distill.score_files import write_scores
-from distill.score_tables import blocks
+from distill.formats.scores import write_scores
+from distill.formats.text import SourceError
+from distill.score.lists import blocks
 from distill.tables import TableError
-from distill.workspace import StoredTable
 
 PROGRAM = "jobs/export_scores.py"
 

@@ -25,7 +25,7 @@ import pyarrow.fs as pafs
 
 from cluster.storage import StorageError, open_storage
 from distill.config import ConfigError
-from distill.models import ModelError
+from distill.models.locate import ModelError
 from jobs.export_scores import stage_of_run
 
 PROGRAM = "jobs/export_student.py"
@@ -59,8 +59,8 @@ def export(
     checkpoint: str, kind: Literal["hf_colbert", "sentence_transformers"], out: str, dim: int | None = None
 ) -> None:
     """Read a checkpoint, write it in another layout, and print what was written and what its readers do differently."""
-    from distill.checkpoints import cut, fetch_encoder, load_encoder, reader_notes, save_encoder
-    from distill.single_vector import SingleVectorEncoder
+    from distill.encoders.checkpoints import cut, fetch_encoder, load_encoder, reader_notes, save_encoder
+    from distill.encoders.single_vector import SingleVectorEncoder
 
     filesystem, folder = open_storage(checkpoint)
     if filesystem.get_file_info(f"{folder}/config.json").type != pafs.FileType.File:

@@ -19,8 +19,8 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from distill.models import BUNDLED_TEACHER, ModelError, locate
-from distill.readers import SourceError
+from distill.formats.text import SourceError
+from distill.models.locate import BUNDLED_TEACHER, ModelError, locate
 
 PROGRAM = "jobs/init_student.py"
 
@@ -49,8 +49,8 @@ def run(options: argparse.Namespace, report: Callable[[str], None]) -> None:
 
     import torch
 
-    from distill.initialise.parallel import corpus_units, segment_units
-    from distill.initialise.recipe import Recipe, initialise, save
+    from distill.bundled.parallel import corpus_units, segment_units
+    from distill.bundled.recipe import Recipe, initialise, save
 
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)  # Adam's tiny moments slow contextual alignment down otherwise

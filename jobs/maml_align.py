@@ -8,7 +8,7 @@ python jobs/maml_align.py --train.variant released_code --train.distillation_wei
 ray job submit --working-dir . -- python jobs/maml_align.py --config jobs/configs/maml_lareqa.yaml --storage s3://bucket/polyray
 
 Tasks are small: a few triplets of a question, its answer and another candidate (or sentence pairs with scores) in the support languages, a
-few in the query languages. jobs/meta_tasks.py makes them and shows some. The encoder is read by jobs/train.py, jobs/arm.py and
+few in the query languages. jobs/tasks.py makes them and shows some. The encoder is read by jobs/train.py, jobs/arm.py and
 sentence-transformers.
 """
 
@@ -21,8 +21,8 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 from cluster.stages import Runner, Stage
 from distill.config import ConfigError
 from distill.meta.config import MetaConfig
-from jobs import meta_stages as stage
-from jobs.command import Job, main_of
+from jobs.running import meta_learning as stage
+from jobs.running.command import Job, main_of
 
 DEFAULT = Path(__file__).parent / "configs" / "maml_align.yaml"
 
@@ -32,7 +32,7 @@ class MetaPipeline(Job[MetaConfig]):
 
     def print_plan(self, runner: Runner) -> None:
         """Stages and their work."""
-        from jobs.meta_reporting import print_plan
+        from jobs.running.meta_finish import print_plan
 
         print_plan(self.config, self.stages, runner)
 
@@ -42,7 +42,7 @@ class MetaPipeline(Job[MetaConfig]):
 
     def write_report(self, runner: Runner) -> None:
         """Quality of every system, HTML report."""
-        from jobs.meta_reporting import write_report
+        from jobs.running.meta_finish import write_report
 
         write_report(self.config, runner)
 

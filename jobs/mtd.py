@@ -16,8 +16,8 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 
 from cluster.stages import Stage
 from distill.config import Config
-from jobs import pipeline as stage
-from jobs.command import Pipeline, main
+from jobs.running import distillation as stage
+from jobs.running.command import Pipeline, main
 
 
 def pipeline(config: Config) -> Pipeline:

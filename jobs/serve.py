@@ -32,7 +32,7 @@ from pydantic_settings import (
 from cluster.session import Session, SessionError
 from cluster.storage import StorageError, join, open_storage, read_json
 from distill.config import Config, ConfigError, GivenSettings, explain, merge
-from distill.settings.search import ClusterSettings, ServeSettings
+from distill.settings.serve import ClusterSettings, ServeSettings
 from serve.api import ServeError
 
 PROGRAM = "jobs/serve.py"

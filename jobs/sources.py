@@ -10,8 +10,8 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from jobs.command import main
 from jobs.mtd import pipeline
+from jobs.running.command import main
 
 if __name__ == "__main__":
     main(pipeline, __file__, __doc__, until="sources")

@@ -36,7 +36,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.session import Need
 from cluster.storage import list_files, open_storage
-from distill.settings.search import ServeSettings
+from distill.index.exact import ExactIndex
+from distill.settings.serve import ServeSettings
 from serve.api import (
     MAX_BODY,
     BadRequestError,
@@ -49,7 +50,6 @@ from serve.api import (
     check,
     explain,
 )
-from serve.index import ExactIndex
 
 NAME = "polyray"
 """The application's name on the Serve cluster."""
@@ -108,7 +108,7 @@ class QueryEncoder:
     """
 
     def __init__(self, checkpoint: str, settings: ServeSettings) -> None:
-        from distill.checkpoints import load_encoder
+        from distill.encoders.checkpoints import load_encoder
 
         with local_folder(checkpoint) as folder:
             self._encoder = load_encoder(folder)

@@ -36,7 +36,7 @@ def write_data(folder: Path, passages: int = 24) -> None:
 
     Of every six queries four are for training, one for development, one for the test.
     """
-    from distill import corpus
+    from distill.sources import corpus
 
     rows = corpus.rows()[:passages]
     texts = [

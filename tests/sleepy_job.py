@@ -6,7 +6,7 @@ from typing import Any
 
 from cluster.session import Session
 from cluster.stages import Runner, Stage, StageRun
-from distill.workspace import Pool, row_shards
+from cluster.workspace import Pool, row_shards
 from tests.squares import Sleeper
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from distill.workspace import Shard
+from cluster.workspace import Shard
 
 
 @dataclass

@@ -16,9 +16,11 @@ from distill.tables import TABLES, Table, documentation
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {"jobs": {"serve", "distill", "cluster"}, "serve": {"distill", "cluster"}, "distill": set(), "cluster": set()}
-ON_RAY = {"distill/train.py", "distill/meta/train.py", "distill/worker_group.py"}
+ON_RAY = {"distill/train/stage.py", "distill/meta/train/stage.py", "distill/train/worker_group.py"}
 """The only modules of the methods that talk to Ray themselves: the loops of trainings, and the worker group that they run on."""
-CORES = sorted({str(file.relative_to(ROOT)) for file in (ROOT / "distill").rglob("*.py")} - ON_RAY | {"serve/index.py"})
+CORES = sorted(
+    {str(file.relative_to(ROOT)) for file in (ROOT / "distill").rglob("*.py")} - ON_RAY | {"distill/index/exact.py"}
+)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 YAML_BLOCKS = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
 CONFIGS = sorted((ROOT / "jobs/configs").glob("*.yaml"))

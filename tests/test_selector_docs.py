@@ -18,7 +18,7 @@ def test_examples_load(text: str, tmp_path: Path) -> None:
 
 
 def test_every_selector_is_described() -> None:
-    from distill.settings.select import (
+    from distill.select.settings import (
         Bm25Selector,
         DenseSelector,
         LateInteractionSelector,

@@ -8,8 +8,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
-from distill.checkpoints import load_backbone
-from distill.encoder import EncoderSettings, LateInteractionEncoder
+from distill.encoders.checkpoints import load_backbone
+from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
 
 WORDS = [
     "bee", "honey", "dance", "hive", "flower", "sun", "angle", "food", "river", "bridge", "stone", "road", "city", "biene", "tanz", "été",

@@ -32,7 +32,7 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from distill.settings.score import CausalTeacher, CrossEncoderTeacher, MonoT5Teacher
+from distill.score.settings import CausalTeacher, CrossEncoderTeacher, MonoT5Teacher
 
 QUERIES = ["what is the dance of bees?", "stone bridge", "Wie hoch ist der Turm in der Stadt?"]
 PASSAGES = [

@@ -1,4 +1,4 @@
-"""A workspace on local disk that runs shards in this process: an implementation of `distill.workspace.Workspace`."""
+"""A workspace on local disk that runs shards in this process: an implementation of `cluster.workspace.Workspace`."""
 
 import json
 import time
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from distill.workspace import Pool, Shard, ShardWorker, Shared
+from cluster.workspace import Pool, Shard, ShardWorker, Shared
 
 
 class LocalWorkspace:

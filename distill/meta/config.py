@@ -3,8 +3,8 @@
 from pydantic import Field, model_validator
 
 from distill.config import JobConfig
-from distill.settings.base import Language
-from distill.settings.meta import (
+from distill.encoders.settings import SingleVectorStudent, StudentSettings
+from distill.meta.settings import (
     Baseline,
     BundledQuestions,
     MetaEvaluateSettings,
@@ -13,8 +13,8 @@ from distill.settings.meta import (
     MetaTrainSettings,
     TaskSettings,
 )
-from distill.settings.student import SingleVectorStudent, StudentSettings
-from distill.settings.transfers import Mode
+from distill.meta.tasks.transfers import Mode
+from distill.settings.base import Language
 
 
 class MetaConfig(JobConfig):

@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distill import plots
-from distill.meta.compare import ALL_FOLDS, MEAN, SEEN, UNSEEN, languages_of
-from distill.pages import page
-from distill.report import StageFacts, joined_versions, p_value, training_summary
-from distill.settings.meta import Kind
+from distill.meta.evaluate.compare import ALL_FOLDS, MEAN, SEEN, UNSEEN, languages_of
+from distill.meta.settings import Kind
+from distill.pages import plots
+from distill.pages.page import page
+from distill.report.run import StageFacts, joined_versions, p_value, training_summary
 from distill.tables import META_COMPARISONS, META_RESULTS, TRAINING_LOG
 
 _REJECTED_SHOWN = 20

@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from cluster.quarantine import Attempts, Place, ShardError, compute
-from distill.workspace import Shard
+from cluster.workspace import Shard
 from tests.squares import SeparableSquares, Squares
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ TRY = """
 import json, sys
 import pyarrow.fs as pafs
 from cluster.quarantine import Attempts, Place, ShardError, compute
-from distill.workspace import Shard
+from cluster.workspace import Shard
 from tests.squares import SeparableSquares
 facts = json.loads(sys.argv[1])
 place = Place(facts["run"], facts["node"], lambda node: node not in facts["dead"])

@@ -10,8 +10,8 @@ from cluster.session import Session
 from cluster.shards import actor_options
 from cluster.stages import Runner, Stage, StageError, StageRun
 from cluster.storage import open_storage, read_table
+from cluster.workspace import Pool, Shared, Workspace, planned_shards, row_shards
 from distill.settings.base import PoolSettings
-from distill.workspace import Pool, Shared, Workspace, planned_shards, row_shards
 from tests.squares import SeparableSquares, Sleeper, Squares, Stillborn, numbers
 
 

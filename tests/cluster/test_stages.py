@@ -8,7 +8,7 @@ import pytest
 from cluster.session import Need, Session, SessionError
 from cluster.stages import Runner, Stage, StageError, StageRun, summary_line
 from cluster.storage import open_storage, read_table
-from distill.workspace import Pool, Shard
+from cluster.workspace import Pool, Shard
 from tests.squares import Squares
 
 

@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from distill.config import Config, ConfigError, dump, load, merge
-from distill.settings.losses import CrossEntropyLoss, InfoNceLoss, KlLoss, RelevanceMarginLoss
-from distill.settings.mix import NegativeSettings
-from distill.settings.score import BiEncoderTeacher
+from distill.mix.settings import NegativeSettings
+from distill.score.settings import BiEncoderTeacher
+from distill.train.loss_settings import CrossEntropyLoss, InfoNceLoss, KlLoss, RelevanceMarginLoss
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from distill.config import Config, ConfigError, load, load_as
+from distill.encoders.settings import LateInteractionStudent, PretrainedStudent, SingleVectorStudent
 from distill.meta.config import MetaConfig
-from distill.settings.losses import KlLoss, RelevanceMarginLoss
-from distill.settings.score import MonoT5Teacher
-from distill.settings.student import LateInteractionStudent, PretrainedStudent, SingleVectorStudent
+from distill.score.settings import MonoT5Teacher
+from distill.train.loss_settings import KlLoss, RelevanceMarginLoss
 from jobs import arm, maml_align, mtd, td
-from jobs.command import run
+from jobs.running.command import run
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
 JOBS = {

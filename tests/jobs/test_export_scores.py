@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from cluster.storage import open_storage, write_json, write_table
-from distill.score_files import read_scores
+from distill.formats.scores import read_scores
 from distill.tables import SCORES
 from jobs.export_scores import main, stage_of_config
 

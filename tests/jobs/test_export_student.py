@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.checkpoints import load_backbone, load_encoder, load_single_vector, save_encoder
-from distill.encoder import EncoderSettings
-from distill.single_vector import SingleVectorEncoder, SingleVectorSettings
+from distill.encoders.checkpoints import load_backbone, load_encoder, load_single_vector, save_encoder
+from distill.encoders.encoder import EncoderSettings
+from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
 from jobs.export_student import main
 from tests.tiny_students import QUERIES, late_interaction, save_backbone
 

@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from cluster.storage import open_storage, read_table
-from distill.checkpoints import load_single_vector
 from distill.config import ConfigError, load_as
+from distill.encoders.checkpoints import load_single_vector
 from distill.meta.config import MetaConfig
-from jobs.command import run
 from jobs.maml_align import DEFAULT, pipeline
+from jobs.running.command import run
 
 TRAINED = ("train_maml_align_0", "train_maml_trans_0")
 STAGES = [

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from cluster.storage import join, open_storage
-from distill.checkpoints import load_late_interaction, save_encoder
-from distill.encoder import EncoderSettings, LateInteractionEncoder
-from distill.settings.search import ServeSettings
+from distill.encoders.checkpoints import load_late_interaction, save_encoder
+from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.settings.serve import ServeSettings
 from distill.tables import DOCUMENTS, VECTORS
 from tests.serve.samples import TEXTS, Endpoint, free_port
 

@@ -3,7 +3,7 @@
 import socket
 from dataclasses import dataclass
 
-from distill.settings.search import ServeSettings
+from distill.settings.serve import ServeSettings
 
 TEXTS = [
     ("bees", "en", "The waggle dance", "A honey bee tells her sisters where food is"),

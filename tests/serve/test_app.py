@@ -12,11 +12,11 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from distill.checkpoints import load_late_interaction
+from distill.encoders.checkpoints import load_late_interaction
+from distill.index.exact import ExactIndex
 from serve.api import ServeError
 from serve.app import LimitBody, needs, start
 from serve.client import SearchClient, SearchError
-from serve.index import ExactIndex
 from tests.serve.samples import TEXTS, Endpoint, free_port
 
 QUERY = "A honey bee tells her sisters where food is"

@@ -10,7 +10,7 @@ import pytest
 
 import jobs.serve as job
 from distill.config import Config, ConfigError
-from distill.settings.search import ClusterSettings, ServeSettings
+from distill.settings.serve import ClusterSettings, ServeSettings
 
 SCRIPT = Path(job.__file__)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.checkpoints import load_backbone, save_encoder
-from distill.single_vector import SingleVectorEncoder, SingleVectorSettings
+from distill.encoders.checkpoints import load_backbone, save_encoder
+from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,29 @@
+"""Files that have their name only once they are whole: half a file of scores reads like a whole one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from distill.formats.text import Location
+from distill.tables import TableError
+
+
+@contextmanager
+def open_whole(place: Location, compression: str | None = None) -> Iterator[IO[bytes]]:
+    """A file to write, under another name until the context ends without an error. What cannot be written is a `TableError`.
+
+    Args:
+        place: the file; folders that it lies in are made.
+        compression: `gzip`, or none.
+    """
+    folder = place.path.rpartition("/")[0]
+    unfinished = f"{place.path}.part"
+    try:
+        if folder:
+            place.filesystem.create_dir(folder, recursive=True)
+        with place.filesystem.open_output_stream(unfinished, compression=compression) as stream:
+            yield stream  # pyright: ignore[reportReturnType]
+        place.filesystem.move(unfinished, place.path)
+    except OSError as error:
+        message = f"{place.name} cannot be written: {' '.join(str(error).split())}"
+        raise TableError(message) from error

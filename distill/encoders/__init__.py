@@ -1,0 +1,1 @@
+"""Students: encoders of queries and passages, and their checkpoints."""

@@ -1,0 +1,165 @@
+"""Checkpoints of students: reading and writing the layouts of other projects.
+
+| layout | kind | read | write |
+|---|---|---|---|
+| `hf_colbert`: Stanford ColBERT, PLAID-X | late interaction | yes | yes, the default |
+| `pylate`: PyLate | late interaction | yes | no: PyLate reads `hf_colbert` |
+| `multi_vector`: sentence-transformers 6 MultiVectorEncoder | late interaction | yes | yes |
+| `sentence_transformers`: SentenceTransformer | single vector | yes | yes, the default |
+| plain Hugging Face | a start | `load_backbone` | no |
+
+Scores are those of the project that wrote the checkpoint. What a student cannot have is a `ModelError` that names file, field and value;
+weights are safetensors only.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, assert_never
+
+import pyarrow.fs as pafs
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from distill.encoders.checkpoints.hf_colbert import METADATA, read_hf_colbert, write_hf_colbert
+from distill.encoders.checkpoints.modules import CONFIG, MODULES, read_modules
+from distill.encoders.checkpoints.multi_vector import read_multi_vector, write_multi_vector
+from distill.encoders.checkpoints.notes import reader_notes
+from distill.encoders.checkpoints.pylate import read_pylate
+from distill.encoders.checkpoints.sentence_transformers import (
+    cut,
+    read_sentence_transformers,
+    write_sentence_transformers,
+)
+from distill.encoders.checkpoints.weights import backbone_from_state, read_json, read_weights, refuse
+from distill.encoders.encoder import Encoder, LateInteractionEncoder
+from distill.encoders.single_vector import SingleVectorEncoder
+from distill.models.locate import ModelError, load_tokenizer
+
+Layout = Literal["hf_colbert", "pylate", "multi_vector", "sentence_transformers", "plain"]
+Format = Literal["hf_colbert", "sentence_transformers"]
+
+__all__ = [
+    "Format", "Layout", "cut", "fetch_encoder", "is_late_interaction", "layout_of", "load_backbone", "load_encoder",
+    "load_late_interaction", "load_single_vector", "reader_notes", "save_encoder",
+]  # fmt: skip
+
+
+def layout_of(folder: str | Path) -> Layout:
+    """The layout of a local checkpoint, by its files. One of a model that is no retriever, such as a cross-encoder, is a `ModelError`."""
+    folder = Path(folder)
+    if (folder / MODULES).is_file():
+        config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+        types = [str(entry["type"]) for entry in read_json(folder / MODULES)]
+        kind = config.get("model_type") or ("ColBERT" if "query_prefix" in config else "SentenceTransformer")
+        if kind == "ColBERT" or any(name.startswith("pylate.") for name in types):
+            return "pylate"
+        if kind == "MultiVectorEncoder":
+            return "multi_vector"
+        if kind == "SentenceTransformer":
+            return "sentence_transformers"
+        raise refuse(
+            folder / CONFIG, "model_type", kind, "a student is a SentenceTransformer, a MultiVectorEncoder or a ColBERT"
+        )
+    return "hf_colbert" if (folder / METADATA).is_file() else "plain"
+
+
+def load_encoder(folder: str | Path, device: str | torch.device = "cpu") -> Encoder:
+    """Read a checkpoint of any kind and layout, in float32, in evaluation mode. What is none is a `ModelError`."""
+    folder = Path(folder)
+    encoder: Encoder
+    match layout_of(folder):
+        case "hf_colbert":
+            encoder = read_hf_colbert(folder)
+        case "pylate":
+            encoder = read_pylate(folder)
+        case "multi_vector":
+            encoder = read_multi_vector(folder)
+        case "sentence_transformers":
+            encoder = read_sentence_transformers(folder)
+        case "plain":
+            message = (
+                f"'{folder}' is no checkpoint of a student: it has no {METADATA} and no {MODULES}; a plain model can be what a student "
+                "starts from (student.start.model)"
+            )
+            raise ModelError(message)
+        case unknown:
+            assert_never(unknown)
+    return encoder.to(device).eval()
+
+
+def load_late_interaction(folder: str | Path, device: str | torch.device = "cpu") -> LateInteractionEncoder:
+    """`load_encoder` of a late-interaction checkpoint; any other is a `ModelError`."""
+    if layout_of(folder) == "plain":
+        message = f"'{folder}' is not a late-interaction checkpoint: it has no {METADATA} and no {MODULES}"
+        raise ModelError(message)
+    encoder = load_encoder(folder, device)
+    if not isinstance(encoder, LateInteractionEncoder):
+        message = f"'{folder}' is not a late-interaction checkpoint but one of single vectors"
+        raise ModelError(message)
+    return encoder
+
+
+def load_single_vector(
+    folder: str | Path, device: str | torch.device = "cpu", dim: int | None = None
+) -> SingleVectorEncoder:
+    """`load_encoder` of a single-vector checkpoint, its vectors cut to `dim` numbers where that is given; any other is a `ModelError`."""
+    encoder = load_encoder(folder, device)
+    if not isinstance(encoder, SingleVectorEncoder):
+        message = f"'{folder}' is not a single-vector checkpoint but one of late interaction"
+        raise ModelError(message)
+    return encoder if dim is None else cut(encoder, dim).eval()
+
+
+def is_late_interaction(folder: str | Path) -> bool:
+    """Whether a folder holds a late-interaction checkpoint of a layout that `load_late_interaction` reads."""
+    return layout_of(folder) in {"hf_colbert", "pylate", "multi_vector"}
+
+
+def load_backbone(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The backbone and tokenizer of a local checkpoint of any layout; projections and heads are left out.
+
+    A pooler that is not among the weights is left out too.
+    """
+    folder = Path(folder)
+    if layout_of(folder) not in {"plain", "hf_colbert"}:
+        folder = read_modules(folder)[0].folder
+    return backbone_from_state(folder, read_weights(folder), heads=True), load_tokenizer(str(folder))
+
+
+def fetch_encoder(filesystem: pafs.FileSystem, folder: str, device: str | torch.device = "cpu") -> Encoder:
+    """`load_encoder` of a checkpoint that lies on any file system, by way of a temporary local copy."""
+    with tempfile.TemporaryDirectory() as local:
+        pafs.copy_files(folder, local, source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem())
+        return load_encoder(local, device)
+
+
+def save_encoder(
+    encoder: Encoder, folder: str | Path, metadata: Mapping[str, Any] | None = None, layout: Format | None = None
+) -> None:
+    """Write a student in a layout that `load_encoder` reads.
+
+    Args:
+        encoder: the student.
+        folder: where to; made if it is not there.
+        metadata: training facts that join the layout's own settings, ignored by readers.
+        layout: `hf_colbert` or `sentence_transformers`; none: that of the kind, which is `hf_colbert` for late interaction unless queries
+            and passages are told apart by texts, and otherwise `sentence_transformers`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = dict(metadata or {})
+    if isinstance(encoder, LateInteractionEncoder):
+        by_text = encoder.settings.marker_mode == "prompt"
+        if layout == "hf_colbert" or (layout is None and not by_text):
+            write_hf_colbert(encoder, folder, facts)
+        else:
+            write_multi_vector(encoder, folder, facts)
+    elif isinstance(encoder, SingleVectorEncoder):
+        if layout == "hf_colbert":
+            message = "the hf_colbert layout is of late interaction, but this student has single vectors; write it as sentence_transformers"
+            raise ModelError(message)
+        write_sentence_transformers(encoder, folder, facts)
+    else:
+        message = f"no checkpoint layout for a {type(encoder).__name__}"
+        raise TypeError(message)

@@ -1,0 +1,177 @@
+"""The retrieve stage: the runs of every system over every collection, for evaluation."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cluster.workspace import Pool, Shard, Workspace, row_shards, shard_rows
+from distill.encoders.checkpoints import fetch_encoder
+from distill.encoders.encoder import Encoder
+from distill.evaluate.stage import mixed_assignment
+from distill.index.exact import ExactIndex
+from distill.index.stage import all_documents
+from distill.select.stage import Bm25
+from distill.settings.serve import EvaluateSettings
+from distill.tables import RUN, TAGS
+from distill.text import passage_texts
+
+_QUERIES_PER_SHARD = 1000
+_QUERIES_AT_ONCE = 32
+
+
+def retrieve(
+    workspace: Workspace,
+    settings: EvaluateSettings,
+    sources: str,
+    source_lang: str,
+    languages: Sequence[str],
+    students: Mapping[str, tuple[str, str]],
+    pool: Pool,
+    teacher_stage: str | None = "calibrate",
+) -> None:
+    """Write `run`, the ranking of every system over every collection for each evaluated query, and `tags`, their names.
+
+    Collections: each language alone; `mixed`, where every document is in one of the target languages; `pooled`, every version of every
+    document. Systems: `students` (name -> train stage, index stage), `bm25` on the documents as they are, and the teacher, who ranks the
+    candidates of the source language by the scores of `teacher_stage`, where there is one.
+    """
+    queries = workspace.input(sources, "queries")
+    query_lang = settings.query_lang or source_lang
+    wanted = pc.and_(pc.equal(queries["split"], settings.split), pc.equal(queries["lang"], query_lang))
+    queries = queries.filter(wanted).sort_by("query_id")
+    documents = all_documents(workspace, sources)
+    shards = row_shards(len(queries), _QUERIES_PER_SHARD)
+    teacher = workspace.input(teacher_stage, "scores") if teacher_stage and sources == "sources" else None
+    found = collections(documents, languages)
+    tags = [f"{system}-{name}" for system in ("bm25", *students) for name in found]
+    tags += [f"teacher-{source_lang}"] if teacher is not None else []
+    workspace.write("tags", TAGS.from_rows({"tag": tag} for tag in tags))
+    arguments = {
+        "queries": queries,
+        "documents": documents,
+        "collections": found,
+        "depth": settings.depth,
+        "filesystem": workspace.filesystem,
+        "students": {
+            name: (f"{workspace.input_folder(train)}/checkpoint", workspace.input_folder(index))
+            for name, (train, index) in students.items()
+        },
+        "teacher": teacher,
+        "source_lang": source_lang,
+    }
+    workspace.map_shards(shards, RetrieveWorker, arguments, pool, unit="results")
+
+
+def collections(documents: pa.Table, languages: Sequence[str]) -> dict[str, list[int]]:
+    """The documents (by place in `documents`) of every collection.
+
+    `mixed` takes the passages that exist in all of `languages`, each in one of them; without such passages there is no mixed collection.
+    """
+    langs = documents["lang"].to_pylist()
+    ids = documents["passage_id"].to_pylist()
+    places: dict[str, list[int]] = {lang: [] for lang in sorted(set(langs))}
+    versions: dict[str, set[str]] = {}
+    for place, (passage_id, lang) in enumerate(zip(ids, langs, strict=True)):
+        places[lang].append(place)
+        versions.setdefault(passage_id, set()).add(lang)
+    parallel = [passage_id for passage_id, found in versions.items() if found >= set(languages)]
+    if len(languages) > 1 and parallel:
+        assigned = mixed_assignment(parallel, languages)
+        places["mixed"] = [
+            place for place, (i, lang) in enumerate(zip(ids, langs, strict=True)) if assigned.get(i) == lang
+        ]
+    places["pooled"] = list(range(len(ids)))
+    return places
+
+
+class RetrieveWorker:
+    """Ranks the documents for a range of queries, by every system."""
+
+    def __init__(
+        self,
+        queries: pa.Table,
+        documents: pa.Table,
+        collections: Mapping[str, Sequence[int]],
+        depth: int,
+        filesystem: pafs.FileSystem,
+        students: Mapping[str, tuple[str, str]],
+        teacher: pa.Table | None,
+        source_lang: str,
+    ) -> None:
+        self._queries = queries
+        self._depth = depth
+        self._source_lang = source_lang
+        self._collections = {name: np.asarray(places, dtype=np.int64) for name, places in collections.items()}
+        self._ids = documents["passage_id"].to_pylist()
+        self._pooled_ids = [f"{i}@{lang}" for i, lang in zip(self._ids, documents["lang"].to_pylist(), strict=True)]
+        texts = passage_texts(documents)
+        self._bm25 = {
+            name: Bm25([self._name(name, i) for i in places.tolist()], (texts[i] for i in places))
+            for name, places in self._collections.items()
+        }
+        self._students = {name: _open(filesystem, *folders) for name, folders in students.items()}
+        self._teacher = {row["query_id"]: row for row in teacher.to_pylist()} if teacher is not None else {}
+
+    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
+        """The runs of queries start to stop."""
+        part = shard_rows(self._queries, shard)
+        ids, texts = part["query_id"].to_pylist(), part["text"].to_pylist()
+        rankings: list[tuple[str, str, list[tuple[str, float]]]] = []
+        for name, index in self._bm25.items():
+            rankings += [
+                (f"bm25-{name}", i, index.search(text, self._depth)) for i, text in zip(ids, texts, strict=True)
+            ]
+        for name, (encoder, index) in self._students.items():
+            for start in range(0, len(ids), _QUERIES_AT_ONCE):
+                scores = index.scores(encoder.encode_queries(texts[start : start + _QUERIES_AT_ONCE]))
+                rankings += self._rank(name, ids[start : start + _QUERIES_AT_ONCE], scores)
+        rankings += self._teacher_rankings(ids)
+        return {"run": _run_table(rankings)}
+
+    def _rank(
+        self, system: str, query_ids: Sequence[str], scores: Float[Tensor, "Q N"]
+    ) -> list[tuple[str, str, list[tuple[str, float]]]]:
+        found = []
+        for name, places in self._collections.items():
+            # Stable, so that equal scores rank by position, whatever the depth.
+            best, order = scores[:, torch.from_numpy(places)].sort(dim=1, descending=True, stable=True)
+            for row, query_id in enumerate(query_ids):
+                top = places[order[row, : self._depth].numpy()].tolist()
+                values = best[row, : self._depth].tolist()
+                ranking = [(self._name(name, place), score) for place, score in zip(top, values, strict=True)]
+                found.append((f"{system}-{name}", query_id, ranking))
+        return found
+
+    def _teacher_rankings(self, query_ids: Sequence[str]) -> list[tuple[str, str, list[tuple[str, float]]]]:
+        found = []
+        for query_id in query_ids:
+            row = self._teacher.get(query_id)
+            if row is not None:
+                ranked = sorted(
+                    zip(row["passage_ids"], row["scores"], strict=True), key=lambda pair: (-pair[1], pair[0])
+                )
+                found.append((f"teacher-{self._source_lang}", query_id, ranked[: self._depth]))
+        return found
+
+    def _name(self, collection: str, place: int) -> str:
+        return self._pooled_ids[place] if collection == "pooled" else self._ids[place]
+
+
+def _open(filesystem: pafs.FileSystem, checkpoint: str, index: str) -> tuple[Encoder, ExactIndex]:
+    encoder = fetch_encoder(filesystem, checkpoint)
+    return encoder, ExactIndex.open(filesystem, index, dtype=torch.float32)
+
+
+def _run_table(rankings: Sequence[tuple[str, str, Sequence[tuple[str, float]]]]) -> pa.Table:
+    rows = (
+        {"query_id": query_id, "passage_id": passage_id, "rank": rank, "score": score, "tag": tag}
+        for tag, query_id, ranking in rankings
+        for rank, (passage_id, score) in enumerate(ranking, 1)
+    )
+    return RUN.from_rows(rows, "retrieve")

@@ -1,0 +1,241 @@
+"""The evaluate stage: runs against judgements, query by query, and what the differences are worth.
+
+A run's tag is `{system}-{collection}`. A collection is one language (every passage in that language), `mixed` (every
+passage once, the languages dealt round) or `pooled` (every passage in every language). A judgement holds for every
+language version of its passage.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float64
+
+from cluster.workspace import Workspace
+from distill.measures.metrics import holm, measure, paired_t_test, ranked
+from distill.settings.serve import EvaluateSettings
+from distill.tables import COMPARISONS, MEASUREMENTS, QRELS, RUN, TableError
+
+MIXED = "mixed"
+POOLED = "pooled"
+PRIMARY_MEASURE = "nDCG@20"
+"""The measure of the comparisons and of the report's first table (arXiv 2405.00977)."""
+COMPARED = (("student", "bm25"), ("student", "english_distillation"))
+"""System and baseline of each comparison."""
+_TOP = 10
+
+Values = dict[tuple[str, str], dict[str, Float64[np.ndarray, " Q"]]]
+"""(system, collection) -> measure -> one value for each query."""
+
+
+def evaluate(
+    workspace: Workspace,
+    settings: EvaluateSettings,
+    source_lang: str,
+    languages: Sequence[str],
+    *,
+    sources: str = "sources",
+    index: str = "index",
+) -> None:
+    """Measure every run of the stage `retrieve` on every judged query of the split.
+
+    Writes the tables `measurements` and `comparisons`, and for use with trec_eval the files `trec/{tag}.run` and
+    `trec/{collection}.qrels`. A query of the split without judgements is left out and counted; a judged query for which
+    a system found nothing counts with 0.
+
+    Args:
+        workspace: with the inputs `retrieve` (run, tags), `sources` (queries, qrels) and, where a collection is pooled,
+            `index` (documents).
+        settings: split, query language, measures, level of confidence.
+        source_lang: the language of the queries where the settings name none.
+        languages: the other languages.
+        sources: the stage that the queries and qrels come from; another one where `settings.source` is set.
+        index: the stage whose documents exist.
+
+    Raises:
+        TableError: no query is judged, or a tag names no collection.
+        MetricsError: a measure is unknown, or a run contradicts itself.
+    """
+    query_ids = _judged_queries(workspace, settings, sources, settings.query_lang or source_lang)
+    qrels = workspace.input(sources, "qrels")
+    qrels = qrels.filter(pc.is_in(qrels["query_id"], value_set=pa.array(query_ids, pa.string())))
+    run = ranked(RUN.check(workspace.input("retrieve", "run"), "retrieve"))
+    # A system that found nothing for any query (BM25 across scripts) has no row in the run: it counts with 0.
+    tags = sorted({*workspace.input("retrieve", "tags")["tag"].to_pylist(), *pc.unique(run["tag"]).to_pylist()})
+    run = run.filter(pc.is_in(run["query_id"], value_set=pa.array(query_ids, pa.string())))
+    order = (source_lang, *languages, MIXED, POOLED)
+    split = {tag: split_tag(tag, order) for tag in tags}
+    collections = sorted({collection for _, collection in split.values()}, key=order.index)
+
+    judgements = dict.fromkeys(collections, qrels)
+    if POOLED in judgements:
+        judgements[POOLED] = pooled_qrels(
+            qrels, workspace.input(index, "documents", ["passage_id", "lang"]), source_lang
+        )
+    values: Values = {}
+    unanswered: dict[str, int] = {}
+    for tag, (system, collection) in sorted(split.items(), key=lambda item: (item[1][0], order.index(item[1][1]))):
+        rows = run.filter(pc.equal(run["tag"], tag))
+        values[system, collection] = measure(rows, judgements[collection], settings.measures, query_ids)
+        unanswered[tag] = len(query_ids) - len(pc.unique(rows["query_id"]))
+    workspace.write("measurements", _measurements(values, query_ids))
+    workspace.write(
+        "comparisons", comparisons(values, collections, primary_measure(settings.measures), settings.confidence)
+    )
+    workspace.note(
+        queries=len(query_ids), queries_without_results={tag: number for tag, number in unanswered.items() if number}
+    )
+    shares = {
+        system: language_shares(run.filter(pc.equal(run["tag"], tag)))
+        for tag, (system, name) in split.items()
+        if name == POOLED
+    }
+    if shares:
+        workspace.note(pooled_language_shares=shares)
+    _write_trec(workspace, run, tags, judgements)
+
+
+def primary_measure(measures: Sequence[str]) -> str:
+    """The measure to compare by: nDCG@20 where it is measured, the first one otherwise."""
+    return PRIMARY_MEASURE if PRIMARY_MEASURE in measures else measures[0]
+
+
+def mixed_assignment(passage_ids: Sequence[str], languages: Sequence[str]) -> dict[str, str]:
+    """The language of each passage in the mixed collection: the sorted ids dealt round the languages.
+
+    The numbers of passages differ by one at most, neighbours in the order of ids (parts of one document, siblings) get
+    different languages where there are two or more, and nothing depends on the order of the arguments' rows or on a
+    seed.
+
+    Raises:
+        ValueError: an id occurs twice, or there is no language.
+    """
+    if not languages:
+        raise ValueError("a mixed collection needs one language or more, got none")
+    assignment = {passage_id: languages[place % len(languages)] for place, passage_id in enumerate(sorted(passage_ids))}
+    if len(assignment) < len(passage_ids):
+        raise ValueError(f"{len(passage_ids) - len(assignment)} passage ids occur twice")
+    return assignment
+
+
+def split_tag(tag: str, collections: Sequence[str]) -> tuple[str, str]:
+    """System and collection of a tag. A language code may hold hyphens (`pt-BR`), the name of a system may not.
+
+    Raises:
+        TableError: the tag has no system, or a collection that is not among `collections`.
+    """
+    system, _, collection = tag.partition("-")
+    if not system or collection not in collections:
+        raise TableError(
+            f"retrieve: tag {tag!r} is not a system, a hyphen and one of the collections {list(collections)}"
+        )
+    return system, collection
+
+
+def pooled_qrels(qrels: pa.Table, documents: pa.Table, source_lang: str) -> pa.Table:
+    """Judgements of a pooled collection: each language version has its passage's grade.
+
+    A version is `passage_id@lang`; those that exist are the rows of `documents`. A judged passage of which no version
+    exists stays as one that cannot be found (its version in `source_lang`), so that an incomplete index is not measured
+    as a complete one. Cost: one hash join.
+    """
+    versions = documents.select(["passage_id", "lang"])
+    joined = qrels.join(versions, "passage_id", join_type="left outer")
+    names = pc.binary_join_element_wise(joined["passage_id"], pc.fill_null(joined["lang"], source_lang), "@")
+    return QRELS.check(
+        pa.table({"query_id": joined["query_id"], "passage_id": names, "relevance": joined["relevance"]})
+    )
+
+
+def comparisons(values: Values, collections: Sequence[str], name: str, confidence: float) -> pa.Table:
+    """Paired t-tests of the pairs in `COMPARED` by one measure (COMPARISONS), with Holm's correction over all of them.
+
+    A collection that lacks one of the two systems is left out, and so is everything where there is only one query.
+    """
+    rows = []
+    for collection in collections:
+        for system, baseline in COMPARED:
+            a, b = (values.get((side, collection), {}).get(name) for side in (system, baseline))
+            if a is None or b is None or len(a) < 2:
+                continue
+            test = paired_t_test(a, b, confidence)
+            rows.append(
+                {
+                    "system": system,
+                    "baseline": baseline,
+                    "collection": collection,
+                    "measure": name,
+                    "queries": len(a),
+                    **vars(test),
+                }
+            )
+    corrected = holm([row["p"] for row in rows])
+    return COMPARISONS.from_rows([{**row, "p_corrected": p} for row, p in zip(rows, corrected, strict=True)])
+
+
+def language_shares(run: pa.Table) -> dict[str, float]:
+    """Share of each language among the ten best documents of each query of one ranked pooled run, largest first."""
+    best = run.filter(pc.less_equal(run["rank"], _TOP))
+    languages = [document.rpartition("@")[2] for document in best["passage_id"].to_pylist()]
+    counts = {lang: languages.count(lang) for lang in sorted(set(languages))}
+    return {lang: count / len(languages) for lang, count in sorted(counts.items(), key=lambda item: -item[1])}
+
+
+def _judged_queries(workspace: Workspace, settings: EvaluateSettings, sources: str, query_lang: str) -> list[str]:
+    queries = workspace.input(sources, "queries", ["query_id", "lang", "split"])
+    mine = queries.filter(pc.and_(pc.equal(queries["split"], settings.split), pc.equal(queries["lang"], query_lang)))
+    judged = set(workspace.input(sources, "qrels", ["query_id"])["query_id"].to_pylist())
+    found = sorted(query_id for query_id in mine["query_id"].to_pylist() if query_id in judged)
+    if not found:
+        raise TableError(
+            f"{sources}: no judged query to evaluate: {len(mine)} queries in split '{settings.split}' and language "
+            f"'{query_lang}' (evaluate.split, evaluate.query_lang), qrels for {len(judged)} queries, none in common"
+        )
+    if len(found) < len(mine):
+        workspace.note(unjudged_queries=len(mine) - len(found))
+    return found
+
+
+def _measurements(values: Values, query_ids: Sequence[str]) -> pa.Table:
+    parts = [
+        pa.table(
+            {
+                "system": [system] * len(query_ids),
+                "collection": [collection] * len(query_ids),
+                "measure": [name] * len(query_ids),
+                "query_id": query_ids,
+                "value": numbers,
+            }
+        )
+        for (system, collection), measured in values.items()
+        for name, numbers in measured.items()
+    ]
+    return MEASUREMENTS.check(pa.concat_tables(parts)) if parts else MEASUREMENTS.empty()
+
+
+def _write_trec(workspace: Workspace, run: pa.Table, tags: Sequence[str], judgements: dict[str, pa.Table]) -> None:
+    """Runs as `qid Q0 docid rank score tag` and qrels as `qid 0 docid grade`, unless an id holds white space."""
+    qrels_ids = [qrels[column] for qrels in judgements.values() for column in ("query_id", "passage_id")]
+    for ids in (run["passage_id"], *qrels_ids):
+        spaced = pc.index(pc.match_substring_regex(ids, r"\s"), value=True).as_py() if len(ids) else -1
+        if spaced >= 0:
+            found = ids[spaced].as_py()
+            workspace.note(warning=f"no TREC files written: id {found!r} holds white space, at which the format splits")
+            return
+    folder = f"{workspace.folder}/trec"
+    workspace.filesystem.create_dir(folder, recursive=True)
+    for tag in tags:
+        rows = run.filter(pc.equal(run["tag"], tag)).select(["query_id", "passage_id", "rank", "score"]).to_pylist()
+        # Nine significant digits give back every float32.
+        lines = [f"{row['query_id']} Q0 {row['passage_id']} {row['rank']} {row['score']:.9g} {tag}\n" for row in rows]
+        _write_lines(workspace, f"{folder}/{tag}.run", lines)
+    for collection, qrels in judgements.items():
+        rows = qrels.sort_by([("query_id", "ascending"), ("passage_id", "ascending")]).to_pylist()
+        lines = [f"{row['query_id']} 0 {row['passage_id']} {row['relevance']}\n" for row in rows]
+        _write_lines(workspace, f"{folder}/{collection}.qrels", lines)
+
+
+def _write_lines(workspace: Workspace, path: str, lines: Sequence[str]) -> None:
+    with workspace.filesystem.open_output_stream(path) as stream:
+        stream.write("".join(lines).encode())

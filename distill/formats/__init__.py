@@ -1,0 +1,1 @@
+"""File formats of texts, judgements, scores and training examples."""

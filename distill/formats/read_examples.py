@@ -1,0 +1,345 @@
+"""Training data of other tools: PyLate's three tables, and the columns of sentence-transformers.
+
+Files are Parquet or JSONL (optionally .gz), local or s3://. A row that cannot be used is rejected with its reason; a file that lacks a
+column is an error that names it. Cost: some 20 microseconds a row; memory that of the texts, ids and scores as Arrow tables.
+"""
+
+import ast
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias, assert_never
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from distill.formats.text import (
+    PLACE,
+    Location,
+    Record,
+    Rejects,
+    RowError,
+    Rows,
+    SourceError,
+    batches,
+    content,
+    find_all,
+    identifier,
+    read_jsonl,
+    read_parquet,
+)
+from distill.mix.settings import ImportedExamples, PylateExamples, SentenceTransformersExamples
+from distill.tables import FLOATS, QUERIES, STRING, STRINGS, duplicates
+
+Parser: TypeAlias = Callable[[Record], tuple[Any, ...]]
+
+
+class ImportedTables(NamedTuple):
+    """What was read.
+
+    Attributes:
+        queries: QUERIES, all of them for training.
+        lists: query_id, passage_ids, scores (NaN where there are none) and positives: how many of the first passages are positives.
+        passages: passage_id, lang, title and text.
+        translations: the same in other languages.
+        rejected: REJECTED.
+    """
+
+    queries: pa.Table
+    lists: pa.Table
+    passages: pa.Table
+    translations: pa.Table
+    rejected: pa.Table
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+LISTS = pa.schema([("query_id", STRING), ("passage_ids", STRINGS), ("scores", FLOATS), ("positives", pa.int32())])
+"""The candidates that examples are drawn from; positives: how many of the first are positives."""
+_TEXTS = pa.schema([("passage_id", STRING), ("lang", STRING), ("title", STRING), ("text", STRING)])
+
+
+def read_examples(settings: ImportedExamples, source_lang: str) -> ImportedTables:
+    """The queries, candidates, scores and texts of another tool's files. Where settings name no language it is `source_lang`."""
+    match settings:
+        case PylateExamples():
+            return _read_pylate(settings, source_lang)
+        case SentenceTransformersExamples():
+            return _read_sentence_transformers(settings, source_lang)
+        case _:
+            assert_never(settings)
+
+
+# --- PyLate ----------------------------------------------------------------------------------------------------------
+
+
+def _read_pylate(settings: PylateExamples, source_lang: str) -> ImportedTables:
+    # How much may be rejected is the stage's to say; here all of it is collected.
+    rejects = Rejects(limit=1.0)
+    query_lang, passage_lang = settings.query_lang or source_lang, settings.passage_lang or source_lang
+    lists = _read(settings.train, ("query_id", "document_ids", "scores"), _parse_list, LISTS, rejects)
+    lists = _one_list_a_query(lists)
+    queries = _read(settings.queries, ("query_id", "text"), _query_parser(query_lang), QUERIES.schema, rejects)
+    _refuse_repeated(queries, ("query_id",), "imported.queries")
+    fields = ("document_id", "text", *([settings.lang_field] if settings.lang_field else []))
+    parse = _document_parser(passage_lang, settings.lang_field)
+    passages = _read(settings.documents, fields, parse, _TEXTS, rejects)
+    _refuse_repeated(passages, ("passage_id",), "imported.documents")
+    translations = [
+        _read(files, ("document_id", "text"), _document_parser(lang, None), _TEXTS, rejects)
+        for lang, files in settings.translations.items()
+    ]
+    translated = pa.concat_tables(translations) if translations else _TEXTS.empty_table()
+    _refuse_repeated(translated, ("passage_id", "lang"), "imported.translations")
+    lists = _known_queries(lists, queries, rejects)
+    return ImportedTables(queries, lists, passages, translated, rejects.table())
+
+
+def _parse_list(record: Record) -> tuple[Any, ...]:
+    query_id = identifier(record, "query_id")
+    ids = [
+        identifier({"document_ids": value}, "document_ids", query_id)
+        for value in _list_in(record, "document_ids", query_id)
+    ]
+    scores = _numbers(record, "scores", query_id)
+    if len(ids) != len(scores):
+        raise RowError("scores", f"{len(scores)} scores of {len(ids)} document_ids", query_id)
+    repeated = next((passage_id for place, passage_id in enumerate(ids) if passage_id in ids[:place]), None)
+    if repeated is not None:
+        raise RowError("document_ids", f"{repeated!r} is there twice", query_id)
+    return query_id, ids, scores, 0
+
+
+def _one_list_a_query(lists: pa.Table) -> pa.Table:
+    """The rows of a query joined, each document once: a query that was written once an epoch has a row for each."""
+    if not duplicates(lists, ("query_id",)):
+        return lists
+    joined: dict[str, dict[str, float]] = {}
+    for row in lists.to_pylist():
+        known = joined.setdefault(row["query_id"], {})
+        for passage_id, score in zip(row["passage_ids"], row["scores"], strict=True):
+            if known.setdefault(passage_id, score) != score:
+                found = f"{known[passage_id]:g} and {score:g}"
+                message = (
+                    f"mix.imported.train: query {row['query_id']!r} has document {passage_id!r} with scores {found}"
+                )
+                raise SourceError(message)
+    rows = [
+        {"query_id": query_id, "passage_ids": list(known), "scores": list(known.values()), "positives": 0}
+        for query_id, known in joined.items()
+    ]
+    return pa.Table.from_pylist(rows, LISTS)
+
+
+def _query_parser(lang: str) -> Parser:
+    def parse(record: Record) -> tuple[Any, ...]:
+        query_id = identifier(record, "query_id")
+        return query_id, lang, _filled(content(record, "text", query_id), "text", query_id), "train"
+
+    return parse
+
+
+def _document_parser(lang: str, lang_field: str | None) -> Parser:
+    def parse(record: Record) -> tuple[Any, ...]:
+        passage_id = identifier(record, "document_id")
+        text = _filled(content(record, "text", passage_id), "text", passage_id)
+        return passage_id, content(record, lang_field, passage_id) if lang_field else lang, "", text
+
+    return parse
+
+
+def _known_queries(lists: pa.Table, queries: pa.Table, rejects: Rejects) -> pa.Table:
+    """The rows whose query has a text. The others are rejected."""
+    known = pc.is_in(lists["query_id"], value_set=queries["query_id"].combine_chunks())
+    for query_id in lists["query_id"].filter(pc.invert(known)).to_pylist():
+        rejects.add("imported.train", 0, RowError("query_id", "no such query in imported.queries", query_id))
+    return lists.filter(known)
+
+
+def _refuse_repeated(table: pa.Table, key: Sequence[str], source: str) -> None:
+    repeated = duplicates(table, key)
+    if repeated:
+        shown = " ".join(f"{name} {value!r}" for name, value in zip(key, repeated[0], strict=True))
+        message = f"mix.{source}: {len(repeated)} ids are on several rows, among them {shown}; ids must be unique"
+        raise SourceError(message)
+
+
+# --- sentence-transformers -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a file.
+
+    Attributes:
+        passages: the columns with passages, in order.
+        positive: whether the first of them is a positive.
+        label: whether there are labels.
+    """
+
+    passages: tuple[str, ...]
+    positive: bool
+    label: bool
+
+    @classmethod
+    def of(cls, columns: Sequence[str], source: str) -> "Layout":
+        """The layout that these columns are; anything else is a `SourceError` that names the columns."""
+        others = [name for name in columns if name not in {"query", "label"}]
+        negatives = _numbered(others, "negative")
+        if "positive" in others:
+            passages, positive = ["positive", *(["negative"] if "negative" in others else []), *negatives], True
+        else:
+            passages, positive = _numbered(others, "document"), False
+        if "query" not in columns or len(passages) < 2 or set(passages) != set(others):
+            message = (
+                f"{source}: columns {', '.join(columns)}; expected query, then positive and negative or negative_1 to negative_N, or "
+                "document_1 to document_N (two or more), and perhaps label"
+            )
+            raise SourceError(message)
+        return cls(tuple(passages), positive, "label" in columns)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns."""
+        return ("query", *self.passages, *(["label"] if self.label else []))
+
+
+def _numbered(columns: Sequence[str], stem: str) -> list[str]:
+    """Those of the columns stem_1, stem_2 ... that follow one another from 1."""
+    numbers = sorted(int(found[1]) for name in columns if (found := re.fullmatch(rf"{stem}_([1-9][0-9]*)", name)))
+    return [f"{stem}_{number}" for place, number in enumerate(numbers, start=1) if number == place]
+
+
+def _read_sentence_transformers(settings: SentenceTransformersExamples, source_lang: str) -> ImportedTables:
+    rejects = Rejects(limit=1.0)
+    rows = pa.schema([("query", STRING), ("passages", STRINGS), ("scores", FLOATS), ("positives", pa.int32())])
+    parts = []
+    for place in (place for path in settings.files for place in find_all(path)):
+        layout = Layout.of(_columns(place), place.name)
+        parts.append(_read_file(place, layout.columns, _row_parser(layout), rows, rejects))
+    table = pa.concat_tables(parts).combine_chunks()
+    query_ids = [str(number) for number in range(len(table))]
+    lengths = pc.list_value_length(table["passages"]).to_pylist()
+    ids = [[f"{query_id}.{place}" for place in range(1, n + 1)] for query_id, n in zip(query_ids, lengths, strict=True)]
+    texts = pc.list_flatten(table["passages"]).combine_chunks()
+    lists = pa.table(
+        {"query_id": query_ids, "passage_ids": ids, "scores": table["scores"], "positives": table["positives"]}
+    )
+    passages = {
+        "passage_id": pc.list_flatten(lists["passage_ids"]),
+        "lang": pa.repeat(pa.scalar(settings.passage_lang or source_lang, STRING), len(texts)),
+        "title": pa.repeat(pa.scalar("", STRING), len(texts)),
+        "text": texts,
+    }
+    queries = {
+        "query_id": query_ids,
+        "lang": [settings.query_lang or source_lang] * len(table),
+        "text": table["query"],
+        "split": ["train"] * len(table),
+    }
+    return ImportedTables(
+        QUERIES.check(pa.table(queries, schema=QUERIES.schema)),
+        lists.cast(LISTS),
+        pa.table(passages, schema=_TEXTS),
+        _TEXTS.empty_table(),
+        rejects.table(),
+    )
+
+
+def _row_parser(layout: Layout) -> Parser:
+    def parse(record: Record) -> tuple[Any, ...]:
+        query = _filled(content(record, "query", ""), "query", "")
+        passages = [_filled(content(record, name, ""), name, "") for name in layout.passages]
+        scores = _scores(record, len(passages)) if layout.label else [math.nan] * len(passages)
+        return query, passages, scores, int(layout.positive)
+
+    return parse
+
+
+def _scores(record: Record, count: int) -> list[float]:
+    """The scores that a label means: itself, or for one number fewer than passages 0 and what the others are below it."""
+    value = record["label"]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        record = {"label": [value]}
+    found = _numbers(record, "label", "")
+    if len(found) == count:
+        return found
+    if len(found) == count - 1:
+        return [0.0, *(-margin for margin in found)]
+    raise RowError("label", f"{len(found)} numbers for {count} passages, expected {count} or, as margins, {count - 1}")
+
+
+def _columns(place: Location) -> list[str]:
+    """The columns of a Parquet file, or the fields of a JSONL file's first object."""
+    if place.path.endswith(".parquet"):
+        return list(pq.read_schema(place.path, filesystem=place.filesystem).names)
+    first = next((record for _, record in _rows(place, ()) if not isinstance(record, RowError)), None)
+    if first is None:
+        message = f"{place.name} holds no JSON object"
+        raise SourceError(message)
+    return list(first)
+
+
+# --- both ------------------------------------------------------------------------------------------------------------
+
+
+def _read(paths: Sequence[str], fields: Sequence[str], parse: Parser, schema: pa.Schema, rejects: Rejects) -> pa.Table:
+    """The rows of all files as a table of `schema`."""
+    parts = [_read_file(place, fields, parse, schema, rejects) for path in paths for place in find_all(path)]
+    return pa.concat_tables([schema.empty_table(), *parts])
+
+
+def _read_file(place: Location, fields: Sequence[str], parse: Parser, schema: pa.Schema, rejects: Rejects) -> pa.Table:
+    with_place = pa.schema([*schema, *PLACE])
+    tables = [
+        part.select(schema.names) for part in batches(place.name, _rows(place, fields), parse, with_place, rejects)
+    ]
+    return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
+
+
+def _rows(place: Location, fields: Sequence[str]) -> Rows:
+    if place.path.endswith(".parquet"):
+        return read_parquet(place, fields)
+    if place.path.removesuffix(".gz").endswith(".jsonl"):
+        return read_jsonl(place)
+    message = f"{place.name} is of no known format; names end in .parquet, .jsonl or .jsonl.gz"
+    raise SourceError(message)
+
+
+def _filled(text: str, field: str, row_id: str) -> str:
+    if not text.strip():
+        raise RowError(field, "is empty", row_id)
+    return text
+
+
+def _list_in(record: Record, field: str, row_id: str) -> Sequence[Any]:
+    """The list in a field: a list, or the text of one in JSON or, as PyLate also writes them, in Python."""
+    if field not in record:
+        content(record, field, row_id)  # says which fields there are
+    value = record[field]
+    if isinstance(value, str):
+        value = _spelled(value, field, row_id)
+    if not isinstance(value, list | tuple):
+        raise RowError(field, f"{str(value)[:40]!r}, expected a list", row_id)
+    return value
+
+
+def _spelled(text: str, field: str, row_id: str) -> Any:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    raise RowError(field, f"{text[:40]!r}, expected a list, or one in JSON", row_id)
+
+
+def _numbers(record: Mapping[str, Any], field: str, row_id: str) -> list[float]:
+    values = _list_in(record, field, row_id)
+    for value in values:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not abs(value) <= _LARGEST:  # so NaN is refused too
+            raise RowError(field, f"{value!r}, expected finite numbers of 32 bits", row_id)
+    return [float(value) for value in values]

@@ -1,0 +1,1 @@
+"""The index stage: the encoded collection, and search in it."""

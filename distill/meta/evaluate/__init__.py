@@ -1,0 +1,1 @@
+"""The evaluate and compare stages of meta-learning."""

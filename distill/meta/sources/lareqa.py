@@ -1,0 +1,276 @@
+"""LAReQA in its official layout (arXiv 2004.05484, google-research-datasets/lareqa): questions, sentences, and which answer which.
+
+A folder holds a file `{language}.json` for every language, of the form of SQuAD 1.1: `data`, a list of articles, each with `title` (not in
+all files) and `paragraphs`, each with `context`, `qas` and `sentence_breaks`, the character ranges of its sentences. A sentence is a
+candidate, and the one in which an answer starts answers the question. Versions of a question share their id across files.
+
+Titles are those of each language's encyclopedia and files need not hold the same articles (MLQA-R), so that articles are told by what is
+asked about them: those which share a question, and those of one title in one file, are one article.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distill.formats.text import Location, Record, RowError, Rows, SourceError, find_all
+
+_FIRST = "en"
+"""The language whose titles name articles where it has them."""
+
+
+@dataclass(frozen=True)
+class _Paragraph:
+    """One paragraph of one file.
+
+    Attributes:
+        line: its number in the file, from 1, which tables give as the line.
+        place: where it is in the file, for messages.
+        article: number of its article in the file, from 0.
+        number: its number in the article, from 0.
+        content: what the file has there.
+    """
+
+    line: int
+    place: str
+    article: int
+    number: int
+    content: Any
+
+    @property
+    def questions(self) -> list[Any]:
+        """Its questions; none where the list is missing, which `fault` says."""
+        found = self.content.get("qas") if isinstance(self.content, dict) else None
+        return found if isinstance(found, list) else []
+
+    def fault(self) -> RowError | None:
+        """Why neither its sentences nor its questions can be used."""
+        if not isinstance(self.content, dict):
+            return RowError(self.place, "no JSON object")
+        for field, kind in (("context", str), ("qas", list), ("sentence_breaks", list)):
+            if not isinstance(self.content.get(field), kind):
+                noun = "text" if kind is str else "list"
+                return RowError(f"{self.place}.{field}", f"is missing or no {noun}")
+        last = 0
+        for number, pair in enumerate(self.content["sentence_breaks"]):
+            if not _is_range(pair) or not last <= pair[0] < pair[1] <= len(self.content["context"]):
+                field = f"{self.place}.sentence_breaks[{number}]"
+                return RowError(field, f"{pair!r}, expected [start, end] after {last}, within the context")
+            last = pair[1]
+        return None
+
+
+@dataclass(frozen=True)
+class LareqaFile:
+    """One language.
+
+    Attributes:
+        name: the file's name in messages.
+        lang: its language.
+        data: its articles.
+    """
+
+    name: str
+    lang: str
+    data: Sequence[Any]
+
+    @classmethod
+    def read(cls, place: Location) -> "LareqaFile":
+        """Read a file whole (some 2 MB); one that is not of the layout is a `SourceError`."""
+        try:
+            with place.filesystem.open_input_stream(place.path) as stream:
+                content = json.loads(stream.read())
+        except (OSError, ValueError, RecursionError) as error:
+            message = f"{place.name} cannot be read: {' '.join(str(error).split())}"
+            raise SourceError(message) from error
+        data = content.get("data") if isinstance(content, dict) else None
+        articles = isinstance(data, list) and all(
+            isinstance(article, dict) and isinstance(article.get("paragraphs"), list) for article in data
+        )
+        if data is None or not articles:
+            message = (
+                f"{place.name} is not of LAReQA's layout: an object with `data`, a list of articles with `paragraphs`"
+            )
+            raise SourceError(message)
+        return cls(place.name, place.path.rpartition("/")[2].removesuffix(".json"), data)
+
+    def title(self, article: int) -> str:
+        """The title of an article, or `#` and its number where it has none."""
+        title = self.data[article].get("title")
+        return title if isinstance(title, str) and title.strip() else f"#{article}"
+
+    def paragraphs(self) -> Iterator[_Paragraph]:
+        """All of them, in order."""
+        line = 0
+        for number, article in enumerate(self.data):
+            for place, content in enumerate(article["paragraphs"]):
+                line += 1
+                yield _Paragraph(line, f"data[{number}].paragraphs[{place}]", number, place, content)
+
+    def ids(self) -> Iterator[tuple[int, str]]:
+        """The article and id of every question that has an id."""
+        for paragraph in self.paragraphs():
+            for question in paragraph.questions:
+                if isinstance(question, dict) and isinstance(question.get("id"), str):
+                    yield paragraph.article, question["id"]
+
+
+def read_folder(path: str) -> list[LareqaFile]:
+    """The files of a folder, one for each language; files of other names are a `SourceError`."""
+    places = find_all(path)
+    wrong = [place.name for place in places if not place.path.endswith(".json")]
+    if wrong:
+        message = f"{wrong[0]} is no file of LAReQA's layout, whose folders hold only {{language}}.json; take it away"
+        raise SourceError(message)
+    return [LareqaFile.read(place) for place in places]
+
+
+def article_names(files: Sequence[LareqaFile]) -> list[list[str]]:
+    """The name of every article of every file: the same where articles share a question, or their title within a file.
+
+    It is the English title where there is one. Cost: a few steps for each question.
+    """
+    joined = _Joined()
+    askers: dict[str, tuple[int, str]] = {}
+    for number, file in enumerate(files):
+        for article, question in file.ids():
+            node = (number, file.title(article))
+            joined.join(node, askers.setdefault(question, node))
+    groups: dict[tuple[int, str], list[tuple[int, str]]] = {}
+    nodes = [[(number, file.title(article)) for article in range(len(file.data))] for number, file in enumerate(files)]
+    for node in dict.fromkeys(node for of_file in nodes for node in of_file):
+        groups.setdefault(joined.root(node), []).append(node)
+
+    def rank(node: tuple[int, str]) -> tuple[bool, bool, str, str]:
+        lang = files[node[0]].lang
+        return node[1].startswith("#"), lang != _FIRST, lang, node[1]
+
+    names = {root: min(group, key=rank)[1] for root, group in groups.items()}
+    return [[names[joined.root(node)] for node in of_file] for of_file in nodes]
+
+
+def disagreements(files: Sequence[LareqaFile]) -> list[str]:
+    """Where files differ in articles, paragraphs or questions, which parallel ones (XQuAD-R) do not; one sentence each."""
+    found = []
+    for noun, count in (("articles", _articles), ("paragraphs", _paragraphs)):
+        counts = {file.lang: count(file) for file in files}
+        if len(set(counts.values())) > 1:
+            found.append(f"{noun} by language: " + ", ".join(f"{lang} {number}" for lang, number in counts.items()))
+    asked = {file.lang: {question for _, question in file.ids()} for file in files}
+    every = set().union(*asked.values())
+    for lang, ids in asked.items():
+        missing = sorted(every - ids)
+        if missing:
+            found.append(f"{lang} lacks {len(missing)} of {len(every)} questions, among them {', '.join(missing[:3])}")
+    return found
+
+
+def _articles(file: LareqaFile) -> int:
+    return len(file.data)
+
+
+def _paragraphs(file: LareqaFile) -> int:
+    return sum(1 for _ in file.paragraphs())
+
+
+def candidate_rows(file: LareqaFile, names: Sequence[str], *, context: bool) -> Rows:
+    """A record (id, lang, text, article) for every sentence, and a `RowError` for every paragraph that cannot be used."""
+    for paragraph in file.paragraphs():
+        if (fault := paragraph.fault()) is not None:
+            yield paragraph.line, fault
+            continue
+        text = paragraph.content["context"]
+        for number, (start, end) in enumerate(paragraph.content["sentence_breaks"]):
+            sentence = text[start:end]
+            record: Record = {
+                "id": _candidate_id(file, paragraph, number),
+                "lang": file.lang,
+                "text": sentence + text if context else sentence,
+                "article": names[paragraph.article],
+            }
+            yield paragraph.line, record
+
+
+def question_rows(file: LareqaFile, names: Sequence[str]) -> Rows:
+    """A record (id, xling_id, lang, text, article) for every question, or a `RowError` where no sentence answers it."""
+    for paragraph, question, sentences in _questions(file):
+        if isinstance(sentences, RowError):
+            yield paragraph.line, sentences
+            continue
+        record: Record = {
+            "id": f"{question['id']}_{file.lang}",
+            "xling_id": question["id"],
+            "lang": file.lang,
+            "text": question["question"],
+            "article": names[paragraph.article],
+        }
+        yield paragraph.line, record
+
+
+def answer_rows(file: LareqaFile) -> Rows:
+    """A record (query, passage, grade) for every question and sentence that answers it."""
+    for paragraph, question, sentences in _questions(file):
+        for number in [] if isinstance(sentences, RowError) else sentences:
+            record: Record = {
+                "query": f"{question['id']}_{file.lang}",
+                "passage": _candidate_id(file, paragraph, number),
+                "grade": 1,
+            }
+            yield paragraph.line, record
+
+
+def _questions(file: LareqaFile) -> Iterator[tuple[_Paragraph, Any, list[int] | RowError]]:
+    """Every question, and the numbers of the sentences that answer it."""
+    for paragraph in file.paragraphs():
+        fault = paragraph.fault()
+        for number, question in enumerate(paragraph.questions):
+            place = f"{paragraph.place}.qas[{number}]"
+            if fault is None:
+                yield paragraph, question, _answering(question, paragraph.content["sentence_breaks"], place)
+            else:
+                yield paragraph, question, RowError(place, "its paragraph was rejected")
+
+
+def _answering(question: Any, sentences: Sequence[Sequence[int]], place: str) -> list[int] | RowError:
+    """The numbers of the sentences in which the question's answers start."""
+    if not isinstance(question, dict):
+        return RowError(place, "no JSON object")
+    for field in ("id", "question"):
+        if not isinstance(question.get(field), str) or not question[field].strip():
+            return RowError(f"{place}.{field}", "is missing, empty or no text")
+    answers = question.get("answers")
+    if not isinstance(answers, list) or not answers:
+        return RowError(f"{place}.answers", "is missing, empty or no list", question["id"])
+    found = set()
+    for answer in answers:
+        start = answer.get("answer_start") if isinstance(answer, dict) else None
+        if type(start) is not int:
+            return RowError(f"{place}.answers", "an answer without a number `answer_start`", question["id"])
+        inside = [number for number, (low, high) in enumerate(sentences) if low <= start < high]
+        if not inside:
+            return RowError(f"{place}.answers", f"answer_start {start} lies in no sentence", question["id"])
+        found.update(inside)
+    return sorted(found)
+
+
+def _candidate_id(file: LareqaFile, paragraph: _Paragraph, sentence: int) -> str:
+    return f"{file.lang}_{paragraph.article}_{paragraph.number}_{sentence}"
+
+
+def _is_range(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(type(number) is int for number in pair)
+
+
+class _Joined:
+    """Groups that grow together (union-find)."""
+
+    def __init__(self) -> None:
+        self._parents: dict[tuple[int, str], tuple[int, str]] = {}
+
+    def root(self, node: tuple[int, str]) -> tuple[int, str]:
+        while (parent := self._parents.setdefault(node, node)) != node:
+            self._parents[node] = node = self._parents.setdefault(parent, parent)
+        return node
+
+    def join(self, one: tuple[int, str], other: tuple[int, str]) -> None:
+        self._parents[self.root(one)] = self.root(other)

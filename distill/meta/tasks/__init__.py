@@ -1,0 +1,1 @@
+"""The tasks stage: support and query sets for meta-learning."""

@@ -1,0 +1,1 @@
+"""The stages that train an encoder on meta-tasks."""

@@ -1,0 +1,182 @@
+"""One outer step of meta-learning or of fine-tuning. Plain torch: runs in a notebook, on one GPU or in a worker group alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, NamedTuple, assert_never
+
+import torch
+from torch import distributed, nn
+from torch.optim import AdamW
+
+from distill.meta.settings import MetaTrainSettings
+from distill.meta.train.learners import AlignLosses, Inner, Loss, S, align_losses, maml_loss
+from distill.train.trainer import TrainingError
+
+TrainedMethod = Literal["fine_tune", "maml", "maml_align"]
+
+
+class MetaStep(NamedTuple):
+    """What an outer step was.
+
+    Attributes:
+        loss: what was minimised, over the tasks of all workers.
+        parts: what it is made of, each a mean over the tasks: of MAML-Align the losses of `teacher` and `student` and the squared `gap`
+            that distillation minimises (of sums, where it compares sums); of fine-tuning the loss of each set.
+        norm: the norm of the outer gradient, in fine-tuning of the last set's.
+    """
+
+    loss: float
+    parts: dict[str, float]
+    norm: float
+
+
+@dataclass
+class MetaTrainer(Generic[S]):
+    """A model that is meta-learned, and its optimiser.
+
+    Attributes:
+        module: the model, on its device.
+        loss: the loss of its parameters on a set of a task.
+        settings: how it learns.
+        method: the outer loss.
+        seed: seed of dropout; each task of each step has its own, whichever worker it is on.
+        rank: this worker's number.
+        world: the number of workers.
+    """
+
+    module: nn.Module
+    loss: Loss[S]
+    settings: MetaTrainSettings
+    method: TrainedMethod
+    seed: int
+    rank: int = 0
+    world: int = 1
+    step: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._parameters = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        self._inner: Inner[S] = Inner(self.loss, self.settings.inner_rate, self.settings.order == "second")
+        self.optimizer = AdamW(
+            self._parameters.values(),
+            lr=self.settings.learning_rate,
+            eps=1e-8,
+            weight_decay=self.settings.weight_decay,
+            fused=True,
+        )
+
+    def meta_step(self, tasks: Sequence[Sequence[S]], first: int = 0) -> MetaStep:
+        """One outer step on this worker's tasks, which are those from number `first` on of the step's `tasks_per_batch`.
+
+        Gradients are summed over the workers and every task counts alike, so the step is that of all tasks on one worker. A loss or
+        gradient that is not finite is a `TrainingError`.
+
+        Memory: the graph of one task; all of the worker's tasks where distillation compares sums.
+        """
+        self.module.train()
+        match self.method:
+            case "maml":
+                step = self._maml_step(tasks, first)
+            case "maml_align":
+                step = self._align_step(tasks, first)
+            case "fine_tune":
+                step = self._fine_tune_step(tasks, first)
+            case unknown:
+                assert_never(unknown)
+        self.step += 1
+        return step
+
+    def _maml_step(self, tasks: Sequence[Sequence[S]], first: int) -> MetaStep:
+        total = 0.0
+        for number, sets in enumerate(tasks):
+            self._seed(first + number)
+            loss = maml_loss(self._inner, self._parameters, sets, self.settings.inner_steps)
+            (loss / self.settings.tasks_per_batch).backward()
+            total += loss.item()
+        (mean,) = self._means([total])
+        return MetaStep(mean, {"query": mean}, self._apply({"query": mean}))
+
+    def _align_step(self, tasks: Sequence[Sequence[S]], first: int) -> MetaStep:
+        """(A + C) / 2, a mean over the tasks, plus lambda times distillation: see `MetaTrainSettings.variant`."""
+        settings, count = self.settings, self.settings.tasks_per_batch
+        sums = [0.0, 0.0, 0.0]
+        held: list[AlignLosses] = []
+        for number, sets in enumerate(tasks):
+            self._seed(first + number)
+            losses = align_losses(self._inner, self._parameters, sets, settings.inner_steps, settings.adapting_steps)
+            found = (losses.teacher, losses.student, losses.gap if settings.sums_losses else losses.gap**2)
+            sums = [total + value.item() for total, value in zip(sums, found, strict=True)]
+            if settings.sums_losses:
+                held.append(losses)
+            else:
+                distillation = settings.distillation_weight * losses.gap**2
+                (((losses.teacher + losses.student) / 2 + distillation) / count).backward()
+        teacher, student, gap = self._means(sums)
+        if settings.sums_losses:
+            gap *= count  # the sum over the tasks of all workers
+            self._backward_sums(held, gap)
+            gap **= 2
+        loss = (teacher + student) / 2 + settings.distillation_weight * gap
+        parts = {"teacher": teacher, "student": student, "gap": gap}
+        return MetaStep(loss, parts, self._apply(parts))
+
+    def _backward_sums(self, held: Sequence[AlignLosses], gap: float) -> None:
+        """The gradient where distillation squares the gap of sums: that of gap^2 is 2 gap times the gap's, task by task."""
+        if not held:
+            return
+        weight = 2 * self.settings.distillation_weight * gap
+        losses = [
+            (found.teacher + found.student) / (2 * self.settings.tasks_per_batch) + weight * found.gap for found in held
+        ]
+        torch.stack(losses).sum().backward()
+
+    def _fine_tune_step(self, tasks: Sequence[Sequence[S]], first: int) -> MetaStep:
+        """An optimiser step on every set in turn, support first: the same examples without the meta loop."""
+        parts: dict[str, float] = {}
+        norm = 0.0
+        for place in range(len(tasks[0])):
+            total = 0.0
+            for number, sets in enumerate(tasks):
+                self._seed(first + number, place)
+                loss = self._inner.loss(self._parameters, sets[place])
+                (loss / self.settings.tasks_per_batch).backward()
+                total += loss.item()
+            (mean,) = self._means([total])
+            parts[f"set_{place}"] = mean
+            norm = self._apply(parts)
+        return MetaStep(sum(parts.values()) / len(parts), parts, norm)
+
+    def _seed(self, *place: int) -> None:
+        torch.manual_seed(hash((self.seed, self.step, *place)))
+
+    def _means(self, sums: Sequence[float]) -> list[float]:
+        """Sums over this worker's tasks as means over the tasks of all."""
+        total = torch.tensor(sums, dtype=torch.float64, device=next(iter(self._parameters.values())).device)
+        if self.world > 1:
+            distributed.all_reduce(total)
+        return (total / self.settings.tasks_per_batch).tolist()
+
+    def _apply(self, losses: dict[str, float]) -> float:
+        """Add the workers' gradients up and take an optimiser step; the gradient's norm."""
+        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
+        if self.world > 1:
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            distributed.all_reduce(flat)
+            for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])).item()
+        if not torch.isfinite(torch.tensor([norm, *losses.values()])).all():
+            shown = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+            message = f"step {self.step + 1}: the gradient is not finite (losses: {shown}); lower train.inner_rate or train.learning_rate"
+            raise TrainingError(message)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def state(self) -> dict[str, Any]:
+        """What training goes on from, besides the module's weights."""
+        return {"step": self.step, "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`; the module's weights are for the caller to load, in place."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]

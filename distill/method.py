@@ -1,0 +1,102 @@
+"""Methods: what each implies of the other settings, and what it asks of them."""
+
+from typing import Any, Literal
+
+from distill.mix.settings import MixSettings, NegativeSettings, PylateExamples
+from distill.select.settings import SelectSettings
+from distill.train.loss_settings import CrossEntropyLoss, KlLoss, LanguageLoss, RelevanceMarginLoss, summands
+from distill.train.settings import TrainSettings
+
+Method = Literal["distillation", "english_distillation", "translate_train", "self_distillation"]
+
+_WITHOUT_TEACHER = {"translate_train": CrossEntropyLoss(), "self_distillation": RelevanceMarginLoss()}
+"""The methods that no teacher takes part in, and the loss that they imply."""
+
+_OF_SCORES = ("margin", "relative_margin", "min_score", "max_score")
+"""Options of `mix.negatives` that read the teacher's scores."""
+
+
+def has_teacher(method: Method) -> bool:
+    """Whether a teacher scores the candidates."""
+    return method not in _WITHOUT_TEACHER
+
+
+def implied(
+    method: Method, select: SelectSettings, mix: MixSettings, train: TrainSettings
+) -> tuple[SelectSettings, MixSettings, TrainSettings]:
+    """The settings with what the method implies: see `Config.method`."""
+    if has_teacher(method):
+        return select, mix, train
+    alone: dict[str, Any] = {"group": 1, "missing": "error"}
+    if mix.imported is None:
+        select = select.model_copy(update={"add_judged": True})
+        alone["negatives"] = mix.negatives or NegativeSettings()
+    mix = MixSettings.model_validate(dict(mix) | alone)
+    if isinstance(train.loss, KlLoss):
+        train = TrainSettings.model_validate(dict(train) | {"loss": _WITHOUT_TEACHER[method]})
+    return select, mix, train
+
+
+def check(method: Method, mix: MixSettings, train: TrainSettings, languages: int) -> None:
+    """Refuse settings that contradict the method or each other with a `ValueError`.
+
+    Args:
+        method: the method.
+        mix: the examples.
+        train: the training.
+        languages: how many languages examples are drawn in.
+    """
+    loss = train.loss
+    if not has_teacher(method) and loss.needs_teacher:
+        message = f"method '{method}' has no teacher, but train.loss '{loss.type}' needs one"
+        raise ValueError(message)
+    used = [name for name in _OF_SCORES if mix.negatives is not None and getattr(mix.negatives, name) is not None]
+    if not has_teacher(method) and used:
+        message = f"method '{method}' has no teacher, but mix.negatives.{used[0]} reads its scores"
+        raise ValueError(message)
+    if loss.needs_positive and not _positive_first(mix):
+        message = (
+            f"train.loss '{loss.type}' needs a positive in each example; set mix.negatives (with include_positive)"
+        )
+        raise ValueError(message)
+    if mix.sampling == "pairs" and not _positive_first(mix):
+        message = "mix.sampling 'pairs' needs positives; set mix.negatives (with include_positive)"
+        raise ValueError(message)
+    kinds = {type(summand) for summand in summands(loss)}
+    if RelevanceMarginLoss in kinds and mix.n_way != 2:
+        message = (
+            f"train.loss 'relevance_margin' takes a positive and a negative, but mix.n_way is {mix.n_way}; set it to 2"
+        )
+        raise ValueError(message)
+    if LanguageLoss in kinds and (mix.strategy != "round_robin" or languages < 2):
+        message = "the loss 'language' compares an entry's languages: it needs mix.strategy 'round_robin' and two languages or more"
+        raise ValueError(message)
+    _check_shares(mix, train, languages)
+
+
+def _positive_first(mix: MixSettings) -> bool:
+    """Whether a positive is in the first place of every example, as far as settings tell."""
+    if mix.imported is not None:
+        return not isinstance(mix.imported, PylateExamples)
+    return mix.negatives is not None and mix.negatives.include_positive
+
+
+def _check_shares(mix: MixSettings, train: TrainSettings, languages: int) -> None:
+    """Groups, and the languages of an entry, stay together on a worker. Shares of an elastic group differ by whole ones."""
+    share, what = train.batch_size, "train.batch_size"
+    if train.max_workers is None:
+        share, what = train.batch_size // train.workers, "train.batch_size / train.workers"
+    if share % mix.group:
+        message = f"{what} = {share} is not a multiple of mix.group {mix.group}, which no worker may cut"
+        raise ValueError(message)
+    if mix.strategy == "round_robin" and share % languages:
+        message = f"{what} = {share} is not a multiple of the {languages} languages of each round_robin entry, which no worker may cut"
+        raise ValueError(message)
+    unit = mix.unit(languages)
+    parts = train.most_workers * train.accumulate
+    if train.batch_size // unit < parts:
+        message = (
+            f"train.batch_size {train.batch_size} is {train.batch_size // unit} uncut parts of {unit} examples, fewer than {parts}: "
+            "workers x train.accumulate"
+        )
+        raise ValueError(message)

@@ -1,0 +1,1 @@
+"""The mix stage: n-way training examples from scores and translations."""

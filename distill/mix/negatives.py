@@ -1,0 +1,149 @@
+"""Which of a query's candidates its training examples may hold: hard-negative options.
+
+The options are those of sentence-transformers' `mine_hard_negatives` (ranges of ranks, absolute and relative margins to the positive,
+score limits), applied to a teacher's scores.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from distill.mix.settings import MixSettings, NegativeSettings
+
+
+class TooFewError(ValueError):
+    """A query's candidates do not fill an example. The message says what is left of them and why."""
+
+
+class Choice:
+    """Chooses the candidates that may be drawn.
+
+    Args:
+        settings: the options and the size of an example.
+        grades: query -> passages that are judged relevant -> grade; read only with `settings.negatives`.
+
+    Attributes:
+        dropped: candidates that each option dropped, over all queries; those that several would drop count for the first.
+    """
+
+    def __init__(self, settings: MixSettings, grades: Mapping[str, Mapping[str, int]]) -> None:
+        self._settings = settings
+        self._n_way = settings.n_way
+        self._negatives = settings.negatives
+        self._grades = grades
+        self.dropped: Counter[str] = Counter()
+
+    def __call__(
+        self,
+        query_id: str,
+        passage_ids: Sequence[str],
+        scores: Sequence[float],
+        usable: Sequence[int],
+        known_positives: int = 0,
+    ) -> tuple[int, list[int]]:
+        """How many positives there are, and the places of what may be drawn, positives first, otherwise by rank.
+
+        Args:
+            query_id: the query.
+            passage_ids: its candidates in the selector's order; the first has rank 1.
+            scores: their scores.
+            usable: the places of the candidates that have all texts.
+            known_positives: how many of the first candidates are positives, where that is known without judgements.
+
+        Without options there are only the known positives and everything usable may be drawn. Too few candidates are a `TooFewError`.
+        """
+        if self._negatives is None:
+            return self._all(list(usable), known_positives)
+        judged = {place: grade for place in usable if (grade := self._grades.get(query_id, {}).get(passage_ids[place]))}
+        best = max(judged.values(), default=0)
+        positives = [place for place, grade in judged.items() if grade == best]
+        if not positives and needs_positive(self._negatives):
+            raise TooFewError(self._without_positive(query_id))
+        limit = score_limit(self._negatives, [scores[place] for place in positives])
+        negatives = []
+        for place in usable:
+            if place in judged:
+                continue
+            reason = drop_reason(self._negatives, place + 1, scores[place], limit)
+            if reason:
+                self.dropped[reason] += 1
+            else:
+                negatives.append(place)
+        return self._fill(positives, judged, negatives, len(usable))
+
+    def _all(self, usable: list[int], known_positives: int) -> tuple[int, list[int]]:
+        positives = sum(place < known_positives for place in usable)
+        if len(usable) - max(positives - 1, 0) < self._n_way:
+            message = f"{len(usable)} candidates with a text in every mixed language, n_way is {self._n_way}"
+            raise TooFewError(message)
+        if known_positives and not positives:
+            raise TooFewError("no positive with a text in every mixed language")
+        self._check_pairs(positives, len(usable) - positives)
+        return positives, usable
+
+    def _check_pairs(self, positives: int, negatives: int) -> None:
+        """Refuse a query that has no pair of its own for every epoch."""
+        if self._settings.sampling != "pairs":
+            return
+        pairs, epochs = positives * min(negatives, self._settings.draw_from or negatives), self._settings.epochs
+        if pairs < epochs:
+            message = (
+                f"{pairs} pairs of {positives} positives and {negatives} negatives, each of {epochs} epochs needs one"
+            )
+            raise TooFewError(message)
+
+    def _fill(
+        self, positives: list[int], judged: Mapping[int, int], negatives: list[int], usable: int
+    ) -> tuple[int, list[int]]:
+        included = self._negatives is not None and self._negatives.include_positive
+        chosen = [*positives, *negatives] if included else sorted([*judged, *negatives])
+        wanted = self._n_way - 1 if included else self._n_way
+        found = len(negatives) if included else len(chosen)
+        if found < wanted:
+            what = "negatives" if included else "passages"
+            message = (
+                f"{found} {what} left by mix.negatives of {usable} candidates with a text in every mixed language, "
+                f"{wanted} are needed for n_way {self._n_way}"
+            )
+            raise TooFewError(message)
+        if included:
+            self._check_pairs(len(positives), len(negatives))
+        return len(positives) if included else 0, chosen
+
+    def _without_positive(self, query_id: str) -> str:
+        known = self._grades.get(query_id)
+        if not known:
+            return "mix.negatives needs a positive, but no passage is judged relevant to the query"
+        return (
+            f"mix.negatives needs a positive, but none of the {len(known)} passages judged relevant is among the scored candidates; "
+            "select.add_judged adds them"
+        )
+
+
+def needs_positive(settings: NegativeSettings) -> bool:
+    """Whether a query without a positive cannot be used."""
+    return settings.include_positive or settings.margin is not None or settings.relative_margin is not None
+
+
+def score_limit(settings: NegativeSettings, positives: Sequence[float]) -> float:
+    """The highest score that margins leave to negatives: `p - margin` and `p - relative_margin * |p|` of the lowest positive's score p."""
+    limit = float("inf")
+    if positives:
+        lowest = min(positives)
+        if settings.margin is not None:
+            limit = lowest - settings.margin
+        if settings.relative_margin is not None:
+            limit = min(limit, lowest - settings.relative_margin * abs(lowest))
+    return limit
+
+
+def drop_reason(settings: NegativeSettings, rank: int, score: float, limit: float) -> str:
+    """The option that drops a negative, empty where none does."""
+    if rank < settings.first_rank:
+        return "first_rank"
+    if settings.last_rank is not None and rank > settings.last_rank:
+        return "last_rank"
+    if score > limit:
+        return "margin"
+    if settings.max_score is not None and score > settings.max_score:
+        return "max_score"
+    return "min_score" if settings.min_score is not None and score < settings.min_score else ""

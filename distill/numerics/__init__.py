@@ -1,0 +1,1 @@
+"""Numerical functions that stages share: MaxSim, top-k, batches by length. On torch and numpy alone."""

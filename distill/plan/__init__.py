@@ -1,0 +1,1 @@
+"""How much work a stage is before it runs."""

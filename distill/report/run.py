@@ -1,0 +1,361 @@
+"""The report of a run: `summary.json` for programs and one self-contained HTML file for people; no Ray, only data."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from distill.evaluate.stage import MIXED, POOLED, primary_measure
+from distill.measures.metrics import bootstrap_interval
+from distill.pages import plots
+from distill.pages.page import page
+from distill.tables import COMPARISONS, MEASUREMENTS
+
+SYSTEMS = {
+    "bm25": "BM25",
+    "english_distillation": "English-only distillation",
+    "student": "student",
+    "teacher": "teacher",
+}
+"""Systems in the order of tables and figures, and what they are called there."""
+_CEILING = "teacher"
+_LETTERS = {"bm25": "b", "english_distillation": "e", "student": "s", "teacher": "t"}
+_REJECTED_SHOWN = 20
+_MEASURE_WORDS = {
+    "nDCG": "normalised discounted cumulative gain: graded relevance, better ranks counting more",
+    "AP": "average precision; its mean is MAP",
+    "R": "recall: share of the relevant passages found so far",
+    "RR": "reciprocal rank of the first relevant passage",
+    "P": "precision: share of relevant passages so far",
+}
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """What is shown of a stage's manifest.
+
+    Attributes:
+        seconds: how long the stage took when it was computed.
+        rows: rows that it wrote.
+        rejected: rows that it could not use.
+        reused: whether this run found its output already there.
+        versions: software versions by name.
+
+    All but `reused` are keys of the manifest, where the versions are called `software`.
+    """
+
+    seconds: float
+    rows: int
+    rejected: int
+    reused: bool
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any], *, reused: bool) -> "StageFacts":
+        """The facts of a manifest."""
+        return cls(manifest["seconds"], manifest["rows"], manifest["rejected"], reused, manifest.get("software", {}))
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The size of what a run read.
+
+    Attributes:
+        passages: passages in the source language.
+        queries: split -> language -> number of queries.
+        translations: language -> number of translated passages.
+        missing: language -> number of passages without a translation.
+    """
+
+    passages: int
+    queries: Mapping[str, Mapping[str, int]]
+    translations: Mapping[str, int]
+    missing: Mapping[str, int]
+
+    @classmethod
+    def count(cls, passages: int, queries: pa.Table, translations: pa.Table, missing: pa.Table) -> "DataFacts":
+        """Count the rows of QUERIES (columns split, lang), TRANSLATIONS (lang) and MISSING_TRANSLATIONS (lang)."""
+        by_split: dict[str, dict[str, int]] = {}
+        for row in queries.group_by(["split", "lang"]).aggregate([([], "count_all")]).sort_by("lang").to_pylist():
+            by_split.setdefault(row["split"], {})[row["lang"]] = row["count_all"]
+        return cls(passages, by_split, _counts(translations["lang"]), _counts(missing["lang"]))
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """All that a report shows.
+
+    Attributes:
+        name: the run's name.
+        source_lang: language of the training queries and of the teacher.
+        languages: the other languages.
+        settings: the resolved configuration as YAML.
+        data: sizes of what was read.
+        stages: facts of every stage by name, in the order in which they ran.
+        measurements: MEASUREMENTS.
+        comparisons: COMPARISONS.
+        training_logs: TRAINING_LOG of `student` and, where it was trained, `english_distillation`.
+        scores: SCORES of the teacher, whole or a sample; none: no figure.
+        rejected: stage -> REJECTED, of stages that rejected rows.
+        language_shares: system -> language -> share among the ten best of the pooled collection; may be empty.
+        confidence: level of the confidence intervals.
+    """
+
+    name: str
+    source_lang: str
+    languages: tuple[str, ...]
+    settings: str
+    data: DataFacts
+    stages: Mapping[str, StageFacts]
+    measurements: pa.Table
+    comparisons: pa.Table
+    training_logs: Mapping[str, pa.Table] = field(default_factory=dict)
+    scores: pa.Table | None = None
+    rejected: Mapping[str, pa.Table] = field(default_factory=dict)
+    language_shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    confidence: float = 0.95
+
+    @property
+    def collections(self) -> list[str]:
+        """The measured collections in the order of tables: the source language, the others, mixed, pooled."""
+        order = [self.source_lang, *self.languages, MIXED, POOLED]
+        return sorted(pc.unique(self.measurements["collection"]).to_pylist(), key=order.index)
+
+    @property
+    def systems(self) -> list[str]:
+        """The measured systems, those of `SYSTEMS` first."""
+        return sorted(
+            pc.unique(self.measurements["system"]).to_pylist(),
+            key=lambda system: ([*SYSTEMS, system].index(system), system),
+        )
+
+    @property
+    def measures(self) -> list[str]:
+        """The measures, the one to compare by first."""
+        found = pc.unique(self.measurements["measure"]).to_pylist()
+        first = primary_measure(sorted(found)) if found else ""
+        # Other cut-offs of the first measure follow it.
+        return sorted(
+            found, key=lambda name: (name != first, _family(name) != _family(first), _family(name), len(name), name)
+        )
+
+
+Intervals = dict[str, dict[str, dict[str, plots.Interval]]]
+"""system -> collection -> measure -> mean, low, high."""
+
+
+def summary(inputs: ReportInput) -> dict[str, Any]:
+    """What `summary.json` holds: JSON values only, none of them NaN.
+
+    - `metrics`: system -> collection -> measure -> mean over the queries
+    - `stages`: stage -> seconds, rows, rejected, reused
+    - `means`: system -> measure -> mean over `languages`, for systems measured in each of them
+    - `intervals`: as `metrics`, with the two ends of the bootstrap interval
+    - `comparisons`: the rows of COMPARISONS
+    - `training`: system -> steps, first_loss, last_loss
+    - `counts`: queries evaluated, passages, translations, missing translations, rejected rows
+    - `name`, `source_lang`, `languages`, `confidence`, `versions`
+    """
+    found = _intervals(inputs)
+    return {
+        "name": inputs.name,
+        "source_lang": inputs.source_lang,
+        "languages": list(inputs.languages),
+        "metrics": _each(found, lambda interval: interval[0]),
+        "means": _language_means(found, inputs.languages),
+        "intervals": _each(found, lambda interval: list(interval[1:])),
+        "confidence": inputs.confidence,
+        "comparisons": COMPARISONS.check(inputs.comparisons).to_pylist(),
+        "training": {system: training_summary(log) for system, log in inputs.training_logs.items() if len(log)},
+        "counts": {
+            "queries": len(pc.unique(inputs.measurements["query_id"])),
+            "passages": inputs.data.passages,
+            "translations": sum(inputs.data.translations.values()),
+            "missing_translations": sum(inputs.data.missing.values()),
+            "rejected": sum(facts.rejected for facts in inputs.stages.values()),
+        },
+        "stages": {
+            stage: {"seconds": facts.seconds, "rows": facts.rows, "rejected": facts.rejected, "reused": facts.reused}
+            for stage, facts in inputs.stages.items()
+        },
+        "versions": joined_versions(inputs.stages),
+    }
+
+
+def training_summary(log: pa.Table) -> dict[str, int | float]:
+    """Steps, and the first and the last loss of a TRAINING_LOG that has a row."""
+    log = log.sort_by("step")
+    return {
+        "steps": log["step"][-1].as_py(),
+        "first_loss": log["loss"][0].as_py(),
+        "last_loss": log["loss"][-1].as_py(),
+    }
+
+
+def report(inputs: ReportInput, numbers: Mapping[str, Any]) -> str:
+    """The HTML report: one file that loads nothing, for light and dark, wide and narrow screens; all text is escaped.
+
+    Args:
+        inputs: tables and facts.
+        numbers: `summary(inputs)`.
+    """
+    found = {
+        system: {
+            c: {m: (mean, *numbers["intervals"][system][c][m]) for m, mean in by.items()} for c, by in metrics.items()
+        }
+        for system, metrics in numbers["metrics"].items()
+    }
+    name = inputs.measures[0] if inputs.measures else ""
+    primary = {system: {c: by[name] for c, by in found[system].items()} for system in inputs.systems} if name else {}
+    competitors = [system for system in numbers["means"] if system != _CEILING]
+    return page(
+        "report/report.html.j2",
+        inputs=inputs,
+        summary=numbers,
+        best_mean=max(competitors, key=lambda system: numbers["means"][system][name], default=""),
+        labels=SYSTEMS,
+        letters=_LETTERS,
+        primary=name,
+        rows=_headline(inputs, primary, name),
+        found=found,
+        measure_words=_measure_words(inputs.measures),
+        p_value=p_value,
+        figures=_figures(inputs, primary, name),
+        rejected=[row | {"stage": stage} for stage, table in inputs.rejected.items() for row in table.to_pylist()][
+            :_REJECTED_SHOWN
+        ],
+        rejected_count=sum(facts.rejected for facts in inputs.stages.values()),
+        splits=[split for split in ("train", "dev", "test") if split in inputs.data.queries],
+    )
+
+
+@dataclass(frozen=True)
+class _Cell:
+    interval: plots.Interval | None
+    best: bool = False
+    beats: tuple[str, ...] = ()
+
+
+def _headline(
+    inputs: ReportInput, primary: Mapping[str, Mapping[str, plots.Interval]], name: str
+) -> list[tuple[str, list[_Cell]]]:
+    """The first table: a row for each collection, a cell for each system."""
+    rows = []
+    alpha = 1 - inputs.confidence
+    significant = [
+        row for row in inputs.comparisons.to_pylist() if row["measure"] == name and row["p_corrected"] < alpha
+    ]
+    for collection in inputs.collections:
+        # The teacher reads the source language only, at a cost that no search engine can pay: a ceiling, not a
+        # competitor.
+        best = max(
+            (by[collection][0] for system, by in primary.items() if system != _CEILING and collection in by),
+            default=-1.0,
+        )
+        cells = []
+        for system in inputs.systems:
+            interval = primary[system].get(collection)
+            wins = [
+                str(row["baseline"] if row["difference"] > 0 else row["system"])
+                for row in significant
+                if row["collection"] == collection
+                and system == (row["system"] if row["difference"] > 0 else row["baseline"])
+            ]
+            is_best = interval is not None and interval[0] == best
+            cells.append(_Cell(interval, is_best, tuple(_LETTERS.get(loser, loser) for loser in wins)))
+        rows.append((collection, cells))
+    return rows
+
+
+def _figures(inputs: ReportInput, primary: Mapping[str, Mapping[str, plots.Interval]], name: str) -> dict[str, str]:
+    """Title -> SVG, of those figures for which there is something to show."""
+    from markupsafe import Markup
+
+    figures = {}
+    if primary:
+        figures["quality"] = plots.quality_bars(primary, inputs.collections, SYSTEMS, name)
+    logs = {system: log for system, log in inputs.training_logs.items() if len(log)}
+    if logs:
+        figures["training"] = plots.training_curves(logs, SYSTEMS)
+    if inputs.scores is not None and pc.sum(pc.list_value_length(inputs.scores["scores"])).as_py():
+        figures["scores"] = plots.score_distribution(inputs.scores)
+    if inputs.stages:
+        seconds = {stage: facts.seconds for stage, facts in inputs.stages.items()}
+        figures["stages"] = plots.stage_bars(seconds, [stage for stage, facts in inputs.stages.items() if facts.reused])
+    return {title: Markup(svg) for title, svg in figures.items()}  # noqa: S704 - drawn here, its label is escaped
+
+
+def _intervals(inputs: ReportInput) -> Intervals:
+    """Mean and bootstrap interval of every system, collection and measure, in the order of tables."""
+    table = MEASUREMENTS.check(inputs.measurements).sort_by(
+        [(key, "ascending") for key in ("system", "collection", "measure", "query_id")]
+    )
+    values: dict[tuple[str, str, str], list[float]] = {}
+    columns = (table[column].to_pylist() for column in ("system", "collection", "measure", "value"))
+    for system, collection, measure, value in zip(*columns, strict=True):
+        values.setdefault((system, collection, measure), []).append(value)
+    found: Intervals = {}
+    for system in inputs.systems:
+        for collection in inputs.collections:
+            for measure in inputs.measures:
+                if (system, collection, measure) in values:
+                    numbers = np.array(values[system, collection, measure])
+                    interval = (float(numbers.mean()), *bootstrap_interval(numbers, inputs.confidence))
+                    found.setdefault(system, {}).setdefault(collection, {})[measure] = interval
+    return found
+
+
+def _each(found: Intervals, part: Callable[[plots.Interval], float | list[float]]) -> dict[str, Any]:
+    return {
+        system: {c: {m: part(i) for m, i in by.items()} for c, by in collections.items()}
+        for system, collections in found.items()
+    }
+
+
+def _language_means(found: Intervals, languages: Sequence[str]) -> dict[str, dict[str, float]]:
+    means: dict[str, dict[str, float]] = {}
+    for system, collections in found.items():
+        if languages and all(language in collections for language in languages):
+            measures = collections[languages[0]]
+            means[system] = {
+                m: float(np.mean([collections[language][m][0] for language in languages])) for m in measures
+            }
+    return means
+
+
+def joined_versions(stages: Mapping[str, StageFacts]) -> dict[str, str]:
+    """Each software's version; where stages ran with several of them, all, joined by commas."""
+    found: dict[str, list[str]] = {}
+    for facts in stages.values():
+        for software, version in facts.versions.items():
+            if version not in found.setdefault(software, []):
+                found[software].append(version)
+    return {software: ", ".join(versions) for software, versions in sorted(found.items())}
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return {
+        row["values"]: row["counts"]
+        for row in sorted(pc.value_counts(column).to_pylist(), key=lambda row: row["values"])
+    }
+
+
+def _family(measure: str) -> str:
+    """`nDCG` of `nDCG@20`, `AP` of `AP(rel=2)@100`."""
+    return measure.partition("@")[0].partition("(")[0]
+
+
+def _measure_words(measures: Sequence[str]) -> dict[str, str]:
+    """What the measures say, those of one kind together."""
+    together: dict[str, list[str]] = {}
+    for measure in measures:
+        together.setdefault(_family(measure), []).append(measure)
+    return {", ".join(names): _MEASURE_WORDS[family] for family, names in together.items() if family in _MEASURE_WORDS}
+
+
+def p_value(p: float) -> str:
+    """A p-value to three digits."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

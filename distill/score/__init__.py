@@ -1,0 +1,1 @@
+"""The score stage: a teacher's scores of the candidates."""

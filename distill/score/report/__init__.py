@@ -1,0 +1,1 @@
+"""The teacher report: figures of a teacher's scores, and what in them stops a job."""

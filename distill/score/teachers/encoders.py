@@ -1,0 +1,166 @@
+"""Teachers that encode queries and passages apart: single vectors and late interaction."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import transformers
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+from transformers import AutoModel, PreTrainedTokenizerBase
+
+from distill.encoders.checkpoints import load_late_interaction
+from distill.encoders.single_vector import mean_pooled
+from distill.models.locate import fetch_folder, load_tokenizer, locate
+from distill.numerics.batching import fitting_tokens, token_budget_batches
+from distill.score.settings import BiEncoderTeacher, Dtype, LateInteractionTeacher
+from distill.score.teachers.interface import Pair, Provenance, Scored
+
+_TOKENS_IN_MEMORY = 262_144
+
+
+class BiEncoder:
+    """A single-vector encoder; the score of a pair is the inner product of its two vectors (a cosine where they are normalised).
+
+    Every distinct text is encoded once, however many pairs it is in.
+    """
+
+    def __init__(self, settings: BiEncoderTeacher, dtype: Dtype, tokens_per_batch: int, device: str) -> None:
+        self.provenance = Provenance(
+            kind=settings.type,
+            model=settings.model,
+            revision=settings.revision or "",
+            engine="transformers",
+            engine_version=transformers.__version__,
+            truncation=f"queries at {settings.max_query_tokens}, passages at {settings.max_passage_tokens} tokens",
+            dtype=dtype,
+        )
+        self._settings = settings
+        self._device = device
+        self._tokenizer = load_tokenizer(settings.model, settings.revision)
+        model = AutoModel.from_pretrained(
+            locate(settings.model), revision=settings.revision, dtype=getattr(torch, dtype)
+        )
+        self._tokens_per_batch = fitting_tokens(tokens_per_batch, model.config, device)
+        self._model = model.to(device).eval()
+
+    def score(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Scored:
+        """Raw scores of `pairs`, in their order. Cost: one forward pass a distinct text; one vector a text in memory."""
+        settings = self._settings
+        query_vectors = self.encode([settings.query_prefix + text for text in queries], settings.max_query_tokens)
+        texts = [settings.passage_prefix + text for text in passages]
+        passage_vectors = self.encode(texts, settings.max_passage_tokens)
+        left = query_vectors[[q for q, _ in pairs]]
+        right = passage_vectors[[p for _, p in pairs]]
+        cut = longer_than(self._tokenizer, texts, settings.max_passage_tokens)
+        return Scored((left * right).sum(dim=-1).numpy(), cut[[p for _, p in pairs]])
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], max_tokens: int) -> Float[Tensor, "B H"]:
+        """Pooled float32 vectors of texts, in order, on the CPU. Equal texts are encoded once."""
+        vectors = torch.empty(len(texts), self._model.config.hidden_size)
+        if not texts:
+            return vectors
+        distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        rows = self._tokenizer(list(distinct), truncation=True, max_length=max_tokens)
+        once = torch.empty(len(distinct), self._model.config.hidden_size)
+        for batch in token_budget_batches([len(row) for row in rows["input_ids"]], self._tokens_per_batch):
+            inputs = self._tokenizer.pad({k: [rows[k][i] for i in batch] for k in rows}, return_tensors="pt").to(
+                self._device
+            )
+            hidden = self._model(**inputs).last_hidden_state.float()
+            once[batch] = self._pool(hidden, inputs["attention_mask"]).cpu()
+        return once[[distinct[text] for text in texts]]
+
+    def _pool(self, hidden: Float[Tensor, "B T H"], attention: Tensor) -> Float[Tensor, "B H"]:
+        if self._settings.pooling == "cls":
+            # Some tokenizers fill up at the beginning: there the first of a text's own tokens is not the row's first.
+            pooled = hidden[torch.arange(len(hidden)), attention.argmax(dim=1)]
+        else:
+            pooled = mean_pooled(hidden, attention)
+        return functional.normalize(pooled, dim=-1) if self._settings.normalize else pooled
+
+
+class LateInteraction:
+    """A late-interaction encoder; the score of a pair is MaxSim, exact and in float32.
+
+    Every distinct text is encoded once. Passages pass through memory in blocks of some 262,144 token vectors (128 MiB of 128 numbers).
+    """
+
+    def __init__(self, settings: LateInteractionTeacher, dtype: Dtype, tokens_per_batch: int, device: str) -> None:
+        self._encoder = load_late_interaction(fetch_folder(settings.model, settings.revision), device).to(
+            getattr(torch, dtype)
+        )
+        self._tokens_per_batch = fitting_tokens(tokens_per_batch, self._encoder.backbone.config, device)
+        lengths = self._encoder.settings
+        self.provenance = Provenance(
+            kind=settings.type,
+            model=settings.model,
+            revision=settings.revision or "",
+            engine="transformers",
+            engine_version=transformers.__version__,
+            truncation=f"queries at {lengths.query_tokens}, passages at {lengths.passage_tokens} tokens",
+            dtype=dtype,
+        )
+
+    @torch.inference_mode()
+    def score(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Scored:
+        """Raw scores of `pairs`, in their order.
+
+        Cost: one forward pass a distinct text, and T*L*D multiply-adds a pair; the vectors of all queries and of one block of passages
+        in memory.
+        """
+        scores = torch.empty(len(pairs))
+        cut = np.zeros(len(passages), dtype=bool)
+        if not pairs:
+            return Scored(scores.numpy(), np.zeros(0, dtype=bool))
+        distinct_queries = {text: place for place, text in enumerate(dict.fromkeys(queries))}
+        vectors = self._encode_queries(list(distinct_queries))
+        by_passage: dict[str, list[int]] = {}
+        for place, (_, p) in enumerate(pairs):
+            by_passage.setdefault(passages[p], []).append(place)
+        query_of = [distinct_queries[queries[q]] for q, _ in pairs]
+        for block in self._blocks(list(by_passage)):
+            encoded = self._encoder.encode_passages(block, self._tokens_per_batch)
+            by_query: dict[int, list[tuple[int, int]]] = {}
+            for number, text in enumerate(block):
+                for place in by_passage[text]:
+                    by_query.setdefault(query_of[place], []).append((place, number))
+            for query, found in by_query.items():
+                scores[[place for place, _ in found]] = maxsim_each(vectors[query], [encoded[n] for _, n in found])
+        settings = self._encoder.settings
+        read = self._encoder.tokenizer_texts(passages, settings.passage_marker)
+        cut = longer_than(self._encoder.tokenizer, read, self._encoder.tokenizer_limit(settings.passage_tokens))
+        return Scored(scores.numpy(), cut[[p for _, p in pairs]])
+
+    def _encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "Q T D"]:
+        size = max(1, self._tokens_per_batch // self._encoder.settings.query_tokens)
+        parts = [self._encoder.encode_queries(texts[start : start + size]) for start in range(0, len(texts), size)]
+        return torch.cat(parts)
+
+    def _blocks(self, texts: Sequence[str]) -> Iterator[list[str]]:
+        size = max(1, _TOKENS_IN_MEMORY // self._encoder.settings.passage_tokens)
+        for start in range(0, len(texts), size):
+            yield list(texts[start : start + size])
+
+
+def maxsim_each(query: Float[Tensor, "T D"], passages: Sequence[Float[Tensor, "_ D"]]) -> Float[Tensor, " N"]:
+    r"""Late interaction of one query with passages of any lengths: :math:`\sum_t \max_l \langle q_t, p_l \rangle`, without padding.
+
+    Computed in float32. A passage without vectors scores minus infinity. Cost: one matrix product.
+    """
+    lengths = torch.tensor([len(passage) for passage in passages])
+    similarity = torch.cat([passage.float() for passage in passages]) @ query.float().T
+    best = torch.segment_reduce(similarity, "max", lengths=lengths, axis=0, initial=-torch.inf)
+    return best.sum(dim=1)
+
+
+def longer_than(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> np.ndarray:
+    """Which texts have more than `max_tokens` tokens, special tokens included: those that truncation cuts."""
+    distinct = list(dict.fromkeys(texts))
+    if not distinct:
+        return np.zeros(0, dtype=bool)
+    rows = tokenizer(distinct, return_attention_mask=False, verbose=False)["input_ids"]
+    cut = {text: len(row) > max_tokens for text, row in zip(distinct, rows, strict=True)}
+    return np.array([cut[text] for text in texts], dtype=bool)

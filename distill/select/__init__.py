@@ -1,0 +1,1 @@
+"""The select stage: the passages that the teacher scores for each query."""

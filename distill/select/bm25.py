@@ -1,0 +1,76 @@
+"""BM25."""
+
+from collections.abc import Iterable, Sequence
+from random import Random
+
+import bm25s
+import numpy as np
+import pyarrow as pa
+
+from cluster.workspace import Shard, shard_rows
+from distill.select.candidates import Judged, candidate_table
+from distill.select.settings import Bm25Selector
+from distill.text import passage_texts, words
+
+
+class Bm25:
+    """A BM25 index in memory (bm25s, the Lucene variant).
+
+    Args:
+        ids: document ids; ties in score are broken by their order here, so sort them.
+        texts: document texts.
+        k1: term-frequency saturation.
+        b: length normalisation.
+
+    Cost: 8 bytes for each distinct term of each document; building reads every text once.
+    """
+
+    def __init__(self, ids: Sequence[str], texts: Iterable[str], k1: float = 0.9, b: float = 0.4) -> None:
+        self.ids = list(ids)
+        self._index = bm25s.BM25(method="lucene", k1=k1, b=b)
+        tokens = [words(text) for text in texts]
+        # bm25s cannot index a collection without a single term.
+        self._empty = not any(tokens)
+        if not self._empty:
+            self._index.index(tokens, show_progress=False)
+
+    def search(self, query: str, k: int) -> list[tuple[str, float]]:
+        """The best `k` documents that share a term with the query, as (id, score), best first."""
+        terms = [] if self._empty else [term for term in words(query) if term in self._index.vocab_dict]
+        if not terms:
+            return []
+        scores = self._index.get_scores(terms)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return [(self.ids[i], float(scores[i])) for i in best if scores[i] > 0]
+
+
+class Bm25Worker:
+    """Searches a range of queries. Each actor builds the index for itself, which costs less than shipping it."""
+
+    def __init__(self, queries: pa.Table, passages: pa.Table, judged: pa.Table, by: Bm25Selector) -> None:
+        self._queries = queries
+        self._judged = Judged(judged)
+        self._by = by
+        self._index = Bm25(passages["passage_id"].to_pylist(), passage_texts(passages), by.k1, by.b)
+
+    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
+        """The candidates of queries start to stop."""
+        part = shard_rows(self._queries, shard)
+        query_ids = part["query_id"].to_pylist()
+        found = [
+            self._search(query_id, text) for query_id, text in zip(query_ids, part["text"].to_pylist(), strict=True)
+        ]
+        return {"candidates": candidate_table(query_ids, found, "bm25", self._judged)}
+
+    def _search(self, query_id: str, text: str) -> list[str]:
+        found = [passage_id for passage_id, _ in self._index.search(text, self._by.top_k)]
+        if not self._by.fill:
+            return found
+        return found + fill(query_id, found, self._index.ids, self._by.top_k - len(found))
+
+
+def fill(query_id: str, found: Sequence[str], ids: Sequence[str], count: int) -> list[str]:
+    """At most `count` random ids that are not among `found`; a pure function of its arguments."""
+    random = Random(f"fill/{query_id}")  # noqa: S311 - a seeded draw, not a secret
+    drawn = random.sample(ids, min(len(ids), count + len(found)))
+    return [passage_id for passage_id in drawn if passage_id not in set(found)][:count]

@@ -1,0 +1,201 @@
+"""Dense retrieval: the passages whose vectors have the largest inner product with the query's.
+
+Passages are encoded in shards, then queries are searched in shards: exactly, in blocks of vectors that are read from storage, or in a
+FAISS index that is built once and that every actor holds.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cluster.workspace import Shard, StoredTable, Workspace, row_shards, shard_rows
+from distill.models.locate import ModelError
+from distill.select.candidates import Judged, candidate_table
+from distill.select.settings import DenseSelector
+from distill.select.task import Best, Task
+from distill.tables import PASSAGE_INDEX, PASSAGE_VECTORS
+from distill.text import passage_texts
+
+if TYPE_CHECKING:
+    from distill.score.teachers.encoders import BiEncoder
+
+_BLOCK_ROWS = 65_536
+_BLOCK_SCORES = 2**26
+"""Scores in memory at once: 256 MiB."""
+_INDEX_FILE = "passages.faiss"
+
+
+def select_dense(workspace: Workspace, by: DenseSelector, task: Task) -> None:
+    """Write `passage_vectors`, with a FAISS factory `passage_index` and its file, and `candidates`.
+
+    Cost of exact search: one multiply-add for each query, passage and dimension. Memory of an actor: a block of 65,536 vectors and 256 MiB
+    of scores; with a FAISS index that index.
+    """
+    encoding = row_shards(len(task.passages), by.passages_per_shard)
+    arguments = {"passages": task.passages, "by": by, "device": task.device}
+    workspace.map_shards(encoding, VectorWorker, arguments, task.pool, unit="passages")
+    vectors = StoredTable.open(workspace.filesystem, f"{workspace.folder}/passage_vectors")
+    file = ""
+    if by.factory:
+        file = f"{workspace.folder}/{_INDEX_FILE}"
+        building = [Shard(len(encoding), {})]
+        arguments = {"vectors": vectors, "factory": by.factory, "training_vectors": by.training_vectors, "file": file}
+        workspace.map_shards(building, IndexWorker, arguments, task.pool, unit="indexes")
+    arguments = {
+        "queries": task.queries, "passages": task.passages.select(["passage_id"]), "judged": task.judged,
+        "vectors": vectors, "file": file, "by": by, "device": task.device,
+    }  # fmt: skip
+    first = len(encoding) + 1
+    shards = [Shard(first + s.index, s.args) for s in row_shards(len(task.queries), task.queries_per_shard)]
+    workspace.map_shards(shards, DenseWorker, arguments, task.pool, unit="queries")
+
+
+class VectorWorker:
+    """Encodes a range of passages."""
+
+    def __init__(self, passages: pa.Table, by: DenseSelector, device: str) -> None:
+        self._passages = passages
+        self._by = by
+        self._encoder = _encoder(by, device)
+
+    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
+        """The vectors of passages start to stop."""
+        part = shard_rows(self._passages, shard)
+        settings = self._by.encoder
+        texts = [settings.passage_prefix + text for text in passage_texts(part)]
+        vectors = self._encoder.encode(texts, settings.max_passage_tokens).numpy()
+        offsets = pa.array(np.arange(len(vectors) + 1) * vectors.shape[1], pa.int32())
+        column = pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))
+        table = pa.table({"passage_id": part["passage_id"].combine_chunks(), "vector": column})
+        return {"passage_vectors": PASSAGE_VECTORS.check(table, "select")}
+
+
+def _encoder(by: DenseSelector, device: str) -> "BiEncoder":
+    from distill.score.teachers.encoders import BiEncoder
+
+    return BiEncoder(by.encoder, by.dtype, by.tokens_per_batch, device)
+
+
+def vector_blocks(vectors: StoredTable, rows: int = _BLOCK_ROWS) -> Iterator[tuple[int, Float[np.ndarray, "N D"]]]:
+    """The vectors of PASSAGE_VECTORS in blocks, each after the number of its first row."""
+    for start in range(0, len(vectors), rows):
+        column = vectors.read(start, start + rows, ["vector"])["vector"].combine_chunks()
+        flat = np.asarray(pc.list_flatten(column))
+        yield start, flat.reshape(len(column), -1)
+
+
+class IndexWorker:
+    """Builds a FAISS index and puts it into the stage's folder."""
+
+    def __init__(self, vectors: StoredTable, factory: str, training_vectors: int, file: str) -> None:
+        self._vectors = vectors
+        self._factory = factory
+        self._training_vectors = training_vectors
+        self._file = file
+
+    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
+        """Train on evenly spaced vectors, add all, write. Memory: the training vectors and the index."""
+        del shard
+        faiss = load_faiss()
+        step = -(-len(self._vectors) // self._training_vectors)
+        sample = np.concatenate([block[-start % step :: step] for start, block in vector_blocks(self._vectors)])
+        try:
+            index = faiss.index_factory(sample.shape[1], self._factory, faiss.METRIC_INNER_PRODUCT)
+            index.train(sample)
+        except RuntimeError as error:
+            reason = str(error).rsplit(": ", 1)[-1]
+            message = f"select.by.factory '{self._factory}' for {len(sample)} training vectors of {sample.shape[1]} numbers: {reason}"
+            raise ModelError(message) from error
+        for _, block in vector_blocks(self._vectors):
+            index.add(block)
+        with tempfile.TemporaryDirectory() as folder:
+            local = str(Path(folder) / _INDEX_FILE)
+            faiss.write_index(index, local)
+            pafs.copy_files(local, self._file, pafs.LocalFileSystem(), self._vectors.filesystem)
+        row = {"file": _INDEX_FILE, "factory": self._factory, "vectors": len(self._vectors)}
+        return {"passage_index": PASSAGE_INDEX.from_rows([row])}
+
+
+class DenseWorker:
+    """Searches a range of queries."""
+
+    def __init__(
+        self,
+        queries: pa.Table,
+        passages: pa.Table,
+        judged: pa.Table,
+        vectors: StoredTable,
+        file: str,
+        by: DenseSelector,
+        device: str,
+    ) -> None:
+        self._queries = queries
+        self._ids = passages["passage_id"].combine_chunks()
+        self._judged = Judged(judged)
+        self._vectors = vectors
+        self._by = by
+        self._device = device
+        self._encoder = _encoder(by, device)
+        self._index = _read_index(vectors.filesystem, file, by.nprobe) if file else None
+
+    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
+        """The candidates of queries start to stop."""
+        part = shard_rows(self._queries, shard)
+        settings = self._by.encoder
+        texts = [settings.query_prefix + text for text in part["text"].to_pylist()]
+        queries = self._encoder.encode(texts, settings.max_query_tokens)
+        places = self._exact(queries) if self._index is None else _approximate(self._index, queries, self._by.top_k)
+        found = [self._ids.take(pa.array(row)).to_pylist() for row in places]
+        table = candidate_table(part["query_id"].to_pylist(), found, f"dense:{self._by.model}", self._judged)
+        return {"candidates": table}
+
+    def _exact(self, queries: Float[Tensor, "Q D"]) -> list[np.ndarray]:
+        best = Best(len(queries), self._by.top_k)
+        queries = queries.to(self._device)
+        for first, block in vector_blocks(self._vectors):
+            passages = torch.from_numpy(block.copy()).to(self._device)
+            places = torch.arange(first, first + len(block))
+            size = max(1, _BLOCK_SCORES // len(block))
+            for start in range(0, len(queries), size):
+                best.add(start, queries[start : start + size] @ passages.T, places)
+        return best.places()
+
+
+def _approximate(index: Any, queries: Float[Tensor, "Q D"], k: int) -> list[np.ndarray]:
+    scores, places = index.search(queries.numpy(), k)
+    order = np.lexsort((places, -scores), axis=1)
+    # FAISS fills up with -1 where its lists held fewer.
+    return [row[row >= 0] for row in np.take_along_axis(places, order, axis=1)]
+
+
+def _read_index(filesystem: pafs.FileSystem, file: str, nprobe: int) -> Any:
+    faiss = load_faiss()
+    with tempfile.TemporaryDirectory() as folder:
+        local = str(Path(folder) / _INDEX_FILE)
+        pafs.copy_files(file, local, filesystem, pafs.LocalFileSystem())
+        index = faiss.read_index(local)
+    inverted = faiss.try_extract_index_ivf(index)
+    if inverted is not None:
+        inverted.nprobe = nprobe
+    return index
+
+
+def load_faiss() -> Any:
+    """The module, or a `ModelError` that says how to install it."""
+    try:
+        import faiss
+    except ImportError as error:
+        message = (
+            "select.by.factory needs FAISS: pip install 'polyray[cpu]' (or [gpu]), or leave it out for exact search"
+        )
+        raise ModelError(message) from error
+    return faiss

@@ -1,0 +1,87 @@
+"""Candidates from files: TREC runs of any retriever, and score files."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from distill.formats.scores import read_scores
+from distill.formats.text import RowError, locate, read_lines
+from distill.select.candidates import Judged, candidate_table
+from distill.select.settings import RunSelector, ScoredSelector
+from distill.tables import TableError
+
+
+def read_run(path: str) -> dict[str, list[str]]:
+    """A TREC run file (local or s3://, optionally .gz) as query id -> passage ids by rank.
+
+    A line without six fields, with a rank that is no number, or with a document that its query already has is an error with its number.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for number, line in read_lines(locate(path)):
+        if isinstance(line, RowError):
+            message = f"{path} line {number}: {line}"
+            raise TableError(message)
+        fields = line.split()
+        if len(fields) != 6 or not fields[3].lstrip("-").isdigit():
+            message = f"{path} line {number}: expected 'query Q0 document rank score tag', found {line[:80]!r}"
+            raise TableError(message)
+        ranks = found.setdefault(fields[0], {})
+        if fields[2] in ranks:
+            message = f"{path} line {number}: document {fields[2]!r} is already in the ranking of query {fields[0]!r}"
+            raise TableError(message)
+        ranks[fields[2]] = int(fields[3])
+    return {query: sorted(ranks, key=lambda document: (ranks[document], document)) for query, ranks in found.items()}
+
+
+def candidates_from_run(
+    run: Mapping[str, Sequence[str]], query_ids: Sequence[str], passages: pa.Table, judged: Judged, by: RunSelector
+) -> pa.Table:
+    """The top k of a run for each query; queries that the run lacks get an empty list. Unknown passages are an error that names them."""
+    found = [list(run.get(query_id, ()))[: by.top_k] for query_id in query_ids]
+    unknown = _unknown({passage_id for ids in found for passage_id in ids}, passages)
+    if unknown:
+        raise TableError(_unknown_message(by.path, "retrieved", unknown))
+    return candidate_table(query_ids, found, f"run:{by.path}", judged)
+
+
+def candidates_from_scores(
+    query_ids: Sequence[str], passages: pa.Table, judged: Judged, by: ScoredSelector
+) -> tuple[pa.Table, dict[str, int]]:
+    """The top k by score of each query's list in score files, equal scores in the file's order, and counts of what was not taken.
+
+    Queries that the files lack get an empty list. Unknown passages are an error that names them, or left out where `by.unknown` says so.
+    """
+    wanted = set(query_ids)
+    found: dict[str, list[str]] = {}
+    counts = {"unknown_queries": 0, "unknown_passages": 0}
+    known = set(passages["passage_id"].to_pylist())
+    unknown: set[str] = set()
+    for scored in read_scores(by.files, by.format):
+        if scored.query_id not in wanted:
+            counts["unknown_queries"] += 1
+            continue
+        ids = [scored.passage_ids[i] for i in np.argsort(-scored.scores, kind="stable")]
+        usable = [passage_id for passage_id in ids if passage_id in known]
+        if len(usable) < len(ids):
+            unknown.update(set(ids) - known)
+            counts["unknown_passages"] += len(ids) - len(usable)
+        found[scored.query_id] = usable[: by.top_k]
+    files = ", ".join(by.files)
+    if unknown and by.unknown == "error":
+        advice = "; set select.by.unknown to 'leave_out' if the source holds a part of what was scored"
+        raise TableError(_unknown_message(files, "listed", unknown) + advice)
+    lists = [found.get(query_id, []) for query_id in query_ids]
+    counts["queries_without_list"] = len(wanted - found.keys())
+    return candidate_table(query_ids, lists, f"scored:{files}", judged), counts
+
+
+def _unknown(ids: set[str], passages: pa.Table) -> set[str]:
+    wanted = pa.array(sorted(ids), pa.string())
+    there = pc.is_in(wanted, value_set=passages["passage_id"].combine_chunks())
+    return set(wanted.filter(pc.invert(there)).to_pylist())
+
+
+def _unknown_message(source: str, how: str, unknown: set[str]) -> str:
+    return f"{source}: {len(unknown)} {how} passages do not exist in the source, among them {sorted(unknown)[:3]}"

@@ -1,0 +1,1 @@
+"""The train stage: the student, trained on the examples."""

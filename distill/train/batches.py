@@ -1,0 +1,123 @@
+"""Training batches: examples as token ids, every distinct text once, cut by length into chunks of bounded size."""
+
+import hashlib
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from distill.encoders.encoder import Encoder, TokenBatch
+from distill.numerics.batching import token_budget_batches
+
+
+class Chunks(NamedTuple):
+    """Texts in padded batches, longest first, and the place of each text in the concatenation of the batches."""
+
+    batches: tuple[TokenBatch, ...]
+    order: Int[Tensor, " U"]
+    tokens: int
+    """Tokens of the texts themselves, padding not counted."""
+
+    def to(self, device: torch.device) -> "Chunks":
+        """The chunks on a device."""
+        return Chunks(tuple(batch.to(device) for batch in self.batches), self.order.to(device), self.tokens)
+
+
+class TrainingBatch(NamedTuple):
+    """B queries, the U distinct texts among their passages, which of those each query's N passages are, and the teacher's scores.
+
+    Keys are hashes of ids, and of texts, equal on every worker. `versions` are the rows of each entry, an example being one of its language
+    versions: one column unless every entry of the batch is there in the same number of languages (round robin).
+    """
+
+    queries: Chunks
+    passages: Chunks
+    places: Int[Tensor, "B N"]
+    teacher: Float[Tensor, "B N"]
+    query_keys: Int[Tensor, " B"]
+    passage_keys: Int[Tensor, " U"]
+    text_keys: Int[Tensor, " U"]
+    versions: Int[Tensor, "E L"]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are encoded, padding not counted."""
+        return self.queries.tokens + self.passages.tokens
+
+    def to(self, device: torch.device) -> "TrainingBatch":
+        """The batch on a device."""
+        moved: list[Any] = [part.to(device) for part in self]
+        return TrainingBatch(*moved)
+
+
+def make_batch(encoder: Encoder, examples: pa.Table, tokens_per_batch: int) -> TrainingBatch:
+    """Tokenise examples. Queries and passages that occur twice are tokenised, and later encoded, once.
+
+    Args:
+        encoder: whose tokens are made.
+        examples: an EXAMPLES table, all with the same number of passages.
+        tokens_per_batch: most padded tokens in a chunk.
+
+    A score that is null becomes NaN; one that is there and not finite is an error. Examples of unequal n are an error: a table is made
+    with one n_way.
+    """
+    scores = examples["scores"].to_pylist()
+    for position, row in zip(examples["position"].to_pylist(), scores, strict=True):
+        if any(score is not None and not math.isfinite(score) for score in row):
+            message = f"example {position}: its teacher scores {row} are not finite; score its query again"
+            raise ValueError(message)
+    if len({len(row) for row in scores}) != 1:
+        message = f"examples of a batch have different numbers of passages: {sorted({len(row) for row in scores})}"
+        raise ValueError(message)
+    queries = examples["query"].to_pylist()
+    passages = examples["passages"].to_pylist()
+    passage_ids = examples["passage_ids"].to_pylist()
+    pairs = [pair for row in zip(passage_ids, passages, strict=True) for pair in zip(*row, strict=True)]
+    ids = {text: passage_id for passage_id, text in reversed(pairs)}
+    texts = list(dict.fromkeys(text for _, text in pairs))
+    place = {text: i for i, text in enumerate(texts)}
+    query_texts = list(dict.fromkeys(queries))
+    query_place = {text: i for i, text in enumerate(query_texts)}
+    chunked = _chunks(encoder.passage_rows(texts), encoder.pad_passages, tokens_per_batch)
+    query_chunks = _chunks(encoder.query_rows(query_texts), encoder.pad_queries, tokens_per_batch)
+    of_queries = query_chunks.order[torch.tensor([query_place[text] for text in queries])]
+    keys = torch.empty(2, len(texts), dtype=torch.long)
+    keys[:, chunked.order] = torch.tensor([[key(ids[text]) for text in texts], [key(text) for text in texts]])
+    return TrainingBatch(
+        query_chunks._replace(order=of_queries),
+        chunked,
+        chunked.order[torch.tensor([[place[text] for text in row] for row in passages])],
+        torch.tensor([[float("nan") if s is None else s for s in row] for row in scores], dtype=torch.float32),
+        torch.tensor([key(query_id) for query_id in examples["query_id"].to_pylist()]),
+        keys[0],
+        keys[1],
+        _versions(list(zip(examples["query_id"].to_pylist(), map(tuple, passage_ids), strict=True))),
+    )
+
+
+def key(text: str) -> int:
+    """A number for an id or a text, the same everywhere."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def _versions(entries: Sequence[Hashable]) -> Int[Tensor, "E L"]:
+    rows: dict[Hashable, list[int]] = {}
+    for row, entry in enumerate(entries):
+        rows.setdefault(entry, []).append(row)
+    if len({len(versions) for versions in rows.values()}) > 1:
+        return torch.arange(len(entries))[:, None]
+    return torch.tensor(list(rows.values()))
+
+
+def _chunks(
+    rows: Sequence[list[int]], pad: Callable[[Sequence[list[int]]], TokenBatch], tokens_per_batch: int
+) -> Chunks:
+    lengths = [len(row) for row in rows]
+    batches = token_budget_batches(lengths, tokens_per_batch)
+    order = torch.empty(len(rows), dtype=torch.long)
+    order[torch.tensor([i for batch in batches for i in batch])] = torch.arange(len(rows))
+    return Chunks(tuple(pad([rows[i] for i in batch]) for batch in batches), order, sum(lengths))

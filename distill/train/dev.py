@@ -1,0 +1,180 @@
+"""Retrieval with a student while it is trained: development queries against a pool of passages in every language.
+
+Every worker encodes its share of the pool; then each knows the result, so that all decide alike when to stop.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import torch
+from torch import distributed
+from torch.nn.utils.rnn import pad_sequence
+
+from cluster.workspace import StoredTable, Workspace
+from distill.encoders.encoder import Encoder
+from distill.measures.metrics import measure
+from distill.numerics.batching import attention_of
+from distill.numerics.maxsim import maxsim_all
+from distill.tables import QRELS, RUN, TableError
+from distill.text import passage_texts
+from distill.train.settings import DevSettings
+
+_DEPTH = 1000
+_QUERIES_AT_ONCE = 64
+_PASSAGES_AT_ONCE = 512
+
+
+def write_dev(
+    workspace: Workspace, settings: DevSettings, query_lang: str, languages: Sequence[str], folder: str
+) -> None:
+    """Draw the development set from the stages `sources` and `translate` and write it to `folder`. Memory: the ids of the collection.
+
+    Queries are those of split dev in `query_lang` that have a judgement above 0. Queries and passages are drawn by hashes of their ids.
+    """
+    queries = workspace.input("sources", "queries")
+    queries = queries.filter(pc.and_(pc.equal(queries["split"], "dev"), pc.equal(queries["lang"], query_lang)))
+    qrels = workspace.input("sources", "qrels")
+    relevant = qrels.filter(pc.greater(qrels["relevance"], 0))
+    queries = queries.filter(pc.is_in(queries["query_id"], value_set=relevant["query_id"].combine_chunks()))
+    if not len(queries):
+        message = f"train.dev: the source has no judged query of split dev in '{query_lang}'; give it one, or set train.dev to null"
+        raise TableError(message)
+    chosen = _drawn(queries["query_id"].to_pylist(), settings.queries)
+    queries = queries.filter(pc.is_in(queries["query_id"], value_set=pa.array(chosen, pa.string())))
+    qrels = qrels.filter(pc.is_in(qrels["query_id"], value_set=pa.array(chosen, pa.string())))
+    judged = set(qrels["passage_id"].to_pylist())
+    passages = StoredTable.open(workspace.filesystem, f"{workspace.input_folder('sources')}/passages")
+    ids = passages.read(columns=["passage_id"])["passage_id"].to_pylist()
+    others = _drawn([i for i in ids if i not in judged], max(0, settings.passages - len(judged)))
+    wanted = pa.array(sorted(judged | set(others)), pa.string())
+    tables = [passages]
+    folder_of_translations = f"{workspace.input_folder('translate')}/translations"
+    tables.append(StoredTable.open(workspace.filesystem, folder_of_translations))
+    pool = pa.concat_tables([_only(table, wanted, languages) for table in tables])
+    for name, table in {"queries": queries.select(["query_id", "text"]), "qrels": qrels, "passages": pool}.items():
+        workspace.filesystem.create_dir(folder, recursive=True)
+        pq.write_table(table, f"{folder}/{name}.parquet", filesystem=workspace.filesystem)
+
+
+def _drawn(ids: Sequence[str], count: int) -> list[str]:
+    return sorted(ids, key=lambda text_id: hashlib.sha256(f"dev/{text_id}".encode()).digest())[:count]
+
+
+def _only(table: StoredTable, ids: pa.Array, languages: Sequence[str]) -> pa.Table:
+    """The rows of these passages in these languages, read file by file."""
+    found, start = [], 0
+    for _, rows in table.files:
+        part = table.read(start, start + rows, ["passage_id", "lang", "title", "text"])
+        wanted = pc.and_(
+            pc.is_in(part["passage_id"], value_set=ids),
+            pc.is_in(part["lang"], value_set=pa.array(languages, pa.string())),
+        )
+        found.append(part.filter(wanted))
+        start += rows
+    return pa.concat_tables(found)
+
+
+@dataclass(frozen=True)
+class DevSet:
+    """Queries, their judgements, and passages by language."""
+
+    queries: pa.Table
+    qrels: pa.Table
+    passages: Mapping[str, pa.Table]
+
+    @classmethod
+    def read(cls, filesystem: pafs.FileSystem, folder: str) -> "DevSet":
+        """What `write_dev` wrote."""
+        tables = {
+            name: pq.read_table(f"{folder}/{name}.parquet", filesystem=filesystem)
+            for name in ("queries", "qrels", "passages")
+        }
+        pool = tables["passages"].sort_by([("lang", "ascending"), ("passage_id", "ascending")])
+        languages = pc.unique(pool["lang"]).to_pylist()
+        by_language = {lang: pool.filter(pc.equal(pool["lang"], lang)) for lang in languages}
+        return cls(tables["queries"].sort_by("query_id"), tables["qrels"], by_language)
+
+    def evaluate(
+        self, encoder: Encoder, name: str, tokens_per_batch: int, rank: int = 0, world: int = 1
+    ) -> dict[str, float]:
+        """The measure `name` in every language, the mean over the queries. In a worker group every worker must call it; all get the same.
+
+        Cost: encoding the pool once, shared out over the workers.
+        """
+        found = {}
+        query_ids = self.queries["query_id"].to_pylist()
+        queries = encoder.encode_queries(self.queries["text"].to_pylist())
+        for language, passages in self.passages.items():
+            rows = self._retrieve(
+                encoder, queries, passages.take(list(range(rank, len(passages), world))), tokens_per_batch
+            )
+            if world > 1:
+                parts: list[Any] = [None] * world
+                distributed.all_gather_object(parts, rows)
+                rows = [row for part in parts for row in part]
+            run = _ranked(rows, language)
+            found[language] = float(measure(run, QRELS.check(self.qrels), [name], query_ids)[name].mean())
+        return found
+
+    def _retrieve(
+        self, encoder: Encoder, queries: torch.Tensor, passages: pa.Table, tokens_per_batch: int
+    ) -> list[tuple[str, str, float]]:
+        vectors = encoder.encode_passages(passage_texts(passages), tokens_per_batch)
+        ids = passages["passage_id"].to_pylist()
+        scores = torch.empty(len(queries), len(vectors))
+        for start in range(0, len(vectors), _PASSAGES_AT_ONCE):
+            part = vectors[start : start + _PASSAGES_AT_ONCE]
+            block = pad_sequence(part, batch_first=True)
+            keep = attention_of([len(v) for v in part]).bool()
+            for first in range(0, len(queries), _QUERIES_AT_ONCE):
+                rows = slice(first, first + _QUERIES_AT_ONCE)
+                scores[rows, start : start + len(part)] = maxsim_all(queries[rows], block, keep)
+        best = scores.topk(min(_DEPTH, len(vectors)), dim=1)
+        query_ids = self.queries["query_id"].to_pylist()
+        return [
+            (query_id, ids[place], score)
+            for query_id, places, values in zip(query_ids, best.indices.tolist(), best.values.tolist(), strict=True)
+            for place, score in zip(places, values, strict=True)
+        ]
+
+
+def _ranked(rows: Sequence[tuple[str, str, float]], tag: str) -> pa.Table:
+    """A run of unsorted rows, the best `_DEPTH` of each query."""
+    by_query: dict[str, list[tuple[float, str]]] = {}
+    for query_id, passage_id, score in rows:
+        by_query.setdefault(query_id, []).append((score, passage_id))
+    return RUN.from_rows(
+        {"query_id": query_id, "passage_id": passage_id, "rank": rank, "score": score, "tag": tag}
+        for query_id, found in by_query.items()
+        for rank, (score, passage_id) in enumerate(sorted(found, reverse=True)[:_DEPTH], 1)
+    )
+
+
+def best_step(history: Sequence[Mapping[str, Any]]) -> tuple[int, float]:
+    """The step with the highest mean over the languages, the earliest of equals, and that mean."""
+    means = dev_means(history)
+    step = max(means, key=lambda step: (means[step], -step))
+    return step, means[step]
+
+
+def dev_means(history: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Step -> mean over the languages, of rows of (step, lang, value)."""
+    values: dict[int, list[float]] = {}
+    for row in history:
+        values.setdefault(row["step"], []).append(row["value"])
+    return {step: sum(found) / len(found) for step, found in values.items()}
+
+
+def is_exhausted(history: Sequence[Mapping[str, Any]], patience: int | None) -> bool:
+    """Whether the last `patience` evaluations brought no new best."""
+    means = dev_means(history)
+    if patience is None or not means:
+        return False
+    best, _ = best_step(history)
+    return sum(step > best for step in means) >= patience

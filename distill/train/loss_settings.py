@@ -1,0 +1,155 @@
+"""Losses of the student. Each is a function of `distill.train.losses`, with its equation there."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from distill.settings.base import Settings
+
+
+class _Loss(Settings):
+    """What all losses share."""
+
+    needs_teacher: ClassVar[bool] = False
+    """Whether it reads the teacher's scores."""
+    needs_positive: ClassVar[bool] = False
+    """Whether the first passage of every example must be relevant to its query."""
+    weight: float = Field(default=1.0, gt=0)
+    """Factor on this loss."""
+
+
+class KlLoss(_Loss):
+    """Kullback-Leibler divergence between the teacher's and the student's distribution over an example's passages."""
+
+    needs_teacher: ClassVar[bool] = True
+    type: Literal["kl"] = "kl"
+    direction: Literal["teacher_student", "student_teacher"] = "teacher_student"
+    """KL(teacher || student), as the released models were trained, or the reverse."""
+    teacher_scale: float = Field(default=1.0, gt=0)
+    """Factor on the teacher's scores (1: the papers, whose teachers give log-probabilities; PLAID-X calls it `distillation_alpha`)."""
+    student_scale: float = Field(default=1.0, gt=0)
+    """Factor on the student's scores (1: the papers, on raw MaxSim)."""
+    teacher_temperature: float = Field(default=1.0, gt=0)
+    """Divisor of the teacher's scores, after the scale."""
+    student_temperature: float = Field(default=1.0, gt=0)
+    """Divisor of the student's scores, after the scale."""
+
+
+class MarginMseLoss(_Loss):
+    """Squared error of score margins (arXiv 2010.02666)."""
+
+    needs_teacher: ClassVar[bool] = True
+    type: Literal["margin_mse"] = "margin_mse"
+    pairs: Literal["first", "all"] = "first"
+    """Margins of the first passage to each other one, as for a positive and its negatives, or of all pairs of passages."""
+    teacher_scale: float = Field(default=1.0, gt=0)
+    """Factor on the teacher's scores: margins are matched in absolute size, so both sides need one unit."""
+    student_scale: float = Field(default=1.0, gt=0)
+    """Factor on the student's scores."""
+
+
+class CrossEntropyLoss(_Loss):
+    """Cross-entropy of the positive among an example's own passages: Translate-Train."""
+
+    needs_positive: ClassVar[bool] = True
+    type: Literal["cross_entropy"] = "cross_entropy"
+    scale: float = Field(default=1.0, gt=0)
+    """Factor on the student's scores (1: ColBERT-X on raw MaxSim; about 20 for cosines)."""
+
+
+class InfoNceLoss(_Loss):
+    """Cross-entropy of the positive among all passages of the batch."""
+
+    needs_positive: ClassVar[bool] = True
+    type: Literal["info_nce"] = "info_nce"
+    scale: float = Field(default=1.0, gt=0)
+    """Factor on the student's scores (about 20 for cosines, 1 for MaxSim)."""
+    across_workers: bool = False
+    """Whether passages of the other workers' shares are negatives too. Their vectors are gathered, with gradients."""
+
+
+class LanguageLoss(_Loss):
+    """Cross-language regulariser of PLAID-X 0.3.3: the score distributions of an entry's languages are drawn to each other."""
+
+    type: Literal["language"] = "language"
+
+
+class RelevanceMarginLoss(_Loss):
+    """Self-distillation with adaptive relevance margins (arXiv 2407.21515). Examples hold a positive and one negative."""
+
+    needs_positive: ClassVar[bool] = True
+    type: Literal["relevance_margin"] = "relevance_margin"
+    margin: Literal["static", "adaptive", "distributed"] = "distributed"
+    """What a margin is drawn to: `tau`; the similarity of the triple's own two passages; those of every positive and every negative of
+    the batch."""
+    in_batch: bool = False
+    """Whether margins to the negatives of all triples count (static and adaptive only)."""
+    tau: float = 0.3
+    """The static margin (0.3: the authors' for MPNet; 0.2 DistilBERT, 0.1 RoBERTa; 0.6, 0.2, 0.1 in batch)."""
+    error: Literal["squared", "absolute", "soft"] = "squared"
+    """How a difference counts: its square, its size, or log(1 + exp(-difference))."""
+    alignment: Literal["code", "equation"] = "code"
+    """Which positive meets which margin in the matrices of the distributed and in-batch forms: as the released code broadcasts them, or
+    row by row as the equations are written."""
+    detach_targets: bool = False
+    """Whether targets are constants. The released code lets gradients flow through them."""
+
+    @model_validator(mode="after")
+    def _each_counts(self) -> "RelevanceMarginLoss":
+        """Refuse what the chosen margin would not read."""
+        matrix = self.in_batch or self.margin == "distributed"
+        unread = {
+            "in_batch": self.in_batch and self.margin == "distributed",
+            "tau": self.tau != type(self).model_fields["tau"].default and self.margin != "static",
+            "alignment": self.alignment != "code" and not matrix,
+            "detach_targets": self.detach_targets and self.margin == "static",
+        }
+        if names := [name for name, found in unread.items() if found]:
+            batch = " in batch" if self.in_batch else ""
+            verb, them = ("does", "it") if len(names) == 1 else ("do", "them")
+            message = f"{' and '.join(names)} {verb} nothing with margin '{self.margin}'{batch}; leave {them} out, or choose another"
+            raise ValueError(message)
+        return self
+
+
+SingleLoss = Annotated[
+    KlLoss | MarginMseLoss | CrossEntropyLoss | InfoNceLoss | LanguageLoss | RelevanceMarginLoss,
+    Field(discriminator="type"),
+]
+
+
+class SumLoss(Settings):
+    """A weighted sum."""
+
+    type: Literal["sum"] = "sum"
+    losses: tuple[SingleLoss, ...] = Field(min_length=1)
+    """The summands, each with its `weight`."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a summand reads the teacher's scores."""
+        return any(loss.needs_teacher for loss in self.losses)
+
+    @property
+    def needs_positive(self) -> bool:
+        """Whether a summand needs a positive in the first place."""
+        return any(loss.needs_positive for loss in self.losses)
+
+    @model_validator(mode="after")
+    def _trains(self) -> "SumLoss":
+        if all(isinstance(loss, LanguageLoss) for loss in self.losses):
+            message = "a language loss alone says nothing of relevance; add another loss to the sum"
+            raise ValueError(message)
+        return self
+
+
+LossSettings = Annotated[
+    KlLoss | MarginMseLoss | CrossEntropyLoss | InfoNceLoss | RelevanceMarginLoss | SumLoss, Field(discriminator="type")
+]
+
+
+def summands(
+    loss: LossSettings,
+) -> tuple[KlLoss | MarginMseLoss | CrossEntropyLoss | InfoNceLoss | LanguageLoss | RelevanceMarginLoss, ...]:
+    """The losses that a loss is the sum of; one of its own kind is the only one."""
+    return loss.losses if isinstance(loss, SumLoss) else (loss,)

@@ -1,0 +1,1 @@
+"""The translate stage: passages in every target language."""

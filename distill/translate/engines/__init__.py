@@ -1,0 +1,89 @@
+"""Translation engines: one class each with the interface of `distill.translate.engines.interface`. Classes on strings, without Ray."""
+
+from typing import assert_never
+
+from distill.translate.engines.interface import TranslationEngine, TranslatorError
+from distill.translate.settings import (
+    CommandTranslator,
+    CTranslate2Translator,
+    EngineTranslator,
+    ModelTranslator,
+    TransformersTranslator,
+    VllmTranslator,
+)
+
+
+def load_engine(
+    settings: EngineTranslator, source_lang: str, lang: str, device: str, threads: int = 1
+) -> TranslationEngine:
+    """The engine that `settings` describe, for translations into `lang`. Imports what that kind of engine needs, and no more.
+
+    Args:
+        settings: the translator.
+        source_lang: language translated from.
+        lang: language translated to; it decides the model where there is one for each language.
+        device: `cpu` or `cuda`.
+        threads: CPU threads of engines that manage their own.
+    """
+    match settings:
+        case TransformersTranslator():
+            from distill.translate.engines.transformers import TransformersEngine
+
+            return TransformersEngine(settings, model_for(settings, lang), device)
+        case CTranslate2Translator():
+            from distill.translate.engines.ctranslate2 import CTranslate2Engine
+
+            return CTranslate2Engine(settings, model_for(settings, lang), device, threads, source_lang, lang)
+        case VllmTranslator():
+            from distill.translate.engines.vllm import VllmTranslation
+
+            return VllmTranslation(settings)
+        case CommandTranslator():
+            from distill.translate.engines.command import CommandEngine
+
+            return CommandEngine(settings)
+        case _:
+            assert_never(settings)
+
+
+def model_for(settings: ModelTranslator, lang: str) -> str:
+    """The model that translates into `lang`. A `TranslatorError` where the settings name none."""
+    model = settings.model_for(lang)
+    if model is None:
+        known = ", ".join(sorted(settings.models))
+        message = (
+            f"no model translates into '{lang}': the translator names models for {known};"
+            " add one to `models`, or a multilingual `model`"
+        )
+        raise TranslatorError(message)
+    return model
+
+
+class Engines:
+    """The engine of each language, loaded when it is first needed and kept while the next language wants the same.
+
+    A model for each language is dropped when another is loaded: work comes ordered by language, and models are large.
+
+    Args:
+        settings: the translator.
+        source_lang: language translated from.
+        device: `cpu` or `cuda`.
+        threads: CPU threads.
+    """
+
+    def __init__(self, settings: EngineTranslator, source_lang: str, device: str, threads: int) -> None:
+        self._settings = settings
+        self._source_lang = source_lang
+        self._device = device
+        self._threads = threads
+        self._held: tuple[str, TranslationEngine] | None = None
+
+    def get(self, lang: str) -> TranslationEngine:
+        """The engine that translates into `lang`."""
+        wanted = model_for(self._settings, lang) if isinstance(self._settings, ModelTranslator) else ""
+        if self._held is None or self._held[0] != wanted:
+            # First let go of the old model, or both are in memory.
+            self._held = None
+            engine = load_engine(self._settings, self._source_lang, lang, self._device, self._threads)
+            self._held = (wanted, engine)
+        return self._held[1]

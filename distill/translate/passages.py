@@ -1,0 +1,149 @@
+"""Whole passages through an engine: sentences out, translations in, and what to doubt about them."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from distill.translate.engines import Engines
+from distill.translate.engines.interface import Translated, TranslationEngine, TranslatorError
+from distill.translate.flags import Flagger
+from distill.translate.sentences import Passage, has_letters, readable, reassemble, split
+from distill.translate.settings import TranslateSettings
+
+
+@dataclass(frozen=True)
+class SourcePassage:
+    """A passage to translate: its title, empty where there is none, and its text."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class TranslatedPassage:
+    """A passage in another language.
+
+    Attributes:
+        title: translated title.
+        text: translated text.
+        translator: the engine's name.
+        flags: what to doubt, in the order of `distill.translate.flags.FLAGS`.
+    """
+
+    title: str
+    text: str
+    translator: str
+    flags: tuple[str, ...]
+
+
+@dataclass
+class Work:
+    """How much an engine did.
+
+    Attributes:
+        sentences: sentences of the passages.
+        translated: distinct ones, which is what the engine read.
+        second: passages that the fallback engine translated again.
+        replaced: passages whose second translation was the better one.
+    """
+
+    sentences: int = 0
+    translated: int = 0
+    second: int = 0
+    replaced: int = 0
+
+
+@dataclass
+class PassageTranslator:
+    """Translates passages, those that come out doubtful a second time by another engine.
+
+    Args:
+        settings: how sentences are cut, and the limits of the flags.
+        source_lang: the passages' language.
+        languages: the languages of the job.
+        engines: the translator.
+        fallback: the translator of flagged passages; None: they stay as they are.
+    """
+
+    settings: TranslateSettings
+    source_lang: str
+    languages: Sequence[str]
+    engines: Engines
+    fallback: Engines | None = None
+    work: Work = field(default_factory=Work)
+
+    def __post_init__(self) -> None:
+        self._flagger = Flagger(self.settings.flags, self.source_lang, self.languages)
+
+    def translate(self, passages: Sequence[SourcePassage], lang: str) -> list[TranslatedPassage]:
+        """The passages in `lang`, in their order, each kept whatever its flags.
+
+        A flagged passage is translated by the fallback engine, and that translation is taken if it has fewer flags, or as many but a text
+        where the first has none.
+        """
+        if not passages:
+            return []
+        found = self._once(passages, lang, self.engines.get(lang))
+        doubtful = [place for place, passage in enumerate(found) if passage.flags]
+        if self.fallback is None or not doubtful:
+            return found
+        second = self._once([passages[place] for place in doubtful], lang, self.fallback.get(lang))
+        self.work.second += len(doubtful)
+        for place, other in zip(doubtful, second, strict=True):
+            if _rank(other) < _rank(found[place]):
+                found[place] = other
+                self.work.replaced += 1
+        return found
+
+    def _once(self, passages: Sequence[SourcePassage], lang: str, engine: TranslationEngine) -> list[TranslatedPassage]:
+        titles = [_whole(passage.title) for passage in passages]
+        bodies = [
+            split(unicodedata.normalize("NFC", passage.text), self.source_lang, self.settings.max_sentence_characters)
+            for passage in passages
+        ]
+        known = self._sentences([*titles, *bodies], lang, engine)
+        return [
+            self._assembled(title, body, known, lang, engine.name) for title, body in zip(titles, bodies, strict=True)
+        ]
+
+    def _sentences(self, passages: Sequence[Passage], lang: str, engine: TranslationEngine) -> dict[str, Translated]:
+        """The translation of every distinct sentence, under the sentence itself."""
+        sentences = [sentence for passage in passages for sentence in passage.sentences]
+        known = {sentence: Translated(sentence, truncated=False) for sentence in sentences if not has_letters(sentence)}
+        wanted: dict[str, list[str]] = {}
+        for sentence in dict.fromkeys(sentence for sentence in sentences if sentence not in known):
+            wanted.setdefault(readable(sentence), []).append(sentence)
+        results = engine.translate(list(wanted), self.source_lang, lang) if wanted else []
+        if len(results) != len(wanted):
+            message = f"engine {engine.name} gave {len(results)} translations of {len(wanted)} sentences"
+            raise TranslatorError(message)
+        self.work.sentences += len(sentences)
+        self.work.translated += len(wanted)
+        for spellings, result in zip(wanted.values(), results, strict=True):
+            known |= dict.fromkeys(spellings, result)
+        return known
+
+    def _assembled(
+        self, title: Passage, body: Passage, known: dict[str, Translated], lang: str, name: str
+    ) -> TranslatedPassage:
+        new_title, new_text = (
+            reassemble(passage, [known[sentence].text for sentence in passage.sentences], lang)
+            for passage in (title, body)
+        )
+        truncated = any(known[sentence].truncated for passage in (title, body) for sentence in passage.sentences)
+        # A passage that is all title is judged by its title.
+        pair = (body.text, new_text) if body.text.strip() else (title.text, new_title)
+        return TranslatedPassage(
+            new_title, new_text, name, tuple(self._flagger.flags(*pair, lang, truncated=truncated))
+        )
+
+
+def _whole(title: str) -> Passage:
+    """A title, which is one sentence whatever marks are in it."""
+    text = unicodedata.normalize("NFC", title).strip()
+    return Passage((text,), ("", "")) if text else Passage((), ("",))
+
+
+def _rank(passage: TranslatedPassage) -> tuple[int, bool]:
+    """Fewer is better."""
+    return len(passage.flags), "empty" in passage.flags

@@ -1,0 +1,247 @@
+"""The translation report: what is doubtful, how good translations are where parallel texts tell, and samples to read."""
+
+import importlib.metadata
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.workspace import StoredTable, Workspace
+from distill.pages import plots
+from distill.tables import TRANSLATION_REPORT, TRANSLATION_SAMPLES
+from distill.translate.engines.interface import TranslatorError
+from distill.translate.flags import FLAGS
+from distill.translate.languages import base
+from distill.translate.settings import TranslationReportSettings
+from distill.translate.worker import BINS_PER_OCTAVE, RATIO_BIN
+
+PAGE = "translation_report.html"
+QUANTILES = {"q01": 0.01, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q99": 0.99}
+_ROWS_AT_ONCE = 2000
+_DOUBTFUL_SHARE = 0.1
+_BLEU_TOKENIZERS = {"zh": "zh", "yue": "zh", "wuu": "zh"}
+_UNSEGMENTED = frozenset({"ja", "th", "lo", "km", "my", "bo", "dz", "ko"})
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Agreement of translations with parallel texts.
+
+    Attributes:
+        bleu: corpus BLEU, 0 to 100.
+        chrf: corpus chrF (chrF2), 0 to 100.
+        references: number of passages.
+        signature: sacrebleu's description of what BLEU was computed how.
+    """
+
+    bleu: float
+    chrf: float
+    references: int
+    signature: str
+
+
+@dataclass(frozen=True)
+class LanguageReport:
+    """Figures on what one translator made of one language.
+
+    Attributes:
+        lang: the language.
+        translator: the engine.
+        counts: passages, flags and work by measure.
+        ratios: quantiles of the ratio of characters by name; empty where nothing has any.
+        quality: None where there are no parallel texts.
+    """
+
+    lang: str
+    translator: str
+    counts: Mapping[str, float]
+    ratios: Mapping[str, float]
+    quality: Quality | None = None
+
+    @property
+    def passages(self) -> int:
+        """How many passages it translated."""
+        return int(self.counts.get("passages", 0))
+
+    def share(self, flag: str) -> float:
+        """Share of its passages with a flag, or `flagged`."""
+        return self.counts.get(flag, 0) / self.passages if self.passages else 0.0
+
+    def measures(self) -> dict[str, float]:
+        """Every figure by its name in the table."""
+        found = {name: float(self.counts.get(name, 0)) for name in ("passages", "flagged", *FLAGS)}
+        found |= {name: value for name, value in self.counts.items() if name not in found}
+        found |= {f"length_ratio_{name}": value for name, value in self.ratios.items()}
+        if self.quality:
+            found |= {
+                "bleu": self.quality.bleu,
+                "chrf": self.quality.chrf,
+                "references": float(self.quality.references),
+            }
+        return found
+
+
+def write_report(workspace: Workspace, settings: TranslationReportSettings, parallel: pa.Table) -> None:
+    """Write the table `translation_report` and the page `translation_report.html` of a stage whose shards are done, and note the figures.
+
+    Args:
+        workspace: the translate stage.
+        settings: what to show.
+        parallel: TRANSLATIONS that came with the source.
+
+    Cost: reads the shards' counts and samples, not the translations; BLEU and chrF take some milliseconds a passage.
+    """
+    reports = language_reports(workspace.output("translation_counts"))
+    translated = workspace.output("reference_translations")
+    reports = with_quality(reports, translated, parallel)
+    rows = [
+        {"lang": report.lang, "translator": report.translator, "measure": measure, "value": value}
+        for report in reports
+        for measure, value in report.measures().items()
+    ]
+    workspace.write("translation_report", TRANSLATION_REPORT.from_rows(rows))
+    samples = choose_samples(
+        StoredTable.open(workspace.filesystem, f"{workspace.folder}/translation_samples"), settings.samples
+    )
+    samples = _with_references(samples, parallel)
+    with workspace.filesystem.open_output_stream(f"{workspace.folder}/{PAGE}") as stream:
+        stream.write(translation_page(reports, samples).encode())
+    workspace.note(translation_report={f"{r.lang} {r.translator}": r.measures() for r in reports})
+    doubtful = [report for report in reports if report.share("flagged") > _DOUBTFUL_SHARE]
+    if doubtful:
+        shown = ", ".join(f"{report.lang} {report.share('flagged'):.0%}" for report in doubtful)
+        workspace.note(warning=f"many translations are flagged: {shown}; see {PAGE} in {workspace.uri}")
+
+
+def language_reports(counts: pa.Table) -> list[LanguageReport]:
+    """Add up the TRANSLATION_COUNTS of all shards, by language and translator."""
+    sums = counts.group_by(["lang", "translator", "measure"]).aggregate([("value", "sum")])
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in sums.sort_by([("lang", "ascending"), ("translator", "ascending"), ("measure", "ascending")]).to_pylist():
+        found.setdefault((row["lang"], row["translator"]), {})[row["measure"]] = row["value_sum"]
+    reports = []
+    for (lang, translator), measures in found.items():
+        bins = {int(name.removeprefix(RATIO_BIN)): n for name, n in measures.items() if name.startswith(RATIO_BIN)}
+        plain = {name: n for name, n in measures.items() if not name.startswith(RATIO_BIN)}
+        reports.append(LanguageReport(lang, translator, plain, _quantiles(bins)))
+    return reports
+
+
+def _quantiles(bins: Mapping[int, float]) -> dict[str, float]:
+    """Quantiles of a histogram of ratios whose bin k is around 2^(k / 10)."""
+    total = sum(bins.values())
+    found = {}
+    for name, quantile in QUANTILES.items() if total else ():
+        seen = 0.0
+        for place in sorted(bins):
+            seen += bins[place]
+            if seen >= quantile * total:
+                found[name] = 2 ** (place / BINS_PER_OCTAVE)
+                break
+    return found
+
+
+def with_quality(reports: Sequence[LanguageReport], translated: pa.Table, parallel: pa.Table) -> list[LanguageReport]:
+    """The reports with BLEU and chrF of `translated` (REFERENCE_TRANSLATIONS) against `parallel` (TRANSLATIONS).
+
+    A translator that made nothing but these gets a report as well.
+    """
+    references = _texts(parallel, translated)
+    pairs: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for row in translated.select(["passage_id", "lang", "text", "translator"]).to_pylist():
+        reference = references.get((row["passage_id"], row["lang"]), "")
+        if reference.strip():
+            pairs.setdefault((row["lang"], row["translator"]), []).append((row["text"], reference))
+    known = {(report.lang, report.translator): report for report in reports}
+    for place in pairs:
+        known.setdefault(place, LanguageReport(*place, {}, {}))
+    return [
+        replace(report, quality=quality([a for a, _ in pairs[place]], [b for _, b in pairs[place]], place[0]))
+        if place in pairs
+        else report
+        for place, report in sorted(known.items())
+    ]
+
+
+def quality(translations: Sequence[str], references: Sequence[str], lang: str) -> Quality:
+    """BLEU and chrF of translations against one reference each, by sacrebleu.
+
+    BLEU's words are those of mteval's 13a tokenizer, for Chinese sacrebleu's own, and characters in other scripts without spaces.
+    """
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
+    except ImportError as error:
+        message = "BLEU and chrF need sacrebleu: pip install 'polyray[mt]', or set translate.report.references to 0"
+        raise TranslatorError(message) from error
+    tokenizer = _BLEU_TOKENIZERS.get(base(lang), "char" if base(lang) in _UNSEGMENTED else "13a")
+    bleu = BLEU(tokenize=tokenizer)
+    found = bleu.corpus_score(list(translations), [list(references)])
+    chrf = CHRF().corpus_score(list(translations), [list(references)])
+    return Quality(found.score, chrf.score, len(references), str(bleu.get_signature()))
+
+
+def choose_samples(table: StoredTable, count: int) -> list[dict]:
+    """Of the TRANSLATION_SAMPLES of all shards the first `count` of each language, flagged and others apart, in the samples' order."""
+    best: dict[tuple[str, bool], list[dict]] = {}
+    for start in range(0, len(table), _ROWS_AT_ONCE):
+        part = TRANSLATION_SAMPLES.check(table.read(start, start + _ROWS_AT_ONCE), "translate")
+        for row in part.to_pylist():
+            best.setdefault((row["lang"], bool(row["flags"])), []).append(row)
+        for place, rows in best.items():
+            best[place] = sorted(rows, key=lambda row: row["order"])[:count]
+    return [row for place in sorted(best) for row in best[place]]
+
+
+def _with_references(samples: Sequence[dict], parallel: pa.Table) -> list[dict]:
+    texts = _texts(
+        parallel,
+        pa.table({name: pa.array([row[name] for row in samples], pa.string()) for name in ("passage_id", "lang")}),
+    )
+    return [row | {"reference": texts.get((row["passage_id"], row["lang"]), "")} for row in samples]
+
+
+def _texts(parallel: pa.Table, wanted: pa.Table) -> dict[tuple[str, str], str]:
+    """The parallel texts of some passages, by passage and language."""
+    near = parallel.filter(pc.is_in(parallel["passage_id"], value_set=wanted["passage_id"].combine_chunks()))
+    ids, langs = near["passage_id"].to_pylist(), near["lang"].to_pylist()
+    texts = (unicodedata.normalize("NFC", text) for text in near["text"].to_pylist())
+    return dict(zip(zip(ids, langs, strict=True), texts, strict=True))
+
+
+def translation_page(reports: Sequence[LanguageReport], samples: Iterable[Mapping[str, object]]) -> str:
+    """The report as one self-contained HTML page; all text is escaped."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(
+        resources.files("distill").joinpath("translate/report.html.j2").read_text(encoding="utf-8")
+    )
+    labels = _labels(reports)
+    ratios = {labels[i]: list(r.ratios.values()) for i, r in enumerate(reports) if r.ratios}
+    shares = {labels[i]: {flag: r.share(flag) for flag in FLAGS} for i, r in enumerate(reports) if r.passages}
+    figures = [plots.translation_lengths(ratios)] if ratios else []
+    figures += [plots.translation_flags(shares)] if any(any(by.values()) for by in shares.values()) else []
+    return template.render(
+        reports=reports,
+        flags=FLAGS,
+        figures=[Markup(figure) for figure in figures],  # noqa: S704 - drawn here, labels are escaped
+        samples=list(samples),
+        measured=[report for report in reports if report.quality],
+        sacrebleu=importlib.metadata.version("sacrebleu") if any(report.quality for report in reports) else "",
+    )
+
+
+def _labels(reports: Sequence[LanguageReport]) -> list[str]:
+    """What figures call each report: the language, numbered where it has several translators."""
+    langs = [report.lang for report in reports]
+    return [
+        lang if langs.count(lang) == 1 else f"{lang} ({langs[: place + 1].count(lang)})"
+        for place, lang in enumerate(langs)
+    ]

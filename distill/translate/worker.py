@@ -1,0 +1,303 @@
+"""The actor's side of the translate stage: a range of (passage, language) pairs to the tables of a shard."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int
+
+from cluster.workspace import Shard, StoredTable
+from distill.tables import (
+    MISSING_TRANSLATIONS,
+    REFERENCE_TRANSLATIONS,
+    REJECTED,
+    TRANSLATION_COUNTS,
+    TRANSLATION_SAMPLES,
+    TRANSLATIONS,
+)
+from distill.text import passage_text
+from distill.translate.engines import Engines
+from distill.translate.engines.interface import TranslatorError
+from distill.translate.flags import EMPTY
+from distill.translate.passages import PassageTranslator, SourcePassage, TranslatedPassage, Work
+from distill.translate.settings import TranslateSettings
+
+REFERENCE = " reference"
+"""What the name of a column of `Pairs` ends in whose passages are translated for the report only."""
+RATIO_BIN = "length_ratio_bin:"
+BINS_PER_OCTAVE = 10
+_WINDOW = 20_000
+_COLUMNS = ("passage_id", "title", "text")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A passage and a language into which it is translated.
+
+    Attributes:
+        row: the passage's place in the table of passages.
+        lang: the language.
+        reference: whether the translation is for the report only.
+    """
+
+    row: int
+    lang: str
+    reference: bool
+
+
+class Pairs:
+    """All pairs of a stage in a fixed order: column by column, in each the rows that are true.
+
+    Args:
+        wanted: for each language a column of booleans, one for each passage; then perhaps columns whose names end in ` reference`.
+
+    Cost: a bit for each passage and language.
+    """
+
+    def __init__(self, wanted: pa.Table) -> None:
+        self._wanted = wanted
+        counts = [int(column.to_numpy().sum()) for column in wanted.columns]
+        self._ends = np.cumsum([0, *counts])
+        self._rows: tuple[str, Int[np.ndarray, " N"]] | None = None
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def read(self, start: int, stop: int) -> list[Pair]:
+        """Pairs start to stop."""
+        found = []
+        for name, first, end in zip(self._wanted.column_names, self._ends, self._ends[1:], strict=False):
+            low, high = max(start, int(first)), min(stop, int(end))
+            if low < high:
+                rows = self._true(name)[low - int(first) : high - int(first)]
+                lang = name.removesuffix(REFERENCE)
+                found += [Pair(int(row), lang, name.endswith(REFERENCE)) for row in rows]
+        return found
+
+    def languages(self) -> list[str]:
+        """The languages that have any pair, in their order."""
+        sizes = np.diff(self._ends)
+        names = [
+            name.removesuffix(REFERENCE) for name, size in zip(self._wanted.column_names, sizes, strict=True) if size
+        ]
+        return list(dict.fromkeys(names))
+
+    def _true(self, name: str) -> Int[np.ndarray, " N"]:
+        if self._rows is None or self._rows[0] != name:
+            self._rows = (name, np.flatnonzero(self._wanted[name].to_numpy()))
+        return self._rows[1]
+
+
+class TranslateWorker:
+    """Translates ranges of pairs with engines that are loaded once.
+
+    Args:
+        settings: the translate stage.
+        source_lang: the passages' language.
+        languages: the languages of the job.
+        passages: the table of passages, read in parts.
+        wanted: what `Pairs` is made of.
+        existing: translations that were there before, written by the shard whose `args` say `existing`.
+        rejected: rows of their files that could not be used, written by the same shard.
+    """
+
+    def __init__(
+        self,
+        settings: TranslateSettings,
+        source_lang: str,
+        languages: Sequence[str],
+        passages: StoredTable,
+        wanted: pa.Table,
+        existing: pa.Table,
+        rejected: pa.Table,
+    ) -> None:
+        if settings.engine is None:
+            message = "translate names no engine"
+            raise TranslatorError(message)
+        self._settings = settings
+        self._source_lang = source_lang
+        self._passages = passages
+        self._pairs = Pairs(wanted)
+        self._existing, self._rejected = existing, rejected
+        device = "cuda" if settings.pool.num_gpus else "cpu"
+        threads = max(1, int(settings.pool.num_cpus))
+        self._engines = Engines(settings.engine, source_lang, device, threads)
+        second = settings.second_engine
+        fallback = Engines(second, source_lang, device, threads) if second else None
+        self._translator = PassageTranslator(settings, source_lang, languages, self._engines, fallback)
+        # Load now: a shard's time says how many fit in one.
+        for lang in self._pairs.languages()[:1]:
+            self._engines.get(lang)
+
+    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
+        """The translations of pairs start to stop, and what is said of them."""
+        return self.without_rows(shard, {})
+
+    def row_ids(self, shard: Shard) -> list[str]:
+        """`passage language` of every pair."""
+        passages = self._read(self._range(shard))
+        return [f"{passage_id} {pair.lang}" for pair, (passage_id, _) in passages]
+
+    def try_rows(self, shard: Shard, start: int, stop: int) -> None:
+        """Translate pairs start to stop of `row_ids`."""
+        self._translate(self._read(self._range(shard)[start:stop]))
+
+    def without_rows(self, shard: Shard, lost: Mapping[int, str]) -> dict[str, pa.Table]:
+        """The shard's tables. The pairs in `lost` are in `rejected`, and in `translations` with an empty text, so that ids stay aligned."""
+        if shard.args.get("existing"):
+            return _tables([], []) | {"translations": self._existing, "rejected": self._rejected}
+        pairs = self._read(self._range(shard))
+        good = [entry for place, entry in enumerate(pairs) if place not in lost]
+        found = self._translate(good)
+        name = {lang: self._engines.get(lang).name for lang in dict.fromkeys(pairs[i][0].lang for i in lost)}
+        bad = [
+            (*pairs[place], TranslatedPassage("", "", name[pairs[place][0].lang], (EMPTY,))) for place in sorted(lost)
+        ]
+        made = [(*entry, passage) for entry, passage in zip(good, found.passages, strict=True)]
+        tables = _tables([*made, *bad], self._rejections(pairs, lost), self._source_lang)
+        tables["translation_counts"] = TRANSLATION_COUNTS.from_rows(_counts(made, found.work))
+        tables["translation_samples"] = TRANSLATION_SAMPLES.from_rows(_samples(made, self._settings.report.samples))
+        return tables
+
+    def _range(self, shard: Shard) -> list[Pair]:
+        return [] if shard.args.get("existing") else self._pairs.read(shard.args["start"], shard.args["stop"])
+
+    def _read(self, pairs: Sequence[Pair]) -> "list[tuple[Pair, tuple[str, SourcePassage]]]":
+        """The pairs with id and texts of their passages; reads windows of the table in which any lies, one at a time."""
+        rows = sorted({pair.row for pair in pairs})
+        texts: dict[int, tuple[str, SourcePassage]] = {}
+        for window in sorted({row // _WINDOW for row in rows}):
+            here = [row for row in rows if row // _WINDOW == window]
+            part = self._passages.read(here[0], here[-1] + 1, _COLUMNS).take([row - here[0] for row in here])
+            for row, entry in zip(here, part.to_pylist(), strict=True):
+                texts[row] = (entry["passage_id"], SourcePassage(entry["title"], entry["text"]))
+        return [(pair, texts[pair.row]) for pair in pairs]
+
+    def _translate(self, pairs: "Sequence[tuple[Pair, tuple[str, SourcePassage]]]") -> "_Found":
+        """The translations of pairs in their order, language by language; and the work for each language."""
+        places: dict[tuple[str, bool], list[int]] = {}
+        for place, (pair, _) in enumerate(pairs):
+            places.setdefault((pair.lang, pair.reference), []).append(place)
+        found: list[TranslatedPassage | None] = [None] * len(pairs)
+        work = {}
+        for (lang, reference), here in places.items():
+            self._translator.work = Work()
+            translated = self._translator.translate([pairs[place][1][1] for place in here], lang)
+            for place, passage in zip(here, translated, strict=True):
+                found[place] = passage
+            if not reference:
+                work[lang, self._engines.get(lang).name] = self._translator.work
+        return _Found([passage for passage in found if passage is not None], work)
+
+    @staticmethod
+    def _rejections(pairs: "Sequence[tuple[Pair, tuple[str, SourcePassage]]]", lost: Mapping[int, str]) -> list[dict]:
+        return [
+            {
+                "source": "passages",
+                "line": pair.row + 1,
+                "id": f"{passage_id} {pair.lang}",
+                "field": "text",
+                "reason": lost[place],
+            }
+            for place, (pair, (passage_id, _)) in enumerate(pairs)
+            if place in lost
+        ]
+
+
+@dataclass(frozen=True)
+class _Found:
+    passages: list[TranslatedPassage]
+    work: Mapping[tuple[str, str], Work]
+
+
+_Made = tuple[Pair, tuple[str, SourcePassage], TranslatedPassage]
+
+
+def _tables(made: Sequence[_Made], rejected: Sequence[Mapping], source_lang: str = "") -> dict[str, pa.Table]:
+    ordered = sorted(made, key=lambda entry: (entry[0].lang, entry[0].row))
+    rows = [
+        (
+            pair.reference,
+            {
+                "passage_id": passage_id,
+                "source_lang": source_lang,
+                "lang": pair.lang,
+                "title": passage.title,
+                "text": passage.text,
+                "translator": passage.translator,
+                "flags": list(passage.flags),
+            },
+        )
+        for pair, (passage_id, _), passage in ordered
+    ]
+    return {
+        "translations": TRANSLATIONS.from_rows(row for reference, row in rows if not reference),
+        "missing_translations": MISSING_TRANSLATIONS.from_rows(
+            {"passage_id": row["passage_id"], "lang": row["lang"]}
+            for reference, row in rows
+            if not reference and EMPTY in row["flags"]
+        ),
+        "reference_translations": REFERENCE_TRANSLATIONS.from_rows(row for reference, row in rows if reference),
+        "rejected": REJECTED.from_rows(rejected),
+        "translation_counts": TRANSLATION_COUNTS.empty(),
+        "translation_samples": TRANSLATION_SAMPLES.empty(),
+    }
+
+
+def _counts(made: Sequence[_Made], work: Mapping[tuple[str, str], Work]) -> list[dict]:
+    """Counts by language and translator; of the work by the engine that was asked first."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for pair, (_, source), passage in made:
+        if pair.reference:
+            continue
+        place = (pair.lang, passage.translator)
+        counts[*place, "passages"] += 1
+        for flag in passage.flags:
+            counts[*place, flag] += 1
+        if passage.flags:
+            counts[*place, "flagged"] += 1
+        if source.text and passage.text:
+            counts[*place, f"{RATIO_BIN}{ratio_bin(len(passage.text) / len(source.text))}"] += 1
+    for place, done in work.items():
+        counts[*place, "sentences"] += done.sentences
+        counts[*place, "distinct_sentences"] += done.translated
+        counts[*place, "second"] += done.second
+        counts[*place, "replaced"] += done.replaced
+    return [
+        {"lang": lang, "translator": name, "measure": measure, "value": float(count)}
+        for (lang, name, measure), count in sorted(counts.items())
+        if count
+    ]
+
+
+def ratio_bin(ratio: float) -> int:
+    """The histogram bin of a ratio: bin k is around 2^(k / 10)."""
+    return round(BINS_PER_OCTAVE * math.log2(ratio))
+
+
+def _samples(made: Sequence[_Made], count: int) -> list[dict]:
+    """Of each language the first passages in a random order, and the first flagged ones."""
+    groups: dict[tuple[str, bool], list[dict]] = {}
+    for pair, (passage_id, source), passage in made:
+        groups.setdefault((pair.lang, bool(passage.flags)), []).append(
+            {
+                "passage_id": passage_id,
+                "lang": pair.lang,
+                "source": passage_text(source.title, source.text),
+                "translation": passage_text(passage.title, passage.text),
+                "reference": "",
+                "translator": passage.translator,
+                "flags": list(passage.flags),
+                "order": sample_order(passage_id, pair.lang),
+            }
+        )
+    return [row for rows in groups.values() for row in sorted(rows, key=lambda row: row["order"])[:count]]
+
+
+def sample_order(passage_id: str, lang: str) -> int:
+    """A random number of 64 bits that depends on the passage and the language alone."""
+    return int.from_bytes(hashlib.sha256(f"sample/{lang}/{passage_id}".encode()).digest()[:8])

@@ -1,0 +1,322 @@
+"""The stages as steps of a job: what each reads, what decides its content, what it asks of the cluster.
+
+The functions here only describe; nothing runs and nothing heavy is imported before a stage does.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from cluster.session import Need
+from cluster.stages import Stage, StageRun
+from distill.config import Config, ConfigError
+from distill.mix.settings import ImportedExamples, MixSettings, SentenceTransformersExamples
+from distill.models.locate import BUNDLED_STUDENT, BUNDLED_TEACHER, locate
+from distill.score.settings import EnsembleTeacher, ImportedTeacher, SingleTeacher
+from distill.select.settings import RunSelector, ScoredSelector
+from distill.settings.base import PoolSettings
+from distill.sources.settings import FileSource, IrDatasetsSource, Source
+from jobs.running.versions import VERSIONS
+
+
+def sources(config: Config, source: Source | None = None, name: str = "sources") -> Stage:
+    """Queries, passages, parallel passages and qrels of a source."""
+    chosen = source or config.source
+
+    def run(workspace: StageRun) -> None:
+        from distill.sources.stage import ingest
+
+        ingest(workspace, chosen, config.source_lang, config.languages, config.max_rejected)
+
+    settings = {
+        "source": chosen.identity(),
+        "source_lang": config.source_lang,
+        "languages": list(config.languages),
+        "max_rejected": config.max_rejected,
+    }
+    return Stage(name, VERSIONS["sources"], run, settings, reads=_source_files(chosen), rows="passages", uses_ray=False)
+
+
+def select(config: Config, data: Stage, translations: Stage) -> Stage:
+    """Candidates for the teacher. Depends on the translations only where it reads them."""
+    settings = config.select
+
+    def run(workspace: StageRun) -> None:
+        from distill.select.stage import select as select_candidates
+
+        select_candidates(workspace, settings, config.source_lang)
+
+    by = settings.by
+    files = tuple(by.files) if isinstance(by, ScoredSelector) else ()
+    reads = (by.path,) if isinstance(by, RunSelector) else files or model_files(getattr(by, "model", None))
+    identity = {"select": settings.identity(), "source_lang": config.source_lang}
+    inputs = (data, *_translated(config, translations, settings.passage_lang))
+    needs = (_need("select", settings.pool),) if not isinstance(by, RunSelector | ScoredSelector) else ()
+    return Stage("select", VERSIONS["select"], run, identity, inputs, reads, needs, rows="candidates")
+
+
+def _translated(config: Config, translations: Stage, passage_lang: str | None) -> tuple[Stage, ...]:
+    """The translations, for a stage that reads passages in another language than the source's."""
+    return (translations,) if passage_lang not in {None, config.source_lang} else ()
+
+
+def translate(config: Config, data: Stage) -> Stage:
+    """Passages in every target language."""
+
+    def run(workspace: StageRun) -> None:
+        from distill.translate.stage import translate as translate_passages
+
+        translate_passages(workspace, config.translate, config.source_lang, config.languages, config.max_rejected)
+
+    chosen = config.translate
+    files = tuple(file for group in chosen.existing.files.values() for file in group)
+    models = tuple(folder for model in chosen.models() for folder in model_files(model))
+    settings = {
+        "translate": chosen.identity(),
+        "source_lang": config.source_lang,
+        "languages": list(config.languages),
+        "max_rejected": config.max_rejected,
+    }
+    engine = chosen.engine is not None
+    needs = (_need("translate", chosen.pool),) if engine else ()
+    version = VERSIONS["translate"]
+    return Stage(
+        "translate", version, run, settings, (data,), (*files, *models), needs, rows="translations", uses_ray=engine
+    )
+
+
+def score(config: Config, data: Stage, candidates: Stage, translations: Stage) -> tuple[Stage, ...]:
+    """The raw scores: one stage a teacher."""
+    teacher = config.score.teacher
+    if isinstance(teacher, EnsembleTeacher):
+        return tuple(
+            _score(config, member, f"score_{i}", data, candidates, translations)
+            for i, member in enumerate(teacher.teachers)
+        )
+    return (_score(config, teacher, "score", data, candidates, translations),)
+
+
+def _score(
+    config: Config, teacher: SingleTeacher, name: str, data: Stage, candidates: Stage, translations: Stage
+) -> Stage:
+    def run(workspace: StageRun) -> None:
+        from distill.score.stage import score as score_candidates
+
+        score_candidates(workspace, config.score, teacher, config.source_lang)
+
+    # The members of an ensemble do not decide each other's scores.
+    identity = {
+        "score": config.score.identity() | {"teacher": teacher.identity()},
+        "source_lang": config.source_lang,
+    }
+    inputs = (data, candidates, *_translated(config, translations, config.score.passage_lang))
+    imported = isinstance(teacher, ImportedTeacher)
+    reads = (
+        tuple(teacher.files) if isinstance(teacher, ImportedTeacher) else model_files(getattr(teacher, "model", None))
+    )
+    needs = () if imported else (_need("score", config.score.pool),)
+    return Stage(name, VERSIONS["score"], run, identity, inputs, reads, needs, rows="scores", uses_ray=not imported)
+
+
+def calibrate(config: Config, data: Stage, candidates: Stage, scores: Sequence[Stage]) -> Stage:
+    """The teacher report, and the scores that examples are made of."""
+
+    def run(workspace: StageRun) -> None:
+        from distill.score.calibrate import calibrate as calibrate_scores
+
+        calibrate_scores(workspace, config.score, [stage.name for stage in scores], config.source_lang)
+
+    teacher = config.score.teacher
+    identity = {
+        "calibration": config.score.calibration.identity(),
+        "check": config.score.check.identity(),
+        "method": teacher.method if isinstance(teacher, EnsembleTeacher) else None,
+        "source_lang": config.source_lang,
+    }
+    inputs = (data, candidates, *scores)
+    needs = (Need("calibrate", 1, 1.0, 0.0, "cluster.num_cpus"),)
+    return Stage("calibrate", VERSIONS["calibrate"], run, identity, inputs, (), needs, rows="scores")
+
+
+def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, english: bool = False) -> Stage:
+    """Training examples; with `english`, those of the baseline, whose passages are in the source language.
+
+    `scores` is the stage with the scores; without a teacher, the one with the candidates.
+    """
+    settings = config.mix
+    languages: Sequence[str] = config.mixed_languages
+    if english or config.method == "english_distillation":
+        # The same draws and groups: only the language of the passages differs.
+        settings = config.mix.model_copy(update={"strategy": "single", "language": config.source_lang, "languages": ()})
+        languages = (config.source_lang,)
+    scores_stage = scores.name if config.has_teacher else None
+
+    def run(workspace: StageRun) -> None:
+        from distill.mix.stage import mix as mix_examples
+
+        mix_examples(workspace, settings, config.source_lang, languages, config.seed, scores_stage)
+
+    identity = _mix_identity(config, settings, languages)
+    name = "english_mix" if english else "mix"
+    needs = (Need(name, 1, 1.0, 0.0, "cluster.num_cpus"),)
+    return Stage(name, VERSIONS["mix"], run, identity, (data, translations, scores), (), needs, rows="examples")
+
+
+def imported_mix(config: Config) -> Stage:
+    """Training examples from other tools' files."""
+    imported = config.mix.imported
+    if imported is None:
+        raise ConfigError("mix.imported names no files")
+
+    def run(workspace: StageRun) -> None:
+        from distill.mix.stage import mix as mix_examples
+
+        mix_examples(workspace, config.mix, config.source_lang, config.mixed_languages, config.seed)
+
+    identity = _mix_identity(config, config.mix, config.mixed_languages)
+    needs = (Need("mix", 1, 1.0, 0.0, "cluster.num_cpus"),)
+    return Stage("mix", VERSIONS["mix"], run, identity, (), _imported_files(imported), needs, rows="examples")
+
+
+def _mix_identity(config: Config, settings: MixSettings, languages: Sequence[str]) -> dict[str, Any]:
+    return {
+        "mix": settings.identity(),
+        "languages": list(languages),
+        "source_lang": config.source_lang,
+        "seed": config.seed,
+    }
+
+
+def _imported_files(imported: ImportedExamples) -> tuple[str, ...]:
+    if isinstance(imported, SentenceTransformersExamples):
+        return imported.files
+    translations = (file for files in imported.translations.values() for file in files)
+    return (*imported.train, *imported.queries, *imported.documents, *translations)
+
+
+def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> Stage:
+    """A student trained on `examples`."""
+    name = "english_train" if examples.name == "english_mix" else "train"
+
+    def run(workspace: StageRun) -> None:
+        from distill.train.stage import TrainingTask
+        from distill.train.stage import train as train_student
+
+        task = TrainingTask(
+            examples.name, config.source_lang, config.student_query_lang, config.languages, config.batch_unit
+        )
+        train_student(workspace, config.train, config.student, config.seed, task)
+
+    settings = {"train": config.train.identity(), "student": config.student.identity(), "seed": config.seed}
+    reads = model_files(config.student.start.model) if config.student.start.type == "pretrained" else ()
+    needs = (
+        Need(name, config.train.workers, config.train.cpus_per_worker, config.train.gpus_per_worker, "train.workers"),
+    )
+    # Beside imported examples, the job's own passages are read only for a fresh student's tokenizer and an evaluation during training.
+    own = config.mix.imported is None or config.student.start.type == "fresh" or config.train.dev is not None
+    inputs = (data, translations, examples) if own else (examples,)
+    return Stage(name, VERSIONS["train"], run, settings, inputs, reads, needs, rows="training_log")
+
+
+def index(config: Config, documents: Stage, translations: Stage, student: Stage) -> Stage:
+    """The token vectors of every document."""
+    name = "english_index" if student.name == "english_train" else "index"
+
+    def run(workspace: StageRun) -> None:
+        from distill.index.stage import encode
+
+        encode(workspace, config.index, student.name, documents.name)
+
+    settings = {"index": config.index.identity()}
+    needs = (_need("index", config.index.pool),)
+    return Stage(
+        name, VERSIONS["index"], run, settings, (documents, translations, student), (), needs, rows="documents"
+    )
+
+
+def retrieve(
+    config: Config,
+    documents: Stage,
+    translations: Stage,
+    scores: Stage | None,
+    students: Mapping[str, tuple[Stage, Stage]],
+) -> Stage:
+    """The runs of every system over every collection; `students` maps systems to their train and index stages.
+
+    With `scores` of the same queries the teacher is a system too.
+    """
+
+    def run(workspace: StageRun) -> None:
+        from distill.evaluate.retrieve import retrieve as retrieve_runs
+        from distill.select.stage import pool
+
+        names = {system: (trained.name, indexed.name) for system, (trained, indexed) in students.items()}
+        retrieve_runs(
+            workspace,
+            config.evaluate,
+            documents.name,
+            config.source_lang,
+            config.languages,
+            names,
+            pool(config.index.pool),
+            scores.name if scores is not None else None,
+        )
+
+    kept = ("split", "query_lang", "depth")
+    settings: dict[str, Any] = {name: getattr(config.evaluate, name) for name in kept}
+    settings |= {"source_lang": config.source_lang, "languages": list(config.languages), "systems": sorted(students)}
+    judged = (scores,) if scores is not None else ()
+    inputs = (documents, translations, *judged, *(stage for pair in students.values() for stage in pair))
+    needs = (_need("retrieve", config.index.pool),)
+    return Stage("retrieve", VERSIONS["retrieve"], run, settings, inputs, (), needs, rows="run")
+
+
+def evaluate(config: Config, documents: Stage, indexed: Stage, runs: Stage) -> Stage:
+    """Measures of every run, and what the differences are worth."""
+
+    def run(workspace: StageRun) -> None:
+        from distill.evaluate.stage import evaluate as evaluate_runs
+
+        evaluate_runs(workspace, config.evaluate, config.source_lang, config.languages, sources=documents.name)
+
+    settings = {
+        "evaluate": config.evaluate.identity(),
+        "source_lang": config.source_lang,
+        "languages": list(config.languages),
+    }
+    return Stage(
+        "evaluate", VERSIONS["evaluate"], run, settings, (documents, indexed, runs), rows="measurements", uses_ray=False
+    )
+
+
+def _need(stage: str, pool: PoolSettings) -> Need:
+    setting = f"{'index' if stage == 'retrieve' else stage}.pool"
+    return Need.of_pool(stage, pool, setting)
+
+
+def _source_files(source: Source) -> tuple[str, ...]:
+    """Files whose content decides a source; an ir_datasets text is known by its id."""
+    if source.type == "bundled":
+        return (str(resources.files("distill.sources") / "corpus" / "corpus.jsonl"),)
+    if isinstance(source, FileSource):
+        from distill.formats.text import find_all
+
+        return tuple(
+            place.name
+            for path in (*source.passages, *source.queries, *source.qrels)
+            for place in find_all(path, source.root)
+        )
+    if isinstance(source, IrDatasetsSource):
+        from distill.formats.text import FORMATS
+
+        places = [place for splits in source.translated_queries.values() for place in splits.values()]
+        return tuple(place for place in places if place.endswith(FORMATS))
+    return (source.path,) if source.type == "beir" else ()
+
+
+def model_files(model: str | None) -> tuple[str, ...]:
+    """The folder of a local model; a model on the hub is known by its name and revision."""
+    if not model:
+        return ()
+    folder = locate(model)
+    return (folder,) if model in {BUNDLED_STUDENT, BUNDLED_TEACHER} or folder.startswith("/") else ()

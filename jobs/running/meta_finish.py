@@ -1,0 +1,115 @@
+"""Before and after a meta-learning: its plan, and its summary.json, HTML report, run folder and table on the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.stages import Runner, Stage
+from cluster.storage import join
+from distill.config import dump
+from distill.meta.config import MetaConfig
+from jobs.running.finish import print_places, stage_table, write_run
+
+
+def print_plan(config: MetaConfig, stages: Sequence[Stage], runner: Runner) -> None:
+    """Print one line a stage: what it would do, or when it was done."""
+    print(f"plan of '{config.name}' in {config.storage}")
+    todo = 0
+    for stage in stages:
+        manifest = runner.finished(stage)
+        if manifest is None:
+            todo += 1
+            print(f"  {stage.name:<32} run      {_work(config, stage)}")
+        else:
+            done = f"{manifest['rows']:,} rows, took {manifest['seconds']:g} s, finished {manifest['finished']}"
+            print(f"  {stage.name:<32} reuse    {done}")
+    print(f"{todo} of {len(stages)} stages to run")
+
+
+def _work(config: MetaConfig, stage: Stage) -> str:
+    """A stage's work in words and numbers of the settings."""
+    tasks, train = config.tasks, config.train
+    kind = stage.name.removeprefix("meta_").partition("_")[0]
+    if kind == "train":
+        method = str(stage.settings["method"])
+        return f"{train.steps:,} steps x {train.tasks_per_batch} tasks, {passes(config, method):,} forward and backward passes of a set"
+    words = {
+        "sources": f"read the {config.source.type} source",
+        "start": "the encoder before training",
+        "vectors": "encode all questions and candidates, for neighbours",
+        "tasks": f"{tasks.tasks:,} tasks of {', '.join(map(str, stage.settings.get('transfers', ())))}",
+        "evaluate": f"mAP@{config.evaluate.depth}" if config.source.kind == "retrieval" else "Pearson, Spearman",
+        "compare": f"{config.main} with {', '.join(config.baselines) or 'nothing'}",
+    }
+    return words[kind]
+
+
+def passes(config: MetaConfig, method: str) -> int:
+    """Forward and backward passes of a set in a whole training; in second order each inner one costs about twice."""
+    train = config.train
+    a_task = {
+        "fine_tune": len(config.tasks.wanted_transfers(config.languages)[0].sets),
+        "maml": train.inner_steps + 1,
+        "maml_align": train.inner_steps + train.adapting_steps + 3,
+    }
+    return train.steps * train.tasks_per_batch * a_task[method]
+
+
+def write_report(config: MetaConfig, runner: Runner) -> None:
+    """Write the run folder of the stages that `runner` ran, and print the quality of every system and where everything lies."""
+    from distill.meta.report import report, summary
+
+    inputs = _collect(config, runner)
+    facts = summary(inputs)
+    write_run(config, runner, facts, report(inputs, facts))
+    _print_quality(config, facts)
+    folds = {fold: f"train_{config.main}_{fold}" for fold in config.tasks.wanted_folds(config.source.kind)}
+    trained = {fold: runner.results[name].stage.folder for fold, name in folds.items() if name in runner.results}
+    print_places(config, runner, {f"encoder {fold}": join(folder, "checkpoint") for fold, folder in trained.items()})
+
+
+def _collect(config: MetaConfig, runner: Runner) -> Any:
+    from distill.meta.report import MetaReportInput
+    from distill.report.run import StageFacts
+
+    manifests = {name: result.manifest for name, result in runner.results.items()}
+    logs: dict[str, dict[int, pa.Table]] = {}
+    for system in config.modes:
+        for fold in config.tasks.wanted_folds(config.source.kind):
+            logs.setdefault(system, {})[fold] = stage_table(runner, f"train_{system}_{fold}", "training_log")
+    return MetaReportInput(
+        name=config.name,
+        kind=config.source.kind,
+        main=config.main,
+        seen=config.languages,
+        settings=dump(config),
+        counts={name: table["rows"] for name, table in manifests["meta_sources"]["tables"].items()},
+        stages={
+            name: StageFacts.read(result.manifest, reused=result.reused) for name, result in runner.results.items()
+        },
+        results=stage_table(runner, "compare", "meta_results"),
+        comparisons=stage_table(runner, "compare", "meta_comparisons"),
+        training_logs=logs,
+        rejected={
+            name: stage_table(runner, name, "rejected") for name, found in manifests.items() if found["rejected"]
+        },
+        confidence=config.evaluate.confidence,
+    )
+
+
+def _print_quality(config: MetaConfig, facts: Mapping[str, Any]) -> None:
+    """The means of every system by the first measure, and their differences from the job's own."""
+    measure = next(iter(next(iter(facts["metrics"].values()))))
+    name = f"mAP@{config.evaluate.depth}" if config.source.kind == "retrieval" else measure
+    groups = [group for group in ("mean", "seen", "unseen") if group in next(iter(facts["metrics"].values()))[measure]]
+    print(f"\n{name}, means over languages ({', '.join(config.languages)} are seen), {len(facts['folds'])} folds")
+    print(f"{'system':<24}" + "".join(f"{group:>10}" for group in groups))
+    for system, by in facts["metrics"].items():
+        print(f"{system:<24}" + "".join(f"{by[measure][group]:>10.4f}" for group in groups))
+    for row in facts["comparisons"]:
+        if row["measure"] == measure and row["group"] == "mean":
+            ends = f"{row['low']:+.4f} to {row['high']:+.4f}"
+            print(
+                f"{row['system']} less {row['baseline']}: {row['difference']:+.4f} ({ends}), p {row['p_corrected']:.3g}"
+            )

@@ -1,0 +1,165 @@
+"""The stages of jobs/maml_align.py as steps of a job. The functions here only describe; nothing heavy is imported before a stage runs."""
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import assert_never
+
+from cluster.resources import Need
+from cluster.stages import Stage, StageRun
+from distill.meta.config import MetaConfig
+from distill.meta.settings import (
+    BundledQuestions,
+    LareqaQuestions,
+    MetaMethod,
+    MetaSource,
+    QuestionFiles,
+    SentencePairFiles,
+)
+from distill.meta.sources.folds import Fold
+from distill.meta.tasks.transfers import Mode
+from jobs.running.distillation import model_files
+from jobs.running.versions import VERSIONS
+
+
+def sources(config: MetaConfig) -> Stage:
+    """Questions, candidates and which answers which; or sentence pairs."""
+
+    def run(workspace: StageRun) -> None:
+        from distill.meta.sources.stage import ingest
+
+        ingest(workspace, config.source, config.max_rejected)
+
+    rows = "questions" if config.source.kind == "retrieval" else "sentence_pairs"
+    settings = {"source": config.source.identity(), "max_rejected": config.max_rejected}
+    reads = _files(config.source)
+    return Stage("meta_sources", VERSIONS["meta_sources"], run, settings, reads=reads, rows=rows, uses_ray=False)
+
+
+def start(config: MetaConfig, data: Stage) -> Stage:
+    """The encoder before training."""
+    student = config.student
+    fresh = student.start.type == "fresh"
+
+    def run(workspace: StageRun) -> None:
+        from distill.meta.train.stage import write_start
+
+        write_start(workspace, student, data.name, config.source.kind, config.seed)
+
+    settings = {"student": student.identity(), "seed": config.seed}
+    reads = () if student.start.type == "fresh" else model_files(student.start.model)
+    inputs = (data,) if fresh else ()
+    return Stage("meta_start", VERSIONS["meta_start"], run, settings, inputs, reads, uses_ray=False)
+
+
+def vectors(config: MetaConfig, data: Stage, begun: Stage) -> Stage:
+    """Vectors of all questions and candidates by the encoder before training."""
+
+    def run(workspace: StageRun) -> None:
+        from distill.meta.evaluate.vectors import encode_source
+
+        encode_source(workspace, config.evaluate, data.name, begun.name)
+
+    settings = {"tokens_per_batch": config.evaluate.tokens_per_batch}
+    needs = (Need.of_pool("meta_vectors", config.evaluate.pool, "evaluate.pool"),)
+    version = VERSIONS["meta_vectors"]
+    return Stage("meta_vectors", version, run, settings, (data, begun), (), needs, rows="answer_vectors")
+
+
+def tasks(config: MetaConfig, mode: Mode, fold: Fold, data: Stage, neighbours: Stage | None) -> Stage:
+    """Meta-tasks of a transfer mode, made of what the fold does not hold out."""
+    chosen = config.tasks
+    transfers = chosen.wanted_transfers(config.languages, mode)
+    kind = config.source.kind
+
+    def run(workspace: StageRun) -> None:
+        from distill.meta.tasks.stage import make_tasks
+
+        by = neighbours.name if neighbours is not None else None
+        make_tasks(workspace, chosen, transfers, fold, config.seed, kind, sources=data.name, vectors=by)
+
+    kept = ("tasks", "shots", "queries", "negatives", "query_set", "neighbours", "tasks_per_shard")
+    settings = {name: getattr(chosen, name) for name in kept} | {
+        "transfers": [str(transfer) for transfer in transfers],
+        "fold": [fold.number, fold.count],
+        "seed": config.seed,
+    }
+    name = f"tasks_{mode}_{fold.number}"
+    inputs = (data,) if neighbours is None else (data, neighbours)
+    needs = (Need.of_pool(name, chosen.pool, "tasks.pool"),)
+    rows = "retrieval_tasks" if kind == "retrieval" else "similarity_tasks"
+    return Stage(name, VERSIONS["tasks"], run, settings, inputs, (), needs, rows=rows)
+
+
+def train(config: MetaConfig, system: str, method: MetaMethod, fold: Fold, begun: Stage, made: Stage) -> Stage:
+    """The encoder after training on the tasks."""
+    name = f"train_{system}_{fold.number}"
+
+    def run(workspace: StageRun) -> None:
+        from distill.meta.train.stage import meta_train
+
+        if method == "zero_shot":
+            raise ValueError("zero_shot trains nothing")
+        meta_train(workspace, config.train, method, config.source.kind, config.seed, start=begun.name, tasks=made.name)
+
+    settings = {"train": config.train.identity(), "method": method, "seed": config.seed}
+    group = config.train
+    needs = (Need(name, group.workers, group.cpus_per_worker, group.gpus_per_worker, "train.workers"),)
+    version = VERSIONS["meta_train"]
+    return Stage(name, version, run, settings, (begun, made), (), needs, rows="training_log")
+
+
+def evaluate(config: MetaConfig, system: str, fold: Fold, data: Stage, encoder: Stage) -> Stage:
+    """What an encoder is worth on what the fold holds out."""
+    name = f"evaluate_{system}_{fold.number}"
+    kind = config.source.kind
+    checkpoint = "start" if encoder.name == "meta_start" else "checkpoint"
+
+    def run(workspace: StageRun) -> None:
+        from distill.meta.evaluate.stage import evaluate as evaluate_encoder
+
+        evaluate_encoder(workspace, config.evaluate, kind, fold, data.name, encoder.name, checkpoint)
+
+    kept = ("languages", "depth")
+    settings = {name: getattr(config.evaluate, name) for name in kept} | {
+        "fold": [fold.number, fold.count],
+        "seed": config.seed,
+    }
+    needs = (Need.of_pool(name, config.evaluate.pool, "evaluate.pool"),)
+    rows = "question_precision" if kind == "retrieval" else "pair_similarity"
+    return Stage(name, VERSIONS["meta_evaluate"], run, settings, (data, encoder), (), needs, rows=rows)
+
+
+def compare(config: MetaConfig, evaluations: Mapping[str, Mapping[int, Stage]]) -> Stage:
+    """Every system's quality by fold and language, and the job's own against each baseline."""
+
+    def run(workspace: StageRun) -> None:
+        from distill.meta.evaluate.compare import compare as compare_systems
+
+        names = {system: {fold: stage.name for fold, stage in folds.items()} for system, folds in evaluations.items()}
+        compare_systems(workspace, config.evaluate, config.source.kind, config.main, names, config.languages)
+
+    settings = {"evaluate": config.evaluate.identity(), "main": config.main, "seen": list(config.languages)}
+    inputs = tuple(stage for folds in evaluations.values() for stage in folds.values())
+    return Stage("compare", VERSIONS["compare"], run, settings, inputs, rows="meta_results", uses_ray=False)
+
+
+def folds(config: MetaConfig) -> list[Fold]:
+    """The folds that are run."""
+    kind = config.source.kind
+    count = None if kind == "similarity" else config.tasks.folds
+    return [Fold(number, count, config.seed) for number in config.tasks.wanted_folds(kind)]
+
+
+def _files(source: MetaSource) -> tuple[str, ...]:
+    """Files whose content decides a source."""
+    match source:
+        case BundledQuestions():
+            return (str(resources.files("distill.sources") / "corpus" / "corpus.jsonl"),)
+        case LareqaQuestions():
+            return (source.path,)
+        case QuestionFiles():
+            return (source.questions, source.candidates, source.qrels)
+        case SentencePairFiles():
+            return (source.train, source.dev, source.test)
+        case unknown:
+            assert_never(unknown)

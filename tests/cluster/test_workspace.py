@@ -1,0 +1,133 @@
+"""How work is cut, and how tables are read in parts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.workspace import Pool, Shard, Shared, StoredTable, _next_probe, planned_shards, row_shards
+from tests.workspaces import LocalWorkspace
+
+
+def marker(start: int, stop: int, seconds: float) -> dict[str, Any]:
+    return {"args": {"start": start, "stop": stop}, "seconds": seconds}
+
+
+@pytest.mark.parametrize(
+    ("done", "expected"),
+    [
+        ([], (0, 0, 1)),
+        ([marker(0, 1, 0.01)], (1, 1, 9)),  # 6000 would take a minute; at most eight times the last
+        ([marker(0, 1, 0.01), marker(1, 9, 0.8)], (2, 9, 73)),
+        ([marker(0, 1, 10.0)], (1, 1, 7)),  # six of ten seconds are a minute
+        ([marker(0, 1, 0.0)], (1, 1, 9)),
+        ([marker(0, 1, 0.01), marker(1, 999, 3.0)], (2, 999, 1000)),  # no more rows than there are
+        ([marker(0, 1, 30.0)], None),  # half a minute says enough
+        ([marker(0, 1000, 3.0)], None),
+    ],
+)
+def test_the_first_shards_grow_until_one_says_enough(
+    done: list[Mapping[str, Any]], expected: tuple[int, int, int] | None
+) -> None:
+    found = _next_probe(1000, 60.0, done)
+    assert found == (None if expected is None else Shard(expected[0], {"start": expected[1], "stop": expected[2]}))
+
+
+class Measured(LocalWorkspace):
+    """A workspace where each row takes a given time."""
+
+    seconds_a_row = 1.0
+
+    def _markers(self) -> list[dict[str, Any]]:
+        cuts = [found["args"] for found in super()._markers()]
+        return [{"args": cut, "seconds": (cut["stop"] - cut["start"]) * self.seconds_a_row} for cut in cuts]
+
+
+class Range:
+    """The numbers of its rows."""
+
+    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
+        return {"numbers": pa.table({"n": list(range(shard.args["start"], shard.args["stop"]))})}
+
+
+def plan(workspace: LocalWorkspace, count: int, seconds: float, actors: int = 1) -> list[tuple[int, int]]:
+    pool = Pool(max_actors=actors)
+    shards = planned_shards(workspace, count, seconds, Range, {}, pool, "numbers")
+    assert [shard.index for shard in shards] == list(range(len(shards)))
+    workspace.map_shards(shards, Range, {}, pool, "numbers")
+    return [(shard.args["start"], shard.args["stop"]) for shard in shards]
+
+
+def test_shards_take_the_seconds_asked_for(tmp_path: Path) -> None:
+    """One row a second: 1 row, then 8, which is more than half of ten; then ten each."""
+    workspace = Measured(tmp_path)
+    assert plan(workspace, 60, 10.0) == [(0, 1), (1, 9), (9, 19), (19, 29), (29, 39), (39, 49), (49, 59), (59, 60)]
+    assert workspace.output("numbers")["n"].to_pylist() == list(range(60))
+    assert workspace.computed == list(range(8))
+
+
+def test_every_actor_gets_shards(tmp_path: Path) -> None:
+    """51 rows are left for three actors of four shards each: five rows a shard, though ten would take the time."""
+    sizes = [stop - start for start, stop in plan(Measured(tmp_path), 60, 10.0, actors=3)]
+    assert sizes == [1, 8, *[5] * 10, 1]
+
+
+def test_a_row_that_takes_longer_than_a_shard_is_one(tmp_path: Path) -> None:
+    workspace = Measured(tmp_path)
+    workspace.seconds_a_row = 100.0
+    assert plan(workspace, 4, 10.0) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 9, 10])
+def test_little_work_is_all_done_while_it_is_measured(tmp_path: Path, count: int) -> None:
+    workspace = Measured(tmp_path)
+    bounds = plan(workspace, count, 10_000.0)
+    assert [n for start, stop in bounds for n in range(start, stop)] == list(range(count))
+    assert len(bounds) <= 3
+
+
+def test_a_plan_is_not_made_again(tmp_path: Path) -> None:
+    first = plan(Measured(tmp_path), 60, 10.0)
+    again = Measured(tmp_path)
+    again.seconds_a_row = 5.0
+    assert plan(again, 60, 20.0, actors=9) == first
+    assert again.computed == []
+
+
+def test_what_is_shared_is_made_of_its_arguments() -> None:
+    assert Shared(row_shards, {"count": 3, "size": 2}).make() == row_shards(3, 2)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> StoredTable:
+    """Files of 10, 0 and 7 rows, in groups of 4."""
+    for number, (start, stop) in enumerate([(0, 10), (10, 10), (10, 17)]):
+        table = pa.table(
+            {
+                "n": pa.array(range(start, stop), pa.int64()),
+                "text": pa.array([str(n) for n in range(start, stop)], pa.string()),
+            }
+        )
+        pq.write_table(table, tmp_path / f"{number:05d}.parquet", row_group_size=4)
+    return StoredTable.open(pafs.LocalFileSystem(), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 17), (0, 0), (3, 5), (4, 8), (9, 11), (12, 99), (17, 20), (0, 1), (16, 17)]
+)
+def test_any_range_of_a_stored_table_is_read(stored: StoredTable, start: int, stop: int) -> None:
+    found = stored.read(start, stop)
+    assert found["n"].to_pylist() == list(range(17))[start:stop]
+    assert found["text"].to_pylist() == [str(n) for n in range(17)][start:stop]
+    assert stored.read(start, stop, ["text"]).column_names == ["text"]
+
+
+def test_a_stored_table_knows_its_size(stored: StoredTable, tmp_path: Path) -> None:
+    assert len(stored) == 17
+    assert stored.read().num_rows == 17
+    with pytest.raises(FileNotFoundError, match=f"no table in {tmp_path}/none"):
+        StoredTable.open(pafs.LocalFileSystem(), f"{tmp_path}/none")

@@ -1,0 +1,272 @@
+"""The evaluate stage on runs small enough to measure by hand."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import log2
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from distill.evaluate.stage import (
+    comparisons,
+    evaluate,
+    language_shares,
+    mixed_assignment,
+    pooled_qrels,
+    primary_measure,
+    split_tag,
+)
+from distill.measures.metrics import MetricsError
+from distill.settings.serve import EvaluateSettings
+from distill.tables import COMPARISONS, MEASUREMENTS, QRELS, QUERIES, RUN, TAGS, TableError
+from tests.workspaces import LocalWorkspace
+
+LANGUAGES = ("de", "zh")
+QRELS_TABLE = QRELS.from_rows(
+    [
+        {"query_id": "q1", "passage_id": "a", "relevance": 3},
+        {"query_id": "q1", "passage_id": "b", "relevance": 0},
+        {"query_id": "q2", "passage_id": "b", "relevance": 3},
+        {"query_id": "t1", "passage_id": "b", "relevance": 3},
+    ]
+)
+QUERIES_TABLE = QUERIES.from_rows(
+    {"query_id": query_id, "lang": lang, "text": query_id, "split": split}
+    for query_id, lang, split in (
+        ("q1", "en", "test"),
+        ("q1", "de", "test"),
+        ("q2", "en", "test"),
+        ("q3", "en", "test"),
+        ("t1", "en", "train"),
+    )
+)
+DOCUMENTS = pa.table({"passage_id": ["a", "a", "b", "b", "b", "c"], "lang": ["en", "de", "en", "de", "zh", "de"]})
+RUNS: dict[str, dict[str, list[str]]] = {
+    "student-de": {"q1": ["a", "b"], "q2": ["a", "b"]},
+    "bm25-de": {"q1": ["b", "a"]},
+    "teacher-en": {"q1": ["a"], "q2": ["b"], "t1": ["a"]},
+    "student-pooled": {"q1": ["b@zh", "a@de", "a@en"], "q2": ["b@de", "b@zh", "b@en"]},
+}
+
+
+def make_run(runs: Mapping[str, Mapping[str, Sequence[str]]]) -> pa.Table:
+    return RUN.from_rows(
+        {"query_id": query_id, "passage_id": passage_id, "rank": place + 1, "score": 10.0 - place / 4, "tag": tag}
+        for tag, queries in runs.items()
+        for query_id, passages in queries.items()
+        for place, passage_id in enumerate(passages)
+    )
+
+
+def workspace_for(
+    folder: Path,
+    runs: Mapping[str, Mapping[str, Sequence[str]]] = RUNS,
+    qrels: pa.Table = QRELS_TABLE,
+    sources: str = "sources",
+    tags: Sequence[str] = (),
+) -> LocalWorkspace:
+    inputs: dict[str, Any] = {
+        sources: {"queries": QUERIES_TABLE, "qrels": qrels},
+        "retrieve": {"run": make_run(runs), "tags": TAGS.from_rows({"tag": tag} for tag in tags or runs)},
+        "index": {"documents": DOCUMENTS},
+    }
+    return LocalWorkspace(folder, "evaluate", inputs)
+
+
+def measured(workspace: LocalWorkspace, measure: str) -> dict[tuple[str, str, str], float]:
+    rows = MEASUREMENTS.check(workspace.output("measurements")).to_pylist()
+    return {(r["system"], r["collection"], r["query_id"]): r["value"] for r in rows if r["measure"] == measure}
+
+
+def test_every_judged_query_of_the_split_has_a_value(tmp_path: Path) -> None:
+    workspace = workspace_for(tmp_path)
+    evaluate(workspace, EvaluateSettings(), "en", LANGUAGES)
+    # q3 has no judgement and t1 is a training query. bm25-de found nothing for q2.
+    assert measured(workspace, "RR@10") == {
+        ("student", "de", "q1"): 1.0,
+        ("student", "de", "q2"): 0.5,
+        ("bm25", "de", "q1"): 0.5,
+        ("bm25", "de", "q2"): 0.0,
+        ("teacher", "en", "q1"): 1.0,
+        ("teacher", "en", "q2"): 1.0,
+        ("student", "pooled", "q1"): 0.5,
+        ("student", "pooled", "q2"): 1.0,
+    }
+    assert set(workspace.output("measurements")["measure"].to_pylist()) == set(EvaluateSettings().measures)
+    assert workspace.facts["queries"] == 2
+    assert workspace.facts["unjudged_queries"] == 1
+    assert workspace.facts["queries_without_results"] == {"bm25-de": 1}
+
+
+def test_every_language_version_of_a_relevant_passage_is_relevant(tmp_path: Path) -> None:
+    workspace = workspace_for(tmp_path)
+    evaluate(workspace, EvaluateSettings(measures=("nDCG@20", "R@100")), "en", LANGUAGES)
+    # q1: the versions a@en and a@de exist, at the ranks 3 and 2, with grade 3 each.
+    ideal = 3 + 3 / log2(3)
+    assert measured(workspace, "nDCG@20")["student", "pooled", "q1"] == pytest.approx((3 / log2(3) + 3 / 2) / ideal)
+    assert measured(workspace, "nDCG@20")["student", "pooled", "q2"] == pytest.approx(1.0)
+    assert measured(workspace, "R@100")["student", "pooled", "q2"] == 1.0
+
+
+def test_shares_of_languages_in_the_pooled_collection(tmp_path: Path) -> None:
+    workspace = workspace_for(tmp_path)
+    evaluate(workspace, EvaluateSettings(), "en", LANGUAGES)
+    assert workspace.facts["pooled_language_shares"] == {"student": {"de": 1 / 3, "en": 1 / 3, "zh": 1 / 3}}
+
+
+def test_language_shares_look_at_the_ten_best() -> None:
+    run = make_run({"student-pooled": {"q": [f"p{i}@de" for i in range(9)] + ["p@pt-BR", "late@en"]}})
+    assert language_shares(run) == {"de": 0.9, "pt-BR": 0.1}
+    assert language_shares(RUN.empty()) == {}
+
+
+def test_trec_files(tmp_path: Path) -> None:
+    workspace = workspace_for(tmp_path)
+    evaluate(workspace, EvaluateSettings(), "en", LANGUAGES)
+    folder = tmp_path / "evaluate" / "trec"
+    assert sorted(file.name for file in folder.iterdir()) == sorted(
+        [f"{tag}.run" for tag in RUNS] + ["en.qrels", "de.qrels", "pooled.qrels"]
+    )
+    assert (folder / "student-de.run").read_text() == (
+        "q1 Q0 a 1 10 student-de\nq1 Q0 b 2 9.75 student-de\nq2 Q0 a 1 10 student-de\nq2 Q0 b 2 9.75 student-de\n"
+    )
+    assert (folder / "de.qrels").read_text() == "q1 0 a 3\nq1 0 b 0\nq2 0 b 3\n"
+    assert (folder / "pooled.qrels").read_text() == (
+        "q1 0 a@de 3\nq1 0 a@en 3\nq1 0 b@de 0\nq1 0 b@en 0\nq1 0 b@zh 0\nq2 0 b@de 3\nq2 0 b@en 3\nq2 0 b@zh 3\n"
+    )
+
+
+def test_trec_scores_keep_every_bit(tmp_path: Path) -> None:
+    score = np.float32(0.1) + np.float32(1e-7)
+    run = RUN.from_rows([{"query_id": "q1", "passage_id": "a", "rank": 1, "score": float(score), "tag": "student-de"}])
+    inputs: dict[str, Any] = {
+        "sources": {"queries": QUERIES_TABLE, "qrels": QRELS_TABLE},
+        "retrieve": {"run": run, "tags": TAGS.from_rows([{"tag": "student-de"}])},
+    }
+    evaluate(LocalWorkspace(tmp_path, "evaluate", inputs), EvaluateSettings(), "en", LANGUAGES)
+    written = (tmp_path / "evaluate" / "trec" / "student-de.run").read_text().split()[4]
+    assert np.float32(written) == score
+
+
+def test_ids_with_white_space_give_no_trec_files_and_a_warning(tmp_path: Path) -> None:
+    qrels = QRELS.from_rows([{"query_id": "q1", "passage_id": "my passage", "relevance": 1}])
+    workspace = workspace_for(tmp_path, {"student-de": {"q1": ["my passage"]}}, qrels)
+    evaluate(workspace, EvaluateSettings(), "en", LANGUAGES)
+    assert workspace.warnings == [
+        "no TREC files written: id 'my passage' holds white space, at which the format splits"
+    ]
+    assert not (tmp_path / "evaluate" / "trec").exists()
+    assert measured(workspace, "RR@10") == {("student", "de", "q1"): 1.0}
+
+
+def test_a_run_that_found_nothing_at_all_counts_with_zero(tmp_path: Path) -> None:
+    workspace = workspace_for(tmp_path, {"student-de": RUNS["student-de"]}, tags=("bm25-zh", "student-de"))
+    evaluate(workspace, EvaluateSettings(), "en", LANGUAGES)
+    values = measured(workspace, "nDCG@20")
+    assert {key: value for key, value in values.items() if key[0] == "bm25"} == {
+        ("bm25", "zh", "q1"): 0.0,
+        ("bm25", "zh", "q2"): 0.0,
+    }
+    assert workspace.facts["queries_without_results"] == {"bm25-zh": 2}
+    assert (tmp_path / "evaluate" / "trec" / "bm25-zh.run").read_text() == ""
+
+
+def test_queries_and_qrels_of_another_stage(tmp_path: Path) -> None:
+    workspace = workspace_for(tmp_path, sources="evaluation_sources")
+    evaluate(workspace, EvaluateSettings(), "en", LANGUAGES, sources="evaluation_sources")
+    assert workspace.facts["queries"] == 2
+
+
+def test_queries_in_another_language(tmp_path: Path) -> None:
+    workspace = workspace_for(tmp_path)
+    evaluate(workspace, EvaluateSettings(query_lang="de"), "en", LANGUAGES)
+    assert {query_id for _, _, query_id in measured(workspace, "AP")} == {"q1"}
+    # One query supports no test.
+    assert len(workspace.output("comparisons")) == 0
+
+
+def test_nothing_to_evaluate_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TableError) as caught:
+        evaluate(workspace_for(tmp_path), EvaluateSettings(split="dev"), "en", LANGUAGES)
+    assert str(caught.value) == (
+        "sources: no judged query to evaluate: 0 queries in split 'dev' and language 'en' (evaluate.split, "
+        "evaluate.query_lang), qrels for 3 queries, none in common"
+    )
+
+
+def test_unknown_measures_and_tags_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(MetricsError, match="measure 'precise@10'"):
+        evaluate(workspace_for(tmp_path), EvaluateSettings(measures=("precise@10",)), "en", LANGUAGES)
+    with pytest.raises(
+        TableError,
+        match=r"tag 'student-fr' is not a system, a hyphen and one of the collections \['en', 'de', 'zh', 'mixed', 'pooled'\]",
+    ):
+        evaluate(workspace_for(tmp_path, {"student-fr": {"q1": ["a"]}}), EvaluateSettings(), "en", LANGUAGES)
+
+
+def test_split_tag() -> None:
+    assert split_tag("english_distillation-pt-BR", ["pt-BR"]) == ("english_distillation", "pt-BR")
+    for tag in ("student", "-de", "student-", "de"):
+        with pytest.raises(TableError, match=f"tag '{tag}'"):
+            split_tag(tag, ["de"])
+
+
+def test_comparisons(tmp_path: Path) -> None:
+    workspace = workspace_for(tmp_path)
+    evaluate(workspace, EvaluateSettings(), "en", LANGUAGES)
+    rows = COMPARISONS.check(workspace.output("comparisons")).to_pylist()
+    assert [(r["system"], r["baseline"], r["collection"], r["measure"], r["queries"]) for r in rows] == [
+        ("student", "bm25", "de", "nDCG@20", 2)
+    ]
+    # Student 1 and 1/log2(3), BM25 1/log2(3) and 0.
+    assert rows[0]["difference"] == pytest.approx(((1 - 1 / log2(3)) + 1 / log2(3)) / 2)
+    assert rows[0]["low"] < 0 < rows[0]["high"]
+    assert rows[0]["p_corrected"] == rows[0]["p"]
+
+
+def test_comparisons_are_corrected_for_their_number() -> None:
+    better, worse = np.array([0.6, 0.7, 0.8, 0.9]), np.array([0.5, 0.7, 0.6, 0.4])
+    values = {
+        ("student", "de"): {"nDCG@20": better},
+        ("student", "zh"): {"nDCG@20": better},
+        ("bm25", "de"): {"nDCG@20": worse},
+        ("english_distillation", "de"): {"nDCG@20": worse},
+        ("bm25", "zh"): {"nDCG@20": worse},
+    }
+    rows = comparisons(values, ["de", "zh", "mixed"], "nDCG@20", 0.95).to_pylist()
+    assert [(r["baseline"], r["collection"]) for r in rows] == [
+        ("bm25", "de"),
+        ("english_distillation", "de"),
+        ("bm25", "zh"),
+    ]
+    # Differences .1 0 .2 .5: mean .2, sd .216025, t = 1.851640 with 3 degrees of freedom.
+    assert [r["difference"] for r in rows] == pytest.approx([0.2] * 3)
+    assert [r["p"] for r in rows] == pytest.approx([0.161162] * 3, abs=1e-5)
+    assert [r["p_corrected"] for r in rows] == pytest.approx([3 * 0.161162] * 3, abs=3e-5)
+
+
+def test_the_measure_to_compare_by() -> None:
+    assert primary_measure(["AP", "nDCG@20"]) == "nDCG@20"
+    assert primary_measure(["AP", "nDCG@10"]) == "AP"
+
+
+def test_pooled_qrels_keep_a_passage_that_the_index_lacks() -> None:
+    qrels = QRELS.from_rows(
+        [{"query_id": "q", "passage_id": "lost", "relevance": 2}, {"query_id": "q", "passage_id": "c", "relevance": 1}]
+    )
+    rows = pooled_qrels(qrels, DOCUMENTS, "en").sort_by("passage_id").to_pylist()
+    assert [(r["passage_id"], r["relevance"]) for r in rows] == [("c@de", 1), ("lost@en", 2)]
+
+
+def test_mixed_assignment_deals_sorted_ids_round() -> None:
+    assignment = mixed_assignment(["n-02", "n-01", "n-04", "n-03", "n-05"], ["de", "zh"])
+    assert assignment == {"n-01": "de", "n-02": "zh", "n-03": "de", "n-04": "zh", "n-05": "de"}
+    many = mixed_assignment([f"{i:03d}" for i in range(100)], ["de", "fr", "es", "zh", "fa", "ru"])
+    assert sorted(Counter(many.values()).values()) == [16, 16, 17, 17, 17, 17]
+    with pytest.raises(ValueError, match="1 passage ids occur twice"):
+        mixed_assignment(["a", "a"], ["de"])
+    with pytest.raises(ValueError, match="one language or more, got none"):
+        mixed_assignment(["a"], [])

@@ -1,0 +1,124 @@
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from distill.select.candidates import passages_in, queries_in
+from distill.select.settings import Bm25Selector, RunSelector, ScoredSelector, SelectSettings
+from distill.select.stage import select
+from distill.tables import PASSAGES, QRELS, QUERIES, TRANSLATIONS, TableError
+from tests.workspaces import LocalWorkspace
+
+GERMAN = {"p1": "der Tanz der Bienen", "p2": "Honig aus Nektar", "p3": "eine Brücke aus Stein"}
+
+
+def inputs() -> dict:
+    passages = [
+        {"passage_id": i, "doc_id": i, "lang": "en", "title": "", "text": text}
+        for i, text in [("p3", "bridge"), ("p1", "bees dance"), ("p2", "honey")]
+    ]
+    queries = [
+        {"query_id": q, "lang": lang, "text": text, "split": split}
+        for q, lang, text, split in [
+            ("q2", "en", "stone", "train"), ("q1", "en", "bees", "train"), ("q3", "en", "bridge", "test"),
+            ("q1", "de", "Bienen", "train"), ("q2", "de", "Stein", "train"), ("q3", "de", "Nektar", "test"),
+        ]
+    ]  # fmt: skip
+    translations = [
+        {"passage_id": i, "source_lang": "en", "lang": lang, "title": "", "text": text, "translator": "x", "flags": []}
+        for lang in ("fr", "de")
+        for i, text in GERMAN.items()
+    ]
+    qrels = [
+        {"query_id": q, "passage_id": p, "relevance": r}
+        for q, p, r in [("q1", "p2", 1), ("q1", "p3", 2), ("q1", "p1", 0), ("q2", "p3", 1), ("q3", "p1", 1)]
+    ]
+    return {
+        "sources": {
+            "passages": PASSAGES.from_rows(passages),
+            "queries": QUERIES.from_rows(queries),
+            "qrels": QRELS.from_rows(qrels),
+        },
+        "translate": {"translations": TRANSLATIONS.from_rows(translations)},
+    }
+
+
+def candidates(folder: Path, settings: SelectSettings, tables: dict | None = None) -> dict[str, list[str]]:
+    workspace = LocalWorkspace(folder, "select", tables or inputs())
+    select(workspace, settings, "en")
+    return {row["query_id"]: row["passage_ids"] for row in workspace.output("candidates").to_pylist()}
+
+
+def test_a_selector_reads_the_languages_that_it_is_given(tmp_path: Path) -> None:
+    """The decoupling of Translate-Distill: English with English, English with German, German with German."""
+    by = Bm25Selector(top_k=3, fill=False)
+    found = candidates(tmp_path / "1", SelectSettings(by=by))
+    assert found == {"q1": ["p1"], "q2": [], "q3": ["p3"]}
+    found = candidates(tmp_path / "2", SelectSettings(by=by, passage_lang="de"))
+    assert found == {"q1": [], "q2": [], "q3": []}
+    found = candidates(tmp_path / "3", SelectSettings(by=by, query_lang="de", passage_lang="de"))
+    assert found == {"q1": ["p1"], "q2": ["p3"], "q3": ["p2"]}
+
+
+def test_texts_are_sorted_by_id(tmp_path: Path) -> None:
+    workspace = LocalWorkspace(tmp_path, "select", inputs())
+    assert queries_in(workspace, "de", "en")["text"].to_pylist() == ["Bienen", "Stein", "Nektar"]
+    assert passages_in(workspace, "en", "en")["text"].to_pylist() == ["bees dance", "honey", "bridge"]
+    assert passages_in(workspace, "de", "en")["text"].to_pylist() == list(GERMAN.values())
+
+
+def test_missing_texts_are_counted_and_named(tmp_path: Path) -> None:
+    tables = inputs()
+    tables["translate"]["translations"] = tables["translate"]["translations"].filter([True] * 4 + [False, False])
+    tables["sources"]["queries"] = tables["sources"]["queries"].slice(0, 5)
+    workspace = LocalWorkspace(tmp_path, "select", tables)
+    with pytest.raises(
+        TableError, match=r"2 of 3 passages have no text in 'de', among them \['p2', 'p3'\]; give their translations"
+    ):
+        passages_in(workspace, "de", "en")
+    with pytest.raises(TableError, match=r"1 of 3 queries have no text in 'de', among them \['q3'\]"):
+        queries_in(workspace, "de", "en")
+
+
+def test_judged_passages_join_after_the_found_ones_but_never_those_of_tests(tmp_path: Path) -> None:
+    """q1 finds p1, then gets p3 (grade 2) and p2 (grade 1), not p1 (grade 0). q3 is a test query."""
+    found = candidates(tmp_path / "1", SelectSettings(by=Bm25Selector(top_k=1, fill=False), add_judged=True))
+    assert found == {"q1": ["p1", "p3", "p2"], "q2": ["p3"], "q3": ["p3"]}
+    (tmp_path / "a.run").write_text("q1 Q0 p2 1 9 x\nq3 Q0 p2 1 9 x\n")
+    found = candidates(tmp_path / "2", SelectSettings(by=RunSelector(path=str(tmp_path / "a.run")), add_judged=True))
+    assert found == {"q1": ["p2", "p3"], "q2": ["p3"], "q3": ["p2"]}
+
+
+def scored(folder: Path, text: str, unknown: Literal["error", "leave_out"] = "error") -> SelectSettings:
+    (folder / "s.jsonl").write_text(text)
+    return SelectSettings(by=ScoredSelector(files=(str(folder / "s.jsonl"),), format="tdist", top_k=2, unknown=unknown))
+
+
+def test_candidates_are_what_score_files_list(tmp_path: Path) -> None:
+    """By score, equal ones in the file's order; the queries of others are counted."""
+    settings = scored(tmp_path, '["q9", ["p1", 1]]\n["q1", ["p2", 1], ["p3", 5], ["p1", 5]]\n["q3", ["p1", -3]]\n')
+    workspace = LocalWorkspace(tmp_path, "select", inputs())
+    select(workspace, settings, "en")
+    rows = workspace.output("candidates").to_pylist()
+    assert {row["query_id"]: row["passage_ids"] for row in rows} == {"q1": ["p3", "p1"], "q2": [], "q3": ["p1"]}
+    assert rows[0]["selector"].startswith("scored:")
+    assert workspace.facts == {"unknown_queries": 1, "unknown_passages": 0, "queries_without_list": 1}
+
+
+def test_listed_passages_that_do_not_exist(tmp_path: Path) -> None:
+    text = '["q1", ["x", 9], ["p2", 1], ["y", 5], ["p1", 0]]\n'
+    with pytest.raises(
+        TableError,
+        match=r"2 listed passages do not exist in the source, among them \['x', 'y'\]; set select.by.unknown",
+    ):
+        candidates(tmp_path, scored(tmp_path, text))
+    workspace = LocalWorkspace(tmp_path, "select", inputs())
+    select(workspace, scored(tmp_path, text, unknown="leave_out"), "en")
+    assert workspace.output("candidates")["passage_ids"].to_pylist() == [["p2", "p1"], [], []]
+    assert workspace.facts["unknown_passages"] == 2
+
+
+def test_a_run_without_queries_of_the_job_gives_empty_lists(tmp_path: Path) -> None:
+    (tmp_path / "a.run").write_text("q7 Q0 nowhere 1 9 x\n")
+    found = candidates(tmp_path, SelectSettings(by=RunSelector(path=str(tmp_path / "a.run"))))
+    assert found == {"q1": [], "q2": [], "q3": []}

@@ -1,0 +1,106 @@
+import gzip
+from pathlib import Path
+
+import pytest
+
+from distill.select.settings import Bm25Selector, RunSelector, SelectSettings
+from distill.select.stage import Bm25, fill, read_run, select
+from distill.tables import PASSAGES, QUERIES, TableError
+from tests.workspaces import LocalWorkspace
+
+TEXTS = {
+    "p1": "the waggle dance of honey bees",
+    "p2": "bees make honey from nectar",
+    "p3": "a stone bridge over the river",
+    "p4": "蜜蜂的摇摆舞",
+}
+
+
+def sources() -> dict:
+    passages = [{"passage_id": i, "doc_id": i, "lang": "en", "title": "", "text": text} for i, text in TEXTS.items()]
+    queries = [
+        {"query_id": "q1", "lang": "en", "text": "honey dance", "split": "train"},
+        {"query_id": "q2", "lang": "en", "text": "zebra", "split": "test"},
+        {"query_id": "q3", "lang": "en", "text": "蜜蜂", "split": "test"},
+        {"query_id": "q1", "lang": "de", "text": "honey", "split": "train"},
+    ]
+    return {"sources": {"passages": PASSAGES.from_rows(passages), "queries": QUERIES.from_rows(queries)}}
+
+
+def test_bm25_scores_by_hand() -> None:
+    """Lucene's form: idf * tf / (tf + k1 (1 - b + b dl/avgdl)), idf = ln(1 + (N - n + .5) / (n + .5)); b = 0 here."""
+    import math
+
+    index = Bm25(["a", "b", "c"], ["bee bee flower", "bee", "stone"], k1=0.9, b=0.0)
+    idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
+    found = dict(index.search("bee", 10))
+    assert found == {"a": pytest.approx(idf * 2 / 2.9, rel=1e-5), "b": pytest.approx(idf * 1 / 1.9, rel=1e-5)}
+
+
+def test_equal_scores_rank_in_the_order_of_ids() -> None:
+    index = Bm25(["a", "b", "c"], ["bee", "bee", "bee"])
+    assert [i for i, _ in index.search("bee", 2)] == ["a", "b"]
+
+
+def test_select_finds_and_fills(tmp_path: Path) -> None:
+    workspace = LocalWorkspace(tmp_path, "select", sources())
+    select(workspace, SelectSettings(by=Bm25Selector(top_k=3), queries_per_shard=2), "en")
+    found = {row["query_id"]: row["passage_ids"] for row in workspace.output("candidates").to_pylist()}
+    assert found["q1"][:2] == ["p1", "p2"]
+    assert found["q3"][0] == "p4"
+    assert {query: len(set(ids)) for query, ids in found.items()} == {"q1": 3, "q2": 3, "q3": 3}
+    assert workspace.computed == [0, 1]
+
+
+def test_without_fill_only_what_matches(tmp_path: Path) -> None:
+    workspace = LocalWorkspace(tmp_path, "select", sources())
+    select(workspace, SelectSettings(by=Bm25Selector(top_k=3, fill=False)), "en")
+    found = {row["query_id"]: row["passage_ids"] for row in workspace.output("candidates").to_pylist()}
+    assert found == {"q1": ["p1", "p2"], "q2": [], "q3": ["p4"]}
+
+
+def test_fill_is_a_function_of_the_query() -> None:
+    ids = [f"p{i}" for i in range(100)]
+    drawn = fill("q", ["p1", "p2"], ids, 5)
+    assert drawn == fill("q", ["p1", "p2"], ids, 5)
+    assert len(set(drawn)) == 5
+    assert not {"p1", "p2"} & set(drawn)
+    assert drawn != fill("r", ["p1", "p2"], ids, 5)
+    assert sorted(fill("q", ["p1"], ["p1", "p2", "p3"], 9)) == ["p2", "p3"]
+
+
+def test_a_run_file_by_rank_not_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.run.gz"
+    path.write_bytes(gzip.compress(b"q1 Q0 p2 2 1.5 x\nq1 Q0 p1 1 2.5 x\n\nq2 Q0 p3 1 0.1 x\n"))
+    assert read_run(str(path)) == {"q1": ["p1", "p2"], "q2": ["p3"]}
+
+
+def test_select_from_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "a.run"
+    path.write_text("q1 Q0 p3 1 9 x\nq1 Q0 p1 2 8 x\nq1 Q0 p2 3 7 x\n")
+    workspace = LocalWorkspace(tmp_path, "select", sources())
+    select(workspace, SelectSettings(by=RunSelector(path=str(path), top_k=2)), "en")
+    found = {row["query_id"]: row["passage_ids"] for row in workspace.output("candidates").to_pylist()}
+    assert found == {"q1": ["p3", "p1"], "q2": [], "q3": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("q1 Q0 p1 1 9\n", r"a.run line 1: expected 'query Q0 document rank score tag', found 'q1 Q0 p1 1 9'"),
+        ("q1 Q0 p1 1 9 x\nq1 Q0 p1 2 8 x\n", r"a.run line 2: document 'p1' is already in the ranking of query 'q1'"),
+    ],
+)
+def test_bad_run_lines_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.run"
+    path.write_text(text)
+    with pytest.raises(TableError, match=message):
+        read_run(str(path))
+
+
+def test_unknown_passages_of_a_run_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.run"
+    path.write_text("q1 Q0 p9 1 9 x\n")
+    workspace = LocalWorkspace(tmp_path, "select", sources())
+    with pytest.raises(TableError, match=r"1 retrieved passages do not exist in the source, among them \['p9'\]"):
+        select(workspace, SelectSettings(by=RunSelector(path=str(path))), "en")

@@ -1,0 +1,72 @@
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+
+from distill.encoders.checkpoints import load_encoder
+from distill.tables import EXAMPLES
+from distill.train.batches import key, make_batch
+
+SHORT, LONG = "sun", "honey bee dance hive flower sun angle food"
+
+
+def example(position: int, **values: Any) -> dict[str, Any]:
+    return {
+        "position": position, "query_id": f"q{position}", "query": "bee", "query_lang": "en", "passage_ids": ["a", "b"],
+        "passages": [SHORT, LONG], "langs": ["en", "de"], "scores": [1.0, 0.5],
+    } | values  # fmt: skip
+
+
+def table(*rows: dict[str, Any]) -> pa.Table:
+    return EXAMPLES.from_rows(rows)
+
+
+def test_texts_that_occur_twice_are_encoded_once_longest_first(tiny_student: Path) -> None:
+    encoder = load_encoder(tiny_student)
+    rows = table(example(0), example(1, query="dance", passages=[LONG, SHORT], passage_ids=["b", "a"]), example(2))
+    batch = make_batch(encoder, rows, 1000)
+    [passages], [queries] = batch.passages.batches, batch.queries.batches
+    assert torch.equal(passages.ids, encoder.tokenize_passages([LONG, SHORT]).ids)
+    assert batch.places.tolist() == [[1, 0], [0, 1], [1, 0]]
+    assert torch.equal(queries.ids[batch.queries.order], encoder.tokenize_queries(["bee", "dance", "bee"]).ids)
+    assert batch.tokens == sum(map(len, encoder.passage_rows([LONG, SHORT]) + encoder.query_rows(["bee", "dance"])))
+
+
+def test_a_budget_cuts_chunks_of_like_length(tiny_student: Path) -> None:
+    batch = make_batch(load_encoder(tiny_student), table(example(0)), 8)
+    assert [len(chunk.ids) for chunk in batch.passages.batches] == [1, 1]
+    long, short = batch.passages.batches
+    assert long.ids.shape[1] > short.ids.shape[1]
+    assert bool(long.attention.all())
+    assert bool(short.attention.all())
+
+
+def test_keys_are_those_of_the_ids(tiny_student: Path) -> None:
+    batch = make_batch(load_encoder(tiny_student), table(example(0)), 1000)
+    assert batch.query_keys.tolist() == [key("q0")]
+    assert batch.passage_keys[batch.places].tolist() == [[key("a"), key("b")]]
+
+
+def test_language_versions_are_found_by_query_and_passages(tiny_student: Path) -> None:
+    encoder = load_encoder(tiny_student)
+    rows = [example(i, query_id=f"q{i // 2}", langs=[lang] * 2) for i, lang in enumerate(["de", "fr"] * 2)]
+    assert make_batch(encoder, table(*rows), 1000).versions.tolist() == [[0, 1], [2, 3]]
+    rows[3]["query_id"] = "other"
+    assert make_batch(encoder, table(*rows), 1000).versions.tolist() == [[0], [1], [2], [3]]
+
+
+def test_a_missing_score_is_nan_and_one_that_is_not_finite_is_refused(tiny_student: Path) -> None:
+    encoder = load_encoder(tiny_student)
+    found = make_batch(encoder, table(example(0, scores=[None, 0.5])), 1000).teacher
+    assert torch.isnan(found[0, 0])
+    assert found[0, 1] == 0.5
+    with pytest.raises(ValueError, match="example 7: its teacher scores"):
+        make_batch(encoder, table(example(7, scores=[float("inf"), 0.5])), 1000)
+
+
+def test_examples_of_unequal_width_are_refused(tiny_student: Path) -> None:
+    wide = example(1, passage_ids=["a"], passages=[SHORT], langs=["en"], scores=[1.0])
+    with pytest.raises(ValueError, match=r"different numbers of passages: \[1, 2\]"):
+        make_batch(load_encoder(tiny_student), table(example(0), wide), 1000)

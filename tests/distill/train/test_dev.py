@@ -1,0 +1,127 @@
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pytest
+import torch
+from workspaces import LocalWorkspace
+
+from distill.encoders.checkpoints import load_encoder
+from distill.tables import PASSAGES, QRELS, QUERIES, TRANSLATIONS, TableError
+from distill.train.dev import DevSet, best_step, dev_means, is_exhausted, write_dev
+from distill.train.settings import DevSettings
+
+TEXTS = {"p1": "honey bee dance", "p2": "stone bridge river", "p3": "city map light", "p4": "sun angle food"}
+
+
+def sources(**splits: str) -> dict[str, pa.Table]:
+    queries = {"q1": "bee dance", "q2": "bridge", "q3": "map", "q4": "sun"}
+    return {
+        "queries": QUERIES.from_rows(
+            {"query_id": i, "lang": "en", "text": text, "split": splits.get(i, "dev")} for i, text in queries.items()
+        ),
+        "passages": PASSAGES.from_rows(
+            {"passage_id": i, "doc_id": i, "lang": "en", "title": "", "text": t} for i, t in TEXTS.items()
+        ),
+        "qrels": QRELS.from_rows(
+            {"query_id": query, "passage_id": passage, "relevance": grade}
+            for query, passage, grade in (("q1", "p1", 1), ("q2", "p2", 1), ("q3", "p3", 0), ("q4", "p4", 1))
+        ),
+    }
+
+
+def translations() -> dict[str, pa.Table]:
+    rows = [
+        {
+            "passage_id": i,
+            "lang": lang,
+            "title": "",
+            "text": f"{text} {lang}",
+            "source_lang": "en",
+            "translator": "t",
+            "flags": [],
+        }
+        for lang in ("de", "fr", "ru")
+        for i, text in TEXTS.items()
+    ]
+    return {"translations": TRANSLATIONS.from_rows(rows)}
+
+
+def workspace(tmp_path: Path, **splits: str) -> LocalWorkspace:
+    return LocalWorkspace(tmp_path, "train", {"sources": sources(**splits), "translate": translations()})
+
+
+def test_the_set_is_of_judged_development_queries_and_their_passages(tmp_path: Path) -> None:
+    """q2 is of the test, q3 has no relevant passage."""
+    stage = workspace(tmp_path, q2="test")
+    write_dev(stage, DevSettings(passages=3), "en", ("de", "fr"), f"{stage.folder}/dev")
+    found = DevSet.read(pafs.LocalFileSystem(), f"{stage.folder}/dev")
+    assert found.queries["query_id"].to_pylist() == ["q1", "q4"]
+    assert set(found.qrels["query_id"].to_pylist()) == {"q1", "q4"}
+    assert list(found.passages) == ["de", "fr"]
+    for language, passages in found.passages.items():
+        ids = passages["passage_id"].to_pylist()
+        assert len(ids) == 3
+        assert {"p1", "p4"} < set(ids)
+        assert passages["text"].to_pylist() == [f"{TEXTS[i]} {language}" for i in ids]
+
+
+def test_a_limited_number_of_queries_is_drawn_the_same_every_time(tmp_path: Path) -> None:
+    drawn = []
+    for name in ("a", "b"):
+        stage = workspace(tmp_path / name)
+        write_dev(stage, DevSettings(queries=2, passages=1), "en", ("de",), f"{stage.folder}/dev")
+        drawn.append(DevSet.read(pafs.LocalFileSystem(), f"{stage.folder}/dev").queries["query_id"].to_pylist())
+    assert len(drawn[0]) == 2
+    assert drawn[0] == drawn[1]
+
+
+def test_a_source_without_development_queries_is_refused(tmp_path: Path) -> None:
+    stage = workspace(tmp_path, q1="train", q2="train", q4="test")
+    with pytest.raises(TableError, match=r"train\.dev: the source has no judged query of split dev in 'en'"):
+        write_dev(stage, DevSettings(), "en", ("de",), f"{stage.folder}/dev")
+
+
+def test_the_measure_is_of_the_students_ranking(tmp_path: Path, tiny_student: Path) -> None:
+    """Against scores computed one by one; nDCG@20 of one relevant passage at rank r is 1 / log2(r + 1)."""
+    stage = workspace(tmp_path)
+    write_dev(stage, DevSettings(), "en", ("de", "fr"), f"{stage.folder}/dev")
+    dev = DevSet.read(pafs.LocalFileSystem(), f"{stage.folder}/dev")
+    encoder = load_encoder(tiny_student)
+    found = dev.evaluate(encoder, "nDCG@20", 1000)
+    for language in ("de", "fr"):
+        values = []
+        for query_id, text, relevant in (("q1", "bee dance", "p1"), ("q2", "bridge", "p2"), ("q4", "sun", "p4")):
+            assert query_id in dev.queries["query_id"].to_pylist()
+            [query] = encoder.encode_queries([text])
+            scores = {
+                i: (query @ encoder.encode_passages([f"{t} {language}"])[0].T).amax(1).sum().item()
+                for i, t in TEXTS.items()
+            }
+            rank = 1 + sum(score > scores[relevant] for score in scores.values())
+            values.append(1 / torch.log2(torch.tensor(rank + 1.0)).item())
+        assert found[language] == pytest.approx(sum(values) / 3, abs=1e-6)
+    assert found["de"] != found["fr"] or found["de"] < 1
+
+
+def history(*means: float) -> list[dict[str, Any]]:
+    return [
+        {"step": 10 * i, "lang": lang, "value": mean + d}
+        for i, mean in enumerate(means, 1)
+        for lang, d in (("de", 0.1), ("fr", -0.1))
+    ]
+
+
+def test_the_best_is_the_earliest_of_the_highest_means() -> None:
+    found = history(0.3, 0.5, 0.4, 0.5)
+    assert dev_means(found) == pytest.approx({10: 0.3, 20: 0.5, 30: 0.4, 40: 0.5})
+    assert best_step(history(0.25, 0.5, 0.25, 0.5))[0] == 20
+
+
+def test_patience_counts_evaluations_after_the_best() -> None:
+    assert not is_exhausted([], 1)
+    assert not is_exhausted(history(0.25, 0.5, 0.25), 2)
+    assert is_exhausted(history(0.25, 0.5, 0.25, 0.375), 2)
+    assert not is_exhausted(history(0.25, 0.5, 0.25, 0.75), 2)
+    assert not is_exhausted(history(0.5, 0.25, 0.25), None)
