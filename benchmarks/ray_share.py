@@ -26,11 +26,11 @@ import torch
 
 import distill.score.stage as scoring
 from cluster.session import Session
+from cluster.settings import PoolSettings
 from cluster.stages import Runner, Stage, StageRun
 from cluster.workspace import Shard
 from distill.models.locate import BUNDLED_TEACHER, locate
 from distill.score.settings import CrossEncoderTeacher, ScoreSettings
-from distill.settings.base import PoolSettings
 from distill.tables import CANDIDATES, PASSAGES, QUERIES
 
 QUERIES_COUNT, CANDIDATES_COUNT, PASSAGES_COUNT, QUERIES_PER_SHARD, ROUNDS = 160, 10, 2000, 20, 3

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from distill.encoders.checkpoints import load_backbone, load_late_interaction, save_encoder
 from distill.encoders.checkpoints.weights import write_backbone
-from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
 from distill.encoders.start import train_tokenizer
 from distill.sources import corpus
 

@@ -17,7 +17,7 @@ import transformers
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from distill.encoders.checkpoints import load_late_interaction, save_encoder
-from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
 from distill.numerics.maxsim import maxsim
 from distill.score.settings import BiEncoderTeacher, LateInteractionTeacher
 from distill.score.teachers import load_teacher

@@ -37,7 +37,7 @@ def make_data(folder: Path, steps: int = STEPS + WARM_UP) -> None:
     from transformers import BertConfig, BertModel
 
     from distill.encoders.checkpoints import save_encoder
-    from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+    from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
     from distill.encoders.start import train_tokenizer
     from distill.sources.corpus import passages as corpus_passages
 

@@ -22,9 +22,10 @@ import torch
 from scipy import stats
 
 from distill.encoders.checkpoints import load_late_interaction
-from distill.encoders.encoder import Encoder, LateInteractionEncoder
+from distill.encoders.encoder import Encoder
+from distill.encoders.late_interaction import LateInteractionEncoder
 from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
-from distill.measures.metrics import paired_t_test
+from distill.measures.significance import paired_t_test
 from distill.models.locate import BUNDLED_STUDENT, BUNDLED_TEACHER, locate
 from distill.numerics.maxsim import maxsim_all
 from distill.score.settings import BiEncoderTeacher

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from distill.formats.text import Location
+from cluster.locations import Location
 from distill.tables import TableError
 
 
@@ -25,5 +25,4 @@ def open_whole(place: Location, compression: str | None = None) -> Iterator[IO[b
             yield stream  # pyright: ignore[reportReturnType]
         place.filesystem.move(unfinished, place.path)
     except OSError as error:
-        message = f"{place.name} cannot be written: {' '.join(str(error).split())}"
-        raise TableError(message) from error
+        raise TableError(f"{place.name} cannot be written: {' '.join(str(error).split())}") from error

@@ -144,11 +144,10 @@ def compute(worker: _Worker, shard: Any, attempts: Attempts, max_restarts: int) 
         _free_memory()
         attempts.careful = True
     if not _separable(worker):
-        message = (
+        raise ShardError(
             "a shard killed its actor more often than pool.max_restarts (memory, or a crash): give actors more memory "
             f"(pool.memory_gb), or make batches or shards smaller; it is shard {shard.index} {_shown(shard)}"
         )
-        raise ShardError(message)
     attempts.careful = True
     _search(worker, shard, attempts)
     return _compute_rest(worker, shard, attempts, max_restarts)
@@ -189,11 +188,10 @@ def _condemn(attempts: Attempts, shard: Any, start: int, stop: int, reason: str)
         return
     attempts.lost[start] = reason
     if (not attempts.survived and len(attempts.lost) >= 3) or len(attempts.lost) > _SPLIT:
-        message = (
+        raise ShardError(
             f"shard {shard.index} {_shown(shard)}: {len(attempts.lost)} rows killed their actor and {attempts.survived} survived: "
             f"it is not the rows; check the model, its libraries and the memory of the nodes ({reason})"
         )
-        raise ShardError(message)
 
 
 def _compute_rest(worker: Any, shard: Any, attempts: Attempts, max_restarts: int) -> Mapping[str, pa.Table]:
@@ -210,8 +208,7 @@ def _compute_rest(worker: Any, shard: Any, attempts: Attempts, max_restarts: int
     except Exception as error:
         if not _out_of_memory(error):
             raise
-        message = f"{message} ({_one_line(error)})"
-        raise ShardError(message) from error
+        raise ShardError(f"{message} ({_one_line(error)})") from error
 
 
 def _split(start: int, stop: int) -> list[list[float]]:

@@ -83,8 +83,9 @@ class Session:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
         except (OSError, OverflowError) as error:
-            message = f"no Ray cluster answers at {self._address}: {error}; check cluster.address and RAY_ADDRESS"
-            raise SessionError(message) from error
+            raise SessionError(
+                f"no Ray cluster answers at {self._address}: {error}; check cluster.address and RAY_ADDRESS"
+            ) from error
 
     def _start(self, ray: Any) -> None:
         if self.local:
@@ -122,8 +123,7 @@ class Session:
         if not faults:
             return
         if not autoscales or self.local:
-            message = f"{faults[0]}; lower it, or add nodes (cluster.autoscales where they come on demand)"
-            raise SessionError(message)
+            raise SessionError(f"{faults[0]}; lower it, or add nodes (cluster.autoscales where they come on demand)")
         coming = nodes_to_come(ray)
         if coming is None:
             print(
@@ -132,8 +132,7 @@ class Session:
             )
             return
         if refused := next((said for need in needs if (said := fault(need, nodes + coming))), None):
-            message = f"{refused}; lower it, or let the autoscaler add other nodes or more of them"
-            raise SessionError(message)
+            raise SessionError(f"{refused}; lower it, or let the autoscaler add other nodes or more of them")
 
     def close(self) -> None:
         """Leave the cluster. The local Ray that this session started ends; one that the process had before goes on."""

@@ -161,8 +161,9 @@ def run_shards(
     from tqdm import tqdm
 
     if len(work) > _MOST_SHARDS:
-        message = f"stage '{stage}': {len(work):,} shards are more than {_MOST_SHARDS:,}; put more rows into each"
-        raise StageError(message)
+        raise StageError(
+            f"stage '{stage}': {len(work):,} shards are more than {_MOST_SHARDS:,}; put more rows into each"
+        )
     actors = min(pool.max_actors, len(work))
     rows = lost = 0
     bar = tqdm(total=len(work), desc=f"  {stage}", unit="shard", disable=None if progress else True, leave=False)
@@ -263,11 +264,10 @@ class ShardActor:
         # Ray starts an actor that dies again under the same id, also one that dies here.
         starts = self._attempts(f"actor-{context.get_actor_id()}")
         if starts.whole >= max_restarts + 1:
-            message = (
+            raise ShardError(
                 "an actor died whenever it made its worker (memory, or a crash): check the model and its libraries, "
                 "and give actors more memory (pool.memory_gb)"
             )
-            raise ShardError(message)
         with starts.trying("whole"):
             self._worker = worker(**resolved)
         starts.forget()

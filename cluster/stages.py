@@ -117,8 +117,9 @@ class StageRun:
         for candidate in self.stage.inputs:
             if candidate.name == stage:
                 return f"{self._root}/{candidate.folder}"
-        message = f"stage '{self.stage.name}' has no input '{stage}'; it has {[s.name for s in self.stage.inputs]}"
-        raise StageError(message)
+        raise StageError(
+            f"stage '{self.stage.name}' has no input '{stage}'; it has {[s.name for s in self.stage.inputs]}"
+        )
 
     def input(self, stage: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A table of an earlier stage, whole."""
@@ -244,11 +245,10 @@ class Runner:
         rejected, rows = manifest["rejected"], manifest["rows"]
         if rejected > self._max_rejected * (rows + rejected):
             reasons = read_table(self._filesystem, f"{run.folder}/rejected")["reason"].to_pylist()[:3]
-            message = (
+            raise StageError(
                 f"stage '{stage.name}' rejected {rejected} of {rows + rejected} rows, max_rejected is {self._max_rejected:g}; "
                 f"first reasons: {'; '.join(reasons)}; all of them lie in {run.uri}/rejected"
             )
-            raise StageError(message)
         write_json(self._filesystem, f"{run.folder}/{_MANIFEST}", manifest)
         return manifest
 

@@ -27,13 +27,15 @@ def open_storage(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     scheme = uri.split("://", 1)[0]
     if scheme not in {"s3", "file"}:
-        message = f"storage '{uri}': scheme '{scheme}' is not supported; give a local path or s3://bucket/prefix"
-        raise StorageError(message)
+        raise StorageError(
+            f"storage '{uri}': scheme '{scheme}' is not supported; give a local path or s3://bucket/prefix"
+        )
     try:
         return pafs.FileSystem.from_uri(uri)
     except (OSError, ValueError, pa.ArrowException) as error:
-        message = f"storage '{uri}' cannot be reached: {_one_line(error)}; check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and credentials"
-        raise StorageError(message) from error
+        raise StorageError(
+            f"storage '{uri}' cannot be reached: {_one_line(error)}; check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and credentials"
+        ) from error
 
 
 def join(uri: str, *parts: str) -> str:
@@ -52,11 +54,9 @@ def check_writable(uri: str) -> None:
         found = read_bytes(filesystem, probe)
         filesystem.delete_file(probe)
     except OSError as error:
-        message = f"storage '{uri}' cannot be written: {_one_line(error)}"
-        raise StorageError(message) from error
+        raise StorageError(f"storage '{uri}' cannot be written: {_one_line(error)}") from error
     if found != b"probe":
-        message = f"storage '{uri}' gives back other bytes than were written"
-        raise StorageError(message)
+        raise StorageError(f"storage '{uri}' gives back other bytes than were written")
 
 
 def write_bytes(filesystem: pafs.FileSystem, path: str, content: bytes) -> None:
@@ -103,8 +103,7 @@ def read_table(filesystem: pafs.FileSystem, folder: str, columns: list[str] | No
     """All Parquet files of a folder, in the order of their names, as one table."""
     files = list_files(filesystem, folder, ".parquet")
     if not files:
-        message = f"'{folder}' holds no Parquet files"
-        raise StorageError(message)
+        raise StorageError(f"'{folder}' holds no Parquet files")
     return pa.concat_tables([pq.read_table(file, columns=columns, filesystem=filesystem) for file in files])
 
 
@@ -125,8 +124,7 @@ def fingerprint(uri: str) -> str:
     filesystem, path = open_storage(uri)
     info = filesystem.get_file_info(path)
     if info.type == pafs.FileType.NotFound:
-        message = f"'{uri}' does not exist"
-        raise StorageError(message)
+        raise StorageError(f"'{uri}' does not exist")
     files = (
         [info] if info.type == pafs.FileType.File else filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
     )

@@ -54,17 +54,15 @@ class Watch:
                 flush=True,
             )
         if now - self._staffed > self._start_s:
-            message = (
+            raise TimeoutError(
                 f"no actor could start in {self._start_s:g} s (pool.start_timeout_s): the cluster has no free place for one, or its "
                 "nodes, environments or models take longer; `ray status` shows what is waited for"
             )
-            raise TimeoutError(message)
         if self._stall_s is not None and now - self._advanced > self._stall_s:
-            message = (
+            raise TimeoutError(
                 f"no shard was finished in {self._stall_s:g} s (pool.stall_timeout_s) though {self.alive} actors run: raise it, or make "
                 "shards smaller; the same command goes on from what is done"
             )
-            raise TimeoutError(message)
 
     def after_execution_succeeds(self, executor: Any) -> None:
         """Nothing."""

@@ -2,7 +2,8 @@
 
 from typing import Any, Literal
 
-from distill.mix.settings import MixSettings, NegativeSettings, PylateExamples
+from distill.formats.settings import PylateExamples
+from distill.mix.settings import MixSettings, NegativeSettings
 from distill.select.settings import SelectSettings
 from distill.train.loss_settings import CrossEntropyLoss, KlLoss, LanguageLoss, RelevanceMarginLoss, summands
 from distill.train.settings import TrainSettings
@@ -48,29 +49,25 @@ def check(method: Method, mix: MixSettings, train: TrainSettings, languages: int
     """
     loss = train.loss
     if not has_teacher(method) and loss.needs_teacher:
-        message = f"method '{method}' has no teacher, but train.loss '{loss.type}' needs one"
-        raise ValueError(message)
+        raise ValueError(f"method '{method}' has no teacher, but train.loss '{loss.type}' needs one")
     used = [name for name in _OF_SCORES if mix.negatives is not None and getattr(mix.negatives, name) is not None]
     if not has_teacher(method) and used:
-        message = f"method '{method}' has no teacher, but mix.negatives.{used[0]} reads its scores"
-        raise ValueError(message)
+        raise ValueError(f"method '{method}' has no teacher, but mix.negatives.{used[0]} reads its scores")
     if loss.needs_positive and not _positive_first(mix):
-        message = (
+        raise ValueError(
             f"train.loss '{loss.type}' needs a positive in each example; set mix.negatives (with include_positive)"
         )
-        raise ValueError(message)
     if mix.sampling == "pairs" and not _positive_first(mix):
-        message = "mix.sampling 'pairs' needs positives; set mix.negatives (with include_positive)"
-        raise ValueError(message)
+        raise ValueError("mix.sampling 'pairs' needs positives; set mix.negatives (with include_positive)")
     kinds = {type(summand) for summand in summands(loss)}
     if RelevanceMarginLoss in kinds and mix.n_way != 2:
-        message = (
+        raise ValueError(
             f"train.loss 'relevance_margin' takes a positive and a negative, but mix.n_way is {mix.n_way}; set it to 2"
         )
-        raise ValueError(message)
     if LanguageLoss in kinds and (mix.strategy != "round_robin" or languages < 2):
-        message = "the loss 'language' compares an entry's languages: it needs mix.strategy 'round_robin' and two languages or more"
-        raise ValueError(message)
+        raise ValueError(
+            "the loss 'language' compares an entry's languages: it needs mix.strategy 'round_robin' and two languages or more"
+        )
     _check_shares(mix, train, languages)
 
 
@@ -87,16 +84,15 @@ def _check_shares(mix: MixSettings, train: TrainSettings, languages: int) -> Non
     if train.max_workers is None:
         share, what = train.batch_size // train.workers, "train.batch_size / train.workers"
     if share % mix.group:
-        message = f"{what} = {share} is not a multiple of mix.group {mix.group}, which no worker may cut"
-        raise ValueError(message)
+        raise ValueError(f"{what} = {share} is not a multiple of mix.group {mix.group}, which no worker may cut")
     if mix.strategy == "round_robin" and share % languages:
-        message = f"{what} = {share} is not a multiple of the {languages} languages of each round_robin entry, which no worker may cut"
-        raise ValueError(message)
+        raise ValueError(
+            f"{what} = {share} is not a multiple of the {languages} languages of each round_robin entry, which no worker may cut"
+        )
     unit = mix.unit(languages)
     parts = train.most_workers * train.accumulate
     if train.batch_size // unit < parts:
-        message = (
+        raise ValueError(
             f"train.batch_size {train.batch_size} is {train.batch_size // unit} uncut parts of {unit} examples, fewer than {parts}: "
             "workers x train.accumulate"
         )
-        raise ValueError(message)

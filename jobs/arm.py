@@ -16,7 +16,8 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from distill.config import Config, ConfigError
+from distill.config import Config
+from distill.settings.load import ConfigError
 from jobs.mtd import pipeline as stages_of_mtd
 from jobs.running.command import Pipeline, main
 

@@ -19,12 +19,12 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 
 import pyarrow.compute as pc
 
+from cluster.locations import SourceError
 from cluster.stages import StageError
 from cluster.storage import StorageError, open_storage, read_json
-from cluster.workspace import StoredTable
-from distill.config import ConfigError
-from distill.formats.text import SourceError
+from cluster.stored_table import StoredTable
 from distill.formats.write_examples import Format, export_examples
+from distill.settings.load import ConfigError
 from distill.tables import TableError
 from jobs.export_scores import find_stage
 

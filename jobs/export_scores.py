@@ -19,13 +19,14 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 
 import numpy as np
 
+from cluster.locations import SourceError
 from cluster.stages import StageError
 from cluster.storage import StorageError, open_storage, read_json
-from cluster.workspace import StoredTable
-from distill.config import ConfigError, load
+from cluster.stored_table import StoredTable
+from distill.config import load
 from distill.formats.scores import write_scores
-from distill.formats.text import SourceError
 from distill.score.lists import blocks
+from distill.settings.load import ConfigError
 from distill.tables import TableError
 
 PROGRAM = "jobs/export_scores.py"

@@ -24,8 +24,8 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 import pyarrow.fs as pafs
 
 from cluster.storage import StorageError, open_storage
-from distill.config import ConfigError
 from distill.models.locate import ModelError
+from distill.settings.load import ConfigError
 from jobs.export_scores import stage_of_run
 
 PROGRAM = "jobs/export_student.py"

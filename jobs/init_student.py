@@ -19,7 +19,7 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from distill.formats.text import SourceError
+from cluster.locations import SourceError
 from distill.models.locate import BUNDLED_TEACHER, ModelError, locate
 
 PROGRAM = "jobs/init_student.py"

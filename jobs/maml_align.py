@@ -19,8 +19,8 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from cluster.stages import Runner, Stage
-from distill.config import ConfigError
 from distill.meta.config import MetaConfig
+from distill.settings.load import ConfigError
 from jobs.running import meta_learning as stage
 from jobs.running.command import Job, main_of
 

@@ -30,9 +30,11 @@ from pydantic_settings import (
 )
 
 from cluster.session import Session, SessionError
+from cluster.settings import ClusterSettings
 from cluster.storage import StorageError, join, open_storage, read_json
-from distill.config import Config, ConfigError, GivenSettings, explain, merge
-from distill.settings.serve import ClusterSettings, ServeSettings
+from distill.config import Config
+from distill.settings.load import ConfigError, GivenSettings, explain, merge
+from distill.settings.serve import ServeSettings
 from serve.api import ServeError
 
 PROGRAM = "jobs/serve.py"
@@ -51,7 +53,7 @@ def serve_folder(run: str, settings: ServeSettings, cluster: ClusterSettings) ->
         session.connect()
         # After Ray, which has a handler of its own: both signals end the endpoint in the same clean way.
         signal.signal(signal.SIGTERM, _interrupt)
-        from serve.app import needs, start, stop
+        from serve.launch import needs, start, stop
 
         session.check(needs(settings), autoscales=cluster.autoscales)
         url = start(checkpoint, index, settings, ray_ends=session.local)

@@ -27,7 +27,7 @@ class TaskPipeline(MetaPipeline):
 
     def write_report(self, runner: Runner) -> None:
         """Print the first tasks of every mode, those of the first fold that is run."""
-        from cluster.workspace import StoredTable
+        from cluster.stored_table import StoredTable
         from distill.meta.tasks.readable import readable
 
         filesystem, root = open_storage(runner.storage)

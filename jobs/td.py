@@ -16,7 +16,8 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from distill.config import Config, ConfigError
+from distill.config import Config
+from distill.settings.load import ConfigError
 from jobs.mtd import pipeline as stages_of_mtd
 from jobs.running.command import Pipeline, main
 
@@ -26,11 +27,10 @@ DEFAULT = Path(__file__).parent / "configs" / "td.yaml"
 def pipeline(config: Config) -> Pipeline:
     """The stages of the job: those of Multilingual Translate-Distill, examples being in one language."""
     if config.mix.strategy != "single":
-        message = (
+        raise ConfigError(
             f"mix.strategy '{config.mix.strategy}': Translate-Distill trains for one language; set mix.strategy to 'single' and "
             "mix.language to the language, or run jobs/mtd.py"
         )
-        raise ConfigError(message)
     return stages_of_mtd(config)
 
 

@@ -160,7 +160,7 @@ def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_student(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A late-interaction checkpoint on the tiny BERT, 16 numbers a vector."""
     from distill.encoders.checkpoints import save_encoder
-    from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+    from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
 
     folder = tmp_path_factory.mktemp("tiny_student")
     torch.manual_seed(2)

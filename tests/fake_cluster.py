@@ -86,8 +86,7 @@ def _start(facts: str, variables: Mapping[str, str]) -> tuple[subprocess.Popen[s
         if address:
             return process, address
         _end(process, json.loads(facts)["folder"])
-    message = f"the cluster did not start in {_STARTS} attempts"
-    raise RuntimeError(message)
+    raise RuntimeError(f"the cluster did not start in {_STARTS} attempts")
 
 
 def _address(process: subprocess.Popen[str]) -> str | None:

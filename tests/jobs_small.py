@@ -261,8 +261,7 @@ class Driver:
         except subprocess.TimeoutExpired:
             said = self.read()
             self.kill()
-            message = f"no end after {limit_s} s\n{said.out[-1500:]}\n{said.err[-3000:]}"
-            raise AssertionError(message) from None
+            raise AssertionError(f"no end after {limit_s} s\n{said.out[-1500:]}\n{said.err[-3000:]}") from None
         return self.read()
 
     def wait_until(self, what: str, condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
@@ -271,12 +270,12 @@ class Driver:
         while not condition():
             if not self.running:
                 said = self.read()
-                message = f"ended before {what}: exit code {said.code}\n{said.out[-1500:]}\n{said.err[-3000:]}"
-                raise AssertionError(message)
+                raise AssertionError(
+                    f"ended before {what}: exit code {said.code}\n{said.out[-1500:]}\n{said.err[-3000:]}"
+                )
             if time.monotonic() > deadline:
                 self.kill()
-                message = f"not in {limit_s} s: {what}"
-                raise AssertionError(message)
+                raise AssertionError(f"not in {limit_s} s: {what}")
             time.sleep(0.005)
 
     def kill(self) -> dict[int, str]:

@@ -30,8 +30,7 @@ class Squares:
             Path(f"{self.log}.died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if shard.index == self.fail_at:
-            message = f"shard {shard.index} is wrong:\n  give another"
-            raise ValueError(message)
+            raise ValueError(f"shard {shard.index} is wrong:\n  give another")
         values = self.table["n"].to_pylist()[shard.args["start"] : shard.args["start"] + 10]
         return {"squares": pa.table({"n": values, "square": [n * n for n in values]})}
 
@@ -78,8 +77,7 @@ class SeparableSquares:
         if len(values) > self.together or set(values) & set(self.poison) or unlucky:
             os.kill(os.getpid(), signal.SIGKILL)
         if set(values) & set(self.hungry):
-            message = f"no room for {sorted(set(values) & set(self.hungry))}"
-            raise MemoryError(message)
+            raise MemoryError(f"no room for {sorted(set(values) & set(self.hungry))}")
         return [n * n for n in values]
 
 

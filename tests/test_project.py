@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.config import Config, dump, load, load_as, setting_names
+from distill.config import Config, load
 from distill.meta.config import MetaConfig
+from distill.settings.load import dump, load_as, setting_names
 from distill.tables import TABLES, Table, documentation
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
 from distill.encoders.checkpoints import load_backbone
-from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
 
 WORDS = [
     "bee", "honey", "dance", "hive", "flower", "sun", "angle", "food", "river", "bridge", "stone", "road", "city", "biene", "tanz", "été",

@@ -55,8 +55,7 @@ class LocalWorkspace:
 
     def input_folder(self, stage: str) -> str:
         if stage not in self._input_folders:
-            message = f"no input stage '{stage}'; this workspace was given {sorted(self._input_folders)}"
-            raise KeyError(message)
+            raise KeyError(f"no input stage '{stage}'; this workspace was given {sorted(self._input_folders)}")
         return self._input_folders[stage]
 
     def write(self, table: str, data: pa.Table, row_group_size: int | None = None) -> None:
@@ -135,6 +134,5 @@ def _write(folder: Path, number: int, data: pa.Table, row_group_size: int | None
 def _read(folder: Path, columns: Sequence[str] | None) -> pa.Table:
     files = sorted(folder.glob("*.parquet"))
     if not files:
-        message = f"no table '{folder.name}' in {folder.parent}"
-        raise KeyError(message)
+        raise KeyError(f"no table '{folder.name}' in {folder.parent}")
     return pa.concat_tables([pq.read_table(file, columns=None if columns is None else list(columns)) for file in files])

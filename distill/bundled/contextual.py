@@ -22,7 +22,8 @@ from torch.nn import functional
 from distill.bundled.embeddings import AlignedText
 from distill.bundled.english import EnglishText
 from distill.bundled.parallel import Unit
-from distill.encoders.encoder import PASSAGE_MARKER, QUERY_MARKER, LateInteractionEncoder, TokenBatch
+from distill.encoders.encoder import TokenBatch
+from distill.encoders.late_interaction import PASSAGE_MARKER, QUERY_MARKER, LateInteractionEncoder
 
 TOKENS = 1500
 """Tokens in a batch, about."""

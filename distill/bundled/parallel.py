@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from distill.formats.text import Record, RowError, SourceError, locate, read_jsonl
+from cluster.locations import SourceError, locate
+from distill.formats.rows import Record, RowError
+from distill.formats.text import read_jsonl
 from distill.sources import corpus
 from distill.text import passage_text
 
@@ -72,12 +74,12 @@ def segment_units(file: str) -> list[Unit]:
         try:
             texts = _segment(record)
         except RowError as error:
-            message = f"{place.name}: line {number}: {error}"
-            raise SourceError(message) from error
+            raise SourceError(f"{place.name}: line {number}: {error}") from error
         units.setdefault(texts["en"], Unit(texts, counted=True, weight=SEGMENT_WEIGHT))
     if not units:
-        message = f"{place.name}: no rows; give a JSONL file with one object a line, from language code to text"
-        raise SourceError(message)
+        raise SourceError(
+            f"{place.name}: no rows; give a JSONL file with one object a line, from language code to text"
+        )
     return list(units.values())
 
 

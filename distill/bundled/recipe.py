@@ -15,7 +15,7 @@ from distill.bundled.english import EnglishEncoder, principal_basis
 from distill.bundled.parallel import Unit, weighted_texts
 from distill.bundled.vocabulary import english_pieces, foreign_pieces, make_tokenizer, word_counts
 from distill.encoders.checkpoints import save_encoder
-from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
 
 ENCODER = EncoderSettings(
     dim=128,

@@ -10,7 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from distill.encoders.encoder import PASSAGE_MARKER, QUERY_MARKER
+from distill.encoders.late_interaction import PASSAGE_MARKER, QUERY_MARKER
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", QUERY_MARKER, PASSAGE_MARKER)
 _WORD_SHARE = 0.75

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from distill.settings.base import Settings
+from cluster.settings import Settings
 
 
 class PretrainedStudent(Settings):
@@ -31,8 +31,7 @@ class FreshStudent(Settings):
     @model_validator(mode="after")
     def _whole_heads(self) -> "FreshStudent":
         if self.hidden % 32:
-            message = f"hidden {self.hidden} is not a multiple of 32"
-            raise ValueError(message)
+            raise ValueError(f"hidden {self.hidden} is not a multiple of 32")
         return self
 
 
@@ -89,8 +88,7 @@ class SingleVectorStudent(_Student):
     @model_validator(mode="after")
     def _increasing(self) -> "SingleVectorStudent":
         if list(self.sizes) != sorted(set(self.sizes)) or any(size < 1 for size in self.sizes):
-            message = f"sizes {list(self.sizes)} must be positive and increase"
-            raise ValueError(message)
+            raise ValueError(f"sizes {list(self.sizes)} must be positive and increase")
         return self
 
 

@@ -58,15 +58,13 @@ class SingleVectorEncoder(Encoder):
         if settings.pooling != "pooler":
             freeze_pooler(backbone)
         elif getattr(backbone, "pooler", None) is None:
-            message = (
+            raise ModelError(
                 "pooling 'pooler' needs a backbone with a pooler and its weights, and this "
                 f"{type(backbone).__name__} has none; use 'cls' or 'mean'"
             )
-            raise ModelError(message)
         width = int(backbone.config.hidden_size)
         if settings.dim is not None and not 1 <= settings.dim <= width:
-            message = f"vectors cannot be cut to dim {settings.dim}: they have {width} numbers"
-            raise ModelError(message)
+            raise ModelError(f"vectors cannot be cut to dim {settings.dim}: they have {width} numbers")
 
     @property
     def dim(self) -> int:

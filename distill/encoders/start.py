@@ -9,7 +9,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import BertConfig, BertModel, PretrainedConfig, PreTrainedTokenizerFast
 
 from distill.encoders.checkpoints import is_late_interaction, load_backbone, load_late_interaction
-from distill.encoders.encoder import PASSAGE_MARKER, QUERY_MARKER, Encoder, EncoderSettings, LateInteractionEncoder
+from distill.encoders.encoder import Encoder
+from distill.encoders.late_interaction import PASSAGE_MARKER, QUERY_MARKER, EncoderSettings, LateInteractionEncoder
 from distill.encoders.settings import (
     FreshStudent,
     LateInteractionStudent,
@@ -49,8 +50,9 @@ def start_student(settings: StudentSettings, texts: Iterable[str], seed: int) ->
 def _set_dropout(config: PretrainedConfig, probability: float) -> None:
     known = [name for name in _DROPOUTS if hasattr(config, name)]
     if not known:
-        message = f"student.dropout: the configuration of {config.model_type} has none of {', '.join(_DROPOUTS)}; leave it at null"
-        raise ModelError(message)
+        raise ModelError(
+            f"student.dropout: the configuration of {config.model_type} has none of {', '.join(_DROPOUTS)}; leave it at null"
+        )
     for name in known:
         setattr(config, name, probability)
 
@@ -111,8 +113,9 @@ def _start_single_vector(settings: SingleVectorStudent, texts: Iterable[str]) ->
             assert_never(settings.start)
     encoder = SingleVectorEncoder(backbone, tokenizer, wanted)
     if settings.sizes and settings.sizes[-1] > encoder.dim:
-        message = f"student.sizes holds {settings.sizes[-1]}, but the vectors of '{settings.start.type}' have {encoder.dim} numbers"
-        raise ModelError(message)
+        raise ModelError(
+            f"student.sizes holds {settings.sizes[-1]}, but the vectors of '{settings.start.type}' have {encoder.dim} numbers"
+        )
     return encoder
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from cluster.workspace import Pool, Shard, Workspace, row_shards, shard_rows
 from distill.encoders.checkpoints import fetch_encoder
 from distill.encoders.encoder import Encoder
+from distill.evaluate.settings import EvaluateSettings
 from distill.evaluate.stage import mixed_assignment
 from distill.index.exact import ExactIndex
 from distill.index.stage import all_documents
 from distill.select.stage import Bm25
-from distill.settings.serve import EvaluateSettings
 from distill.tables import RUN, TAGS
 from distill.text import passage_texts
 

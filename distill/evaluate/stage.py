@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from jaxtyping import Float64
 
 from cluster.workspace import Workspace
-from distill.measures.metrics import holm, measure, paired_t_test, ranked
-from distill.settings.serve import EvaluateSettings
+from distill.evaluate.settings import EvaluateSettings
+from distill.measures.metrics import measure, ranked
+from distill.measures.significance import holm, paired_t_test
 from distill.tables import COMPARISONS, MEASUREMENTS, QRELS, RUN, TableError
 
 MIXED = "mixed"

@@ -17,22 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from distill.formats.text import (
-    PLACE,
-    Location,
-    Record,
-    Rejects,
-    RowError,
-    Rows,
-    SourceError,
-    batches,
-    content,
-    find_all,
-    identifier,
-    read_jsonl,
-    read_parquet,
-)
-from distill.mix.settings import ImportedExamples, PylateExamples, SentenceTransformersExamples
+from cluster.locations import Location, SourceError, find_all
+from distill.formats.rows import PLACE, Record, Rejects, RowError, Rows, batches, content, identifier
+from distill.formats.settings import ImportedExamples, PylateExamples, SentenceTransformersExamples
+from distill.formats.text import read_jsonl, read_parquet
 from distill.tables import FLOATS, QUERIES, STRING, STRINGS, duplicates
 
 Parser: TypeAlias = Callable[[Record], tuple[Any, ...]]
@@ -123,10 +111,9 @@ def _one_list_a_query(lists: pa.Table) -> pa.Table:
         for passage_id, score in zip(row["passage_ids"], row["scores"], strict=True):
             if known.setdefault(passage_id, score) != score:
                 found = f"{known[passage_id]:g} and {score:g}"
-                message = (
+                raise SourceError(
                     f"mix.imported.train: query {row['query_id']!r} has document {passage_id!r} with scores {found}"
                 )
-                raise SourceError(message)
     rows = [
         {"query_id": query_id, "passage_ids": list(known), "scores": list(known.values()), "positives": 0}
         for query_id, known in joined.items()
@@ -163,8 +150,9 @@ def _refuse_repeated(table: pa.Table, key: Sequence[str], source: str) -> None:
     repeated = duplicates(table, key)
     if repeated:
         shown = " ".join(f"{name} {value!r}" for name, value in zip(key, repeated[0], strict=True))
-        message = f"mix.{source}: {len(repeated)} ids are on several rows, among them {shown}; ids must be unique"
-        raise SourceError(message)
+        raise SourceError(
+            f"mix.{source}: {len(repeated)} ids are on several rows, among them {shown}; ids must be unique"
+        )
 
 
 # --- sentence-transformers -------------------------------------------------------------------------------------------
@@ -194,11 +182,10 @@ class Layout:
         else:
             passages, positive = _numbered(others, "document"), False
         if "query" not in columns or len(passages) < 2 or set(passages) != set(others):
-            message = (
+            raise SourceError(
                 f"{source}: columns {', '.join(columns)}; expected query, then positive and negative or negative_1 to negative_N, or "
                 "document_1 to document_N (two or more), and perhaps label"
             )
-            raise SourceError(message)
         return cls(tuple(passages), positive, "label" in columns)
 
     @property
@@ -278,8 +265,7 @@ def _columns(place: Location) -> list[str]:
         return list(pq.read_schema(place.path, filesystem=place.filesystem).names)
     first = next((record for _, record in _rows(place, ()) if not isinstance(record, RowError)), None)
     if first is None:
-        message = f"{place.name} holds no JSON object"
-        raise SourceError(message)
+        raise SourceError(f"{place.name} holds no JSON object")
     return list(first)
 
 
@@ -305,8 +291,7 @@ def _rows(place: Location, fields: Sequence[str]) -> Rows:
         return read_parquet(place, fields)
     if place.path.removesuffix(".gz").endswith(".jsonl"):
         return read_jsonl(place)
-    message = f"{place.name} is of no known format; names end in .parquet, .jsonl or .jsonl.gz"
-    raise SourceError(message)
+    raise SourceError(f"{place.name} is of no known format; names end in .parquet, .jsonl or .jsonl.gz")
 
 
 def _filled(text: str, field: str, row_id: str) -> str:

@@ -11,18 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, assert_never
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Float
 
 from cluster.atomic import open_whole
-from cluster.workspace import Workspace
-from distill.formats.text import Location, RowError, find_all, locate, read_lines
-from distill.score.settings import ImportedTeacher, ScoreFormat
-from distill.score.teachers.interface import Provenance
-from distill.tables import CANDIDATES, PROVENANCE, REJECTED, SCORES, TRUNCATED_PAIRS, TableError
-
-_ROW_GROUP = 5_000
+from cluster.locations import Location, find_all, locate
+from distill.formats.rows import RowError
+from distill.formats.settings import ScoreFormat
+from distill.formats.text import read_lines
+from distill.tables import TableError
 
 
 class ScoreList(NamedTuple):
@@ -56,8 +52,9 @@ def read_scores(files: Sequence[str], kind: ScoreFormat) -> Iterator[ScoreList]:
             for found in _read_file(place, kind):
                 if found.query_id in seen:
                     advice = "; sort the run by query" if kind == "trec" else ""
-                    message = f"{found.place}: query {found.query_id!r} was in {seen[found.query_id]} before{advice}"
-                    raise TableError(message)
+                    raise TableError(
+                        f"{found.place}: query {found.query_id!r} was in {seen[found.query_id]} before{advice}"
+                    )
                 seen[found.query_id] = found.place
                 yield found
 
@@ -77,8 +74,7 @@ def _lines(place: Location) -> Iterator[tuple[str, str]]:
     for number, line in read_lines(place):
         where = f"{place.name} line {number}"
         if isinstance(line, RowError):
-            message = f"{where}: {line}"
-            raise TableError(message)
+            raise TableError(f"{where}: {line}")
         yield where, line
 
 
@@ -87,16 +83,13 @@ def _read_tdist(place: Location) -> Iterator[ScoreList]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            message = f"{where}: not JSON ({error}); expected [query, [passage, score], ...]"
-            raise TableError(message) from error
+            raise TableError(f"{where}: not JSON ({error}); expected [query, [passage, score], ...]") from error
         if not isinstance(record, list) or not record:
-            message = f"{where}: expected a list [query, [passage, score], ...], found {line[:80]!r}"
-            raise TableError(message)
+            raise TableError(f"{where}: expected a list [query, [passage, score], ...], found {line[:80]!r}")
         query_id, *pairs = record
         wrong = next((pair for pair in pairs if not isinstance(pair, list) or len(pair) != 2), None)
         if wrong is not None:
-            message = f"{where}: expected [passage, score], found {json.dumps(wrong)[:80]}"
-            raise TableError(message)
+            raise TableError(f"{where}: expected [passage, score], found {json.dumps(wrong)[:80]}")
         ids = [_identifier(passage_id, where, "passage") for passage_id, _ in pairs]
         yield _checked(_identifier(query_id, where, "query"), ids, [score for _, score in pairs], where)
 
@@ -106,8 +99,9 @@ def _identifier(value: object, where: str, what: str) -> str:
         return str(value)
     if isinstance(value, str) and value.split() == [value]:
         return value
-    message = f"{where}: {what} id {json.dumps(value)[:80]}, expected a string without white space or a whole number"
-    raise TableError(message)
+    raise TableError(
+        f"{where}: {what} id {json.dumps(value)[:80]}, expected a string without white space or a whole number"
+    )
 
 
 def _read_trec(place: Location) -> Iterator[ScoreList]:
@@ -115,8 +109,7 @@ def _read_trec(place: Location) -> Iterator[ScoreList]:
     for where, line in _lines(place):
         fields = line.split()
         if len(fields) != 6:
-            message = f"{where}: expected 'query Q0 passage rank score tag', found {line[:80]!r}"
-            raise TableError(message)
+            raise TableError(f"{where}: expected 'query Q0 passage rank score tag', found {line[:80]!r}")
         try:
             score = float(fields[4])
         except ValueError:
@@ -126,8 +119,7 @@ def _read_trec(place: Location) -> Iterator[ScoreList]:
                 yield _checked(query_id, ids, scores, first)
             query_id, ids, scores, first = fields[0], [], [], where
         if not math.isfinite(score):
-            message = f"{where}: score {fields[4]!r} of passage {fields[2]!r}, expected a finite number"
-            raise TableError(message)
+            raise TableError(f"{where}: score {fields[4]!r} of passage {fields[2]!r}, expected a finite number")
         ids.append(fields[2])
         scores.append(score)
     if ids:
@@ -137,17 +129,15 @@ def _read_trec(place: Location) -> Iterator[ScoreList]:
 def _checked(query_id: str, ids: list[str], scores: Sequence[object], where: str) -> ScoreList:
     if len(set(ids)) < len(ids):
         twice = next(passage_id for place, passage_id in enumerate(ids) if passage_id in ids[:place])
-        message = f"{where}: passage {twice!r} is twice in the list of query {query_id!r}"
-        raise TableError(message)
+        raise TableError(f"{where}: passage {twice!r} is twice in the list of query {query_id!r}")
     found = np.array([_number(score) for score in scores], np.float64)
     with np.errstate(over="ignore"):
         values = found.astype(np.float32)
     if not np.isfinite(values).all():
         place = int(np.flatnonzero(~np.isfinite(values))[0])
-        message = (
+        raise TableError(
             f"{where}: score {json.dumps(scores[place])} of passage {ids[place]!r}, expected a finite number of 32 bits"
         )
-        raise TableError(message)
     return ScoreList(query_id, ids, values, where)
 
 
@@ -223,88 +213,3 @@ def _json_id(identifier: str, numbers: bool) -> str:
 
 
 # --- as a teacher ----------------------------------------------------------------------------------------------------
-
-
-def import_scores(workspace: Workspace, teacher: ImportedTeacher, query_lang: str, passage_lang: str) -> None:
-    """Write `scores`, `rejected`, `truncated_pairs` (empty) and `provenance` of a teacher whose scores lie in files.
-
-    The scores are those of the job's candidates, by id; what else the files hold is counted. Candidates without a score are a
-    `TableError` that names the first, or go to `rejected` where `teacher.missing` says so.
-
-    Cost: one pass over the files; memory: the tables `candidates` and `scores`.
-    """
-    candidates = CANDIDATES.check(workspace.input("select", "candidates"), "select").combine_chunks()
-    ids = candidates["passage_ids"].combine_chunks()
-    offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(ids).to_numpy(zero_copy_only=False))]).astype(
-        np.int64
-    )
-    flat = pc.list_flatten(ids)
-    rows = {query_id: row for row, query_id in enumerate(candidates["query_id"].to_pylist())}
-    scores = np.full(int(offsets[-1]), np.nan, np.float32)
-    others = 0
-    for found in read_scores(teacher.files, teacher.format):
-        row = rows.get(found.query_id)
-        if row is None:
-            others += 1
-            continue
-        start, stop = int(offsets[row]), int(offsets[row + 1])
-        known = dict(zip(found.passage_ids, found.scores.tolist(), strict=True))
-        scores[start:stop] = [known.get(i, math.nan) for i in flat.slice(start, stop - start).to_pylist()]
-    missing = np.isnan(scores)
-    owners = np.repeat(np.arange(len(candidates)), np.diff(offsets))
-    if missing.any() and teacher.missing == "error":
-        raise TableError(_missing_message(teacher, candidates, flat, owners, missing))
-    workspace.write(
-        "scores", _scores(candidates, flat, owners, scores, missing, teacher.name), row_group_size=_ROW_GROUP
-    )
-    workspace.write("rejected", _rejected(candidates, flat, owners, missing, teacher))
-    workspace.write("truncated_pairs", TRUNCATED_PAIRS.empty())
-    made = Provenance(kind=teacher.type, model=teacher.name, engine="file", truncation="not known")
-    row = {"shard": 0, **vars(made), "query_lang": query_lang, "passage_lang": passage_lang}
-    workspace.write("provenance", PROVENANCE.from_rows([row]))
-    workspace.note(provenance={name: value for name, value in row.items() if name != "shard"}, unused_queries=others)
-    if missing.any():
-        workspace.note(
-            missing=int(missing.sum()),
-            warning=f"{int(missing.sum())} of {len(scores)} candidates have no score in the files",
-        )
-
-
-def _missing_message(
-    teacher: ImportedTeacher, candidates: pa.Table, flat: pa.Array, owners: np.ndarray, missing: np.ndarray
-) -> str:
-    shown = np.flatnonzero(missing)[:3]
-    pairs = ", ".join(
-        f"query {candidates['query_id'][int(owners[i])].as_py()!r} passage {flat[int(i)].as_py()!r}" for i in shown
-    )
-    queries = len(np.unique(owners[missing]))
-    return (
-        f"{', '.join(teacher.files)}: {int(missing.sum())} of {len(flat)} candidates, of {queries} of {len(candidates)} queries, have no"
-        f" score, the first: {pairs}; take the candidates from the same files (select.by.type 'scored'), or set missing to 'reject'"
-    )
-
-
-def _scores(
-    candidates: pa.Table, flat: pa.Array, owners: np.ndarray, scores: np.ndarray, missing: np.ndarray, name: str
-) -> pa.Table:
-    lengths = np.bincount(owners[~missing], minlength=len(candidates))
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    columns = {
-        "query_id": candidates["query_id"],
-        "passage_ids": pa.ListArray.from_arrays(offsets, flat.filter(pa.array(~missing))),
-        "scores": pa.ListArray.from_arrays(offsets, pa.array(scores[~missing])),
-        "teacher": pa.repeat(pa.scalar(name, pa.string()), len(candidates)),
-    }
-    return SCORES.check(pa.table(columns), "score")
-
-
-def _rejected(
-    candidates: pa.Table, flat: pa.Array, owners: np.ndarray, missing: np.ndarray, teacher: ImportedTeacher
-) -> pa.Table:
-    places = pa.array(np.flatnonzero(missing))
-    queries = candidates["query_id"].take(pa.array(owners[missing])).to_pylist()
-    reason = f"no score in {', '.join(teacher.files)}"
-    return REJECTED.from_rows(
-        {"source": "candidates", "line": 0, "id": f"{query_id} {passage_id}", "field": "passage_ids", "reason": reason}
-        for query_id, passage_id in zip(queries, flat.take(places).to_pylist(), strict=True)
-    )

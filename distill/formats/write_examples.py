@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Int
 
 from cluster.atomic import open_whole
-from cluster.workspace import StoredTable
-from distill.formats.text import Location, locate
+from cluster.locations import Location, locate
+from cluster.stored_table import StoredTable
 from distill.tables import EXAMPLES, TableError
 
 Format = Literal["pylate", "sentence_transformers", "plaidx"]
@@ -215,11 +215,10 @@ def _refuse_unscored(rows: Sequence[Mapping[str, Any]], kind: str, *, none_at_al
         missing = sum(score is None for score in row["scores"])
         if missing and not (none_at_all and missing == len(row["scores"])):
             what = "no scores" if missing == len(row["scores"]) else f"{missing} of {len(row['scores'])} scores missing"
-            message = (
+            raise TableError(
                 f"example {row['position']} (query {row['query_id']!r}) has {what}, which the format '{kind}' cannot say; "
                 "make the examples with a teacher and mix.missing 'error'"
             )
-            raise TableError(message)
 
 
 class _ParquetFile:

@@ -5,8 +5,8 @@ import pyarrow.fs as pafs
 
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
 from distill.encoders.checkpoints import fetch_encoder
+from distill.index.settings import IndexSettings
 from distill.select.stage import pool
-from distill.settings.serve import IndexSettings
 from distill.tables import DOCUMENTS, VECTORS
 from distill.text import passage_texts, with_text
 

@@ -149,6 +149,5 @@ def _centred(values: Float64[np.ndarray, "N C"], present: Bool[np.ndarray, "N C"
 
 def _scores(sample: Sample) -> Float64[np.ndarray, "N C"]:
     if sample.scores is None:
-        message = "questions have no graded scores to correlate with"
-        raise ValueError(message)
+        raise ValueError("questions have no graded scores to correlate with")
     return sample.scores

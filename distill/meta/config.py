@@ -2,7 +2,6 @@
 
 from pydantic import Field, model_validator
 
-from distill.config import JobConfig
 from distill.encoders.settings import SingleVectorStudent, StudentSettings
 from distill.meta.settings import (
     Baseline,
@@ -15,6 +14,7 @@ from distill.meta.settings import (
 )
 from distill.meta.tasks.transfers import Mode
 from distill.settings.base import Language
+from distill.settings.load import JobConfig
 
 
 class MetaConfig(JobConfig):
@@ -51,11 +51,13 @@ class MetaConfig(JobConfig):
     def _agrees(self) -> "MetaConfig":
         chain = self.tasks.mode == "mono_bi_multi"
         if self.method == "maml_align" and not chain:
-            message = f"method 'maml_align' needs tasks.mode 'mono_bi_multi', tasks of three sets; tasks.mode is '{self.tasks.mode}'"
-            raise ValueError(message)
+            raise ValueError(
+                f"method 'maml_align' needs tasks.mode 'mono_bi_multi', tasks of three sets; tasks.mode is '{self.tasks.mode}'"
+            )
         if self.method == "maml" and chain:
-            message = "method 'maml' takes tasks of two sets, but those of tasks.mode 'mono_bi_multi' have three; choose another mode"
-            raise ValueError(message)
+            raise ValueError(
+                "method 'maml' takes tasks of two sets, but those of tasks.mode 'mono_bi_multi' have three; choose another mode"
+            )
         if "maml" in self.baselines and "mono_bi_multi" in self.baseline_modes:
             raise ValueError("baseline_modes holds 'mono_bi_multi', whose tasks have three sets; MAML takes two")
         if "maml" in self.baselines and not self.baseline_modes:

@@ -11,7 +11,7 @@ from distill.meta.evaluate.compare import ALL_FOLDS, MEAN, SEEN, UNSEEN, languag
 from distill.meta.settings import Kind
 from distill.pages import plots
 from distill.pages.page import page
-from distill.report.run import StageFacts, joined_versions, p_value, training_summary
+from distill.report.facts import StageFacts, joined_versions, p_value, training_summary
 from distill.tables import META_COMPARISONS, META_RESULTS, TRAINING_LOG
 
 _REJECTED_SHOWN = 20

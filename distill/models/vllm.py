@@ -43,11 +43,10 @@ def import_vllm(setting: str) -> Any:
     try:
         vllm = importlib.import_module("vllm")
     except ImportError as error:
-        message = (
+        raise ModelError(
             f"vllm cannot be imported by {sys.executable} ({error}): make an environment for it with infra/vllm-env.sh and name it in "
             f"{setting}.runtime_env: {{py_executable: FOLDER/bin/python}}, or install polyray[vllm]"
-        )
-        raise ModelError(message) from error
+        ) from error
     check_version(vllm.__version__)
     return vllm
 

@@ -51,6 +51,5 @@ class SortedIds:
             found &= np.asarray(pc.equal(there, wanted))
         if not found.all():
             lost = sorted(set(wanted.filter(pa.array(~found)).to_pylist()))
-            message = f"{source}: {len(lost)} of {self._what} do not exist, among them {lost[:3]}"
-            raise TableError(message)
+            raise TableError(f"{source}: {len(lost)} of {self._what} do not exist, among them {lost[:3]}")
         return np.asarray(self._places.take(pa.array(low)))

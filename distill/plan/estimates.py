@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from transformers.utils.hub import cached_file
 
-from cluster.workspace import StoredTable
+from cluster.stored_table import StoredTable
 from distill.encoders.settings import LateInteractionStudent, PretrainedStudent, StudentSettings
 from distill.mix.settings import MixSettings
 from distill.models.costs import DecoderShape, EncoderShape, Seq2SeqShape, Shape, model_shape
@@ -83,8 +83,7 @@ def _read(model: str, revision: str | None, name: str) -> str:
     try:
         found = cached_file(locate(model), name, revision=revision)
     except OSError as error:
-        message = f"{name} of '{model}' cannot be read: {_short(error)}"
-        raise ModelError(message) from error
+        raise ModelError(f"{name} of '{model}' cannot be read: {_short(error)}") from error
     return Path(str(found)).read_text(encoding="utf-8")
 
 
@@ -155,8 +154,7 @@ def _reader(shape: Shape, model: str) -> Callable[[float], float]:
         case Seq2SeqShape():
             return shape.judge
         case _:
-            message = f"it is not known how '{model}' reads a pair"
-            raise ModelError(message)
+            raise ModelError(f"it is not known how '{model}' reads a pair")
 
 
 def _encoder_work(
@@ -180,8 +178,7 @@ def _late_interaction_limits(teacher: LateInteractionTeacher) -> tuple[int, int]
     files = ("artifact.metadata", "config_sentence_transformers.json", "sentence_bert_config.json")
     found = [json.loads(text) for text in (_read_any(teacher, name) for name in files) if text is not None]
     if not found:
-        message = f"'{teacher.model}' is no late-interaction checkpoint: it has none of {', '.join(files)}"
-        raise ModelError(message)
+        raise ModelError(f"'{teacher.model}' is no late-interaction checkpoint: it has none of {', '.join(files)}")
     said: dict[str, Any] = {}
     for content in reversed(found):
         said |= {name: value for name, value in content.items() if value is not None}
@@ -208,8 +205,7 @@ def translate_work(translator: ModelTranslator, passages: Sequence[str], counts:
         revision = translator.revisions.get(model)
         shape = read_shape(model, revision)
         if not isinstance(shape, Seq2SeqShape):
-            message = f"'{model}' is no encoder-decoder; what translating with it costs is not known"
-            raise ModelError(message)
+            raise ModelError(f"'{model}' is no encoder-decoder; what translating with it costs is not known")
         beams = translator.beam_size
         lengths = text_lengths(model, revision, passages, _WHOLE)
         total += extrapolated(count, lengths, partial(_translate, shape, beams))
@@ -250,8 +246,7 @@ def student_shape(student: StudentSettings) -> EncoderShape:
         return EncoderShape(start.layers, start.hidden, 4 * start.hidden)
     shape = read_shape(start.model, start.revision)
     if not isinstance(shape, EncoderShape):
-        message = f"'{start.model}' is no encoder; a student starts from one"
-        raise ModelError(message)
+        raise ModelError(f"'{start.model}' is no encoder; a student starts from one")
     return shape
 
 
@@ -270,8 +265,7 @@ def student_passage_lengths(student: StudentSettings, passages: Sequence[str]) -
 def _student_lengths(student: StudentSettings, texts: Sequence[str], limit: int) -> list[int]:
     start = student.start
     if not isinstance(start, PretrainedStudent):
-        message = "the student's tokenizer is made by the job itself, so lengths are not known before"
-        raise ModelError(message)
+        raise ModelError("the student's tokenizer is made by the job itself, so lengths are not known before")
     return text_lengths(start.model, start.revision, texts, limit)
 
 

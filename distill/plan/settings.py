@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from distill.settings.base import Settings
+from cluster.settings import Settings
 
 
 class PlanSettings(Settings):

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distill.evaluate.stage import MIXED, POOLED, primary_measure
-from distill.measures.metrics import bootstrap_interval
+from distill.measures.significance import bootstrap_interval
 from distill.pages import plots
 from distill.pages.page import page
+from distill.report.facts import StageFacts, joined_versions, p_value, training_summary
 from distill.tables import COMPARISONS, MEASUREMENTS
 
 SYSTEMS = {
@@ -31,32 +32,6 @@ _MEASURE_WORDS = {
     "RR": "reciprocal rank of the first relevant passage",
     "P": "precision: share of relevant passages so far",
 }
-
-
-@dataclass(frozen=True)
-class StageFacts:
-    """What is shown of a stage's manifest.
-
-    Attributes:
-        seconds: how long the stage took when it was computed.
-        rows: rows that it wrote.
-        rejected: rows that it could not use.
-        reused: whether this run found its output already there.
-        versions: software versions by name.
-
-    All but `reused` are keys of the manifest, where the versions are called `software`.
-    """
-
-    seconds: float
-    rows: int
-    rejected: int
-    reused: bool
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, manifest: Mapping[str, Any], *, reused: bool) -> "StageFacts":
-        """The facts of a manifest."""
-        return cls(manifest["seconds"], manifest["rows"], manifest["rejected"], reused, manifest.get("software", {}))
 
 
 @dataclass(frozen=True)
@@ -182,16 +157,6 @@ def summary(inputs: ReportInput) -> dict[str, Any]:
             for stage, facts in inputs.stages.items()
         },
         "versions": joined_versions(inputs.stages),
-    }
-
-
-def training_summary(log: pa.Table) -> dict[str, int | float]:
-    """Steps, and the first and the last loss of a TRAINING_LOG that has a row."""
-    log = log.sort_by("step")
-    return {
-        "steps": log["step"][-1].as_py(),
-        "first_loss": log["loss"][0].as_py(),
-        "last_loss": log["loss"][-1].as_py(),
     }
 
 
@@ -326,16 +291,6 @@ def _language_means(found: Intervals, languages: Sequence[str]) -> dict[str, dic
     return means
 
 
-def joined_versions(stages: Mapping[str, StageFacts]) -> dict[str, str]:
-    """Each software's version; where stages ran with several of them, all, joined by commas."""
-    found: dict[str, list[str]] = {}
-    for facts in stages.values():
-        for software, version in facts.versions.items():
-            if version not in found.setdefault(software, []):
-                found[software].append(version)
-    return {software: ", ".join(versions) for software, versions in sorted(found.items())}
-
-
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
     return {
         row["values"]: row["counts"]
@@ -354,8 +309,3 @@ def _measure_words(measures: Sequence[str]) -> dict[str, str]:
     for measure in measures:
         together.setdefault(_family(measure), []).append(measure)
     return {", ".join(names): _MEASURE_WORDS[family] for family, names in together.items() if family in _MEASURE_WORDS}
-
-
-def p_value(p: float) -> str:
-    """A p-value to three digits."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"

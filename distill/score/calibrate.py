@@ -5,20 +5,18 @@ trustworthy, or the settings allow what it found.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.fs as pafs
-from jaxtyping import Bool, Float
 
-from cluster.workspace import Pool, Shard, StoredTable, Workspace, row_shards
-from distill.numerics.ragged import Ragged
+from cluster.stored_table import StoredTable
+from cluster.workspace import Pool, Shard, Workspace, row_shards
+from distill.score.ensemble import Method, combined
 from distill.score.lists import (
     BLOCK_PAIRS,
-    Judgements,
     ScoreLists,
+    _judgements,
     block_rows,
     blocks,
     common,
@@ -28,18 +26,13 @@ from distill.score.lists import (
 from distill.score.report.figures import SAMPLED_PAIRS, Agreement, Examination, report_table
 from distill.score.report.page import teacher_page
 from distill.score.report.suspicions import refuse_suspicious, suspicions
-from distill.score.settings import CalibrationSettings, EnsembleTeacher, ScoreSettings
-from distill.tables import CANDIDATES, REJECTED, SCORES, TableError
-
-Method = Literal["z_score", "reciprocal_rank"]
-
-RECIPROCAL_RANK_OFFSET = 60
-"""Added to ranks: the constant of reciprocal rank fusion (Cormack et al. 2009)."""
+from distill.score.settings import EnsembleTeacher, ScoreSettings
+from distill.score.temperature import find_temperature
+from distill.tables import CANDIDATES, REJECTED, SCORES
 
 PAGE = "teacher_report.html"
 """The report for people, in the stage's folder."""
 
-_FITTED_QUERIES = 20_000
 _PAIRS_PER_SHARD = 2_000_000
 
 
@@ -128,12 +121,6 @@ def examine(
     return list(examinations.values()), agreements
 
 
-def _judgements(workspace: Workspace, splits: Sequence[str]) -> Judgements:
-    """Relevant passages of queries in these splits. Test judgements are for the evaluation alone."""
-    queries = workspace.input("sources", "queries", ["query_id", "split"])
-    return Judgements.of(workspace.input("sources", "qrels"), queries, splits)
-
-
 def _count_rejected(workspace: Workspace, stage: str) -> int:
     """Pairs that a score stage rejected for want of a score."""
     folder = f"{workspace.input_folder(stage)}/rejected"
@@ -151,106 +138,7 @@ def _rows(workspace: Workspace, folder: str) -> int:
 # --- ensembles -------------------------------------------------------------------------------------------------------
 
 
-def combine(method: Method, lists: Ragged, scores: Sequence[Float[np.ndarray, " P"]]) -> Float[np.ndarray, " P"]:
-    """One score for each candidate, from those of several teachers for the same lists.
-
-    - z_score: the mean of the teachers' scores after each query's are shifted to mean 0 and scaled to (population) standard deviation 1.
-      A teacher that gives all of a query's candidates the same score, or has only one, contributes 0.
-    - reciprocal_rank: the sum of 1 / (60 + rank) (Cormack et al. 2009); candidates that a teacher scores alike
-      have the mean of their ranks.
-    """
-    if method == "z_score":
-        return np.mean([lists.z_scores(one) for one in scores], axis=0)
-    return np.sum([1 / (RECIPROCAL_RANK_OFFSET + lists.ranks(one)[0]) for one in scores], axis=0)
-
-
-def combined(method: Method | None, found: dict[str, ScoreLists]) -> ScoreLists:
-    """The scores of the one teacher, or of an ensemble for the candidates that every teacher scored."""
-    first = next(iter(found.values()))
-    if method is None:
-        return first
-    aligned = common(found)
-    base = next(iter(aligned.values()))
-    scores = combine(method, base.lists, [lists.scores for lists in aligned.values()])
-    names = f"{method}({', '.join(name for lists in found.values() for name in lists.teachers)})"
-    return ScoreLists(base.query_ids, base.passage_ids, base.lists, scores, (names,) if first.teachers else ())
-
-
 # --- temperature -----------------------------------------------------------------------------------------------------
-
-
-def find_temperature(
-    workspace: Workspace, tables: dict[str, StoredTable], method: Method | None, settings: CalibrationSettings
-) -> float:
-    """The temperature that the settings give, or the one that fits the judged queries of their split.
-
-    At most 20,000 evenly spaced queries are looked at.
-    """
-    if settings.temperature != "fit":
-        return settings.temperature
-    judgements = _judgements(workspace, (settings.split,))
-    step = max(1, -(-len(pc.unique(judgements.query_ids)) // _FITTED_QUERIES))
-    parts: list[tuple[Ragged, Float[np.ndarray, " P"], Bool[np.ndarray, " P"]]] = []
-    seen = 0
-    for _, found in blocks(tables):
-        lists = combined(method, found)
-        relevant, _ = judgements.relevant(lists)
-        shares = lists.lists.means(relevant)
-        usable = (shares > 0) & (shares < 1)
-        chosen = usable & ((seen + np.cumsum(usable) - 1) % step == 0)
-        seen += int(usable.sum())
-        if chosen.any():
-            kept = chosen[lists.lists.owners]
-            full = Ragged(np.concatenate([[0], np.cumsum(lists.lists.lengths[chosen])]))
-            parts.append((full, lists.scores[kept].astype(np.float64), relevant[kept]))
-    if not parts:
-        message = (
-            f"score.calibration.temperature 'fit' finds no {settings.split} query with a judged and another passage among its candidates; "
-            "give a number, or another score.calibration.split"
-        )
-        raise TableError(message)
-    lengths = np.concatenate([lists.lengths for lists, _, _ in parts])
-    scores = np.concatenate([part for _, part, _ in parts])
-    relevant = np.concatenate([part for _, _, part in parts])
-    return fit_temperature(Ragged(np.concatenate([[0], np.cumsum(lengths)])), scores, relevant)
-
-
-def fit_temperature(lists: Ragged, scores: Float[np.ndarray, " P"], relevant: Bool[np.ndarray, " P"]) -> float:
-    """The temperature T that maximises the likelihood of the relevant candidates under softmax(score / T) over each list.
-
-    With b = 1 / T a list's log-likelihood, the mean over its relevant candidates of `b * score - log sum exp(b * scores)`, is concave in b;
-    its derivative is their mean score minus the softmax's. The root of the sum over lists is found by Brent's method. Temperature scaling
-    is of Guo et al. (arXiv 1706.04599).
-
-    There is no such T where relevant candidates score no better than others on average (the best T is infinite) or where they are the
-    best everywhere (it is 0): a `TableError` that says which.
-    """
-    from scipy.optimize import brentq
-
-    high = lists.largest(scores)
-    judged = float((lists.sums(scores * relevant) / lists.sums(relevant)).sum())
-
-    def slope(inverse: float) -> float:
-        weights = np.exp(inverse * (scores - high[lists.owners]))
-        return judged - float((lists.sums(weights * scores) / lists.sums(weights)).sum())
-
-    if slope(0.0) <= 0:
-        message = (
-            "score.calibration.temperature 'fit': the judged passages score no better than the other candidates on average, so that no "
-            "temperature fits; look at the teacher report, or give a number"
-        )
-        raise TableError(message)
-    upper = 1.0 / max(float(np.std(scores)), 1e-12)
-    for _ in range(60):
-        if slope(upper) < 0:
-            root = brentq(slope, 0.0, upper, xtol=1e-12 * upper)
-            return 1.0 / float(root)  # pyright: ignore[reportArgumentType]
-        upper *= 2
-    message = (
-        "score.calibration.temperature 'fit': the judged passage is the best candidate of every query, so that the smallest temperature "
-        "fits best; give a number"
-    )
-    raise TableError(message)
 
 
 # --- the scores ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
-from cluster.workspace import StoredTable
+from cluster.stored_table import StoredTable
+from cluster.workspace import Workspace
 from distill.numerics.ragged import Ragged
 from distill.tables import SCORES, TableError
 
@@ -68,8 +69,9 @@ def blocks(tables: dict[str, StoredTable], pairs: int = BLOCK_PAIRS) -> Iterator
     """The rows of all tables together, in blocks: the number of the first row, and each table's part by its stage's name."""
     lengths = {stage: len(table) for stage, table in tables.items()}
     if len(set(lengths.values())) > 1:
-        message = f"score tables of different lengths: {lengths}; each has a row for every query of `candidates`"
-        raise TableError(message)
+        raise TableError(
+            f"score tables of different lengths: {lengths}; each has a row for every query of `candidates`"
+        )
     rows = next(iter(lengths.values()))
     size = block_rows(next(iter(tables.values())), pairs)
     for start in range(0, rows, size):
@@ -91,8 +93,9 @@ def read_block(tables: dict[str, StoredTable], start: int, stop: int) -> dict[st
     (first, one), *others = found.items()
     for stage, other in others:
         if not one.query_ids.equals(other.query_ids):
-            message = f"the scores of stages '{first}' and '{stage}' are not of the same queries in the same order; run the stages again"
-            raise TableError(message)
+            raise TableError(
+                f"the scores of stages '{first}' and '{stage}' are not of the same queries in the same order; run the stages again"
+            )
     return found
 
 
@@ -135,8 +138,9 @@ def selector_ranks(lists: ScoreLists, candidates: pa.Table) -> Int[np.ndarray, "
     """
     ranks = lists.lists.places + 1
     if candidates["query_id"].combine_chunks() != lists.query_ids:
-        message = "scores and candidates are not of the same queries in the same order; run the score stage again"
-        raise TableError(message)
+        raise TableError(
+            "scores and candidates are not of the same queries in the same order; run the score stage again"
+        )
     found = pc.list_value_length(candidates["passage_ids"]).to_numpy()
     for row in np.flatnonzero(found != lists.lists.lengths):
         places = {passage_id: i for i, passage_id in enumerate(candidates["passage_ids"][int(row)].as_py())}
@@ -186,3 +190,9 @@ def _places(ids: pa.Array, known: pa.Array) -> Int[np.ndarray, " N"]:
     """The place of each id among the known ones, -1 where it is none of them."""
     found = pc.index_in(ids, value_set=known)
     return np.asarray(pc.fill_null(found, -1)).astype(np.int64)
+
+
+def _judgements(workspace: Workspace, splits: Sequence[str]) -> Judgements:
+    """Relevant passages of queries in these splits. Test judgements are for the evaluation alone."""
+    queries = workspace.input("sources", "queries", ["query_id", "split"])
+    return Judgements.of(workspace.input("sources", "qrels"), queries, splits)

@@ -5,11 +5,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from distill.settings.base import Language, PoolSettings, Settings
+from cluster.settings import PoolSettings, Settings
+from distill.formats.settings import ScoreFormat
+from distill.settings.base import Language
 
 Dtype = Literal["float32", "bfloat16"]
-ScoreFormat = Literal["tdist", "trec"]
-"""Layouts of score files: that of hltcoe/tdist-msmarco-scores, and TREC runs."""
 
 
 class TransformersEngine(Settings):
@@ -137,8 +137,7 @@ class CausalTeacher(Settings):
     @model_validator(mode="after")
     def _one_prompt(self) -> "CausalTeacher":
         if self.instruction is not None and isinstance(self.prompt, PromptSettings):
-            message = "instruction is for the known prompts; write it into prompt.before_query"
-            raise ValueError(message)
+            raise ValueError("instruction is for the known prompts; write it into prompt.before_query")
         return self
 
 
@@ -179,11 +178,11 @@ class HttpTeacher(Settings):
     @model_validator(mode="after")
     def _protocol_can(self) -> "HttpTeacher":
         if self.api == "cohere_rerank" and self.raw_scores:
-            message = "cohere_rerank has no raw scores; set raw_scores to false and accept activated ones, or use vllm_score or tei_rerank"
-            raise ValueError(message)
+            raise ValueError(
+                "cohere_rerank has no raw scores; set raw_scores to false and accept activated ones, or use vllm_score or tei_rerank"
+            )
         if self.api == "tei_rerank" and self.max_passage_tokens is not None:
-            message = "tei_rerank has no max_passage_tokens: that server cuts pairs at the model's own length"
-            raise ValueError(message)
+            raise ValueError("tei_rerank has no max_passage_tokens: that server cuts pairs at the model's own length")
         return self
 
 
@@ -251,8 +250,7 @@ class CalibrationSettings(Settings):
     @model_validator(mode="after")
     def _positive(self) -> "CalibrationSettings":
         if self.temperature != "fit" and not (self.temperature > 0 and math.isfinite(self.temperature)):
-            message = f"temperature {self.temperature} is not a number above 0, nor 'fit'"
-            raise ValueError(message)
+            raise ValueError(f"temperature {self.temperature} is not a number above 0, nor 'fit'")
         return self
 
 

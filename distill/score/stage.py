@@ -7,9 +7,10 @@ from dataclasses import asdict
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.workspace import Shard, Shared, StoredTable, Workspace, planned_shards, row_shards
-from distill.formats.scores import import_scores
+from cluster.stored_table import StoredTable
+from cluster.workspace import Shard, Shared, Workspace, planned_shards, row_shards
 from distill.numerics.ids import SortedIds, sorted_ids
+from distill.score.imported import import_scores
 from distill.score.settings import ImportedTeacher, ScoreSettings, SingleTeacher
 from distill.score.teachers import ModelTeacher, load_teacher
 from distill.select.stage import pool
@@ -55,8 +56,7 @@ def _check_unique(candidates: StoredTable) -> None:
     repeated = duplicates(candidates.read(columns=["query_id"]), ("query_id",))
     if repeated:
         shown = ", ".join(f"(query_id {values[0]!r})" for values in repeated[:3])
-        message = f"select: not a 'candidates' table: {len(repeated)} repeated keys, among them {shown}"
-        raise TableError(message)
+        raise TableError(f"select: not a 'candidates' table: {len(repeated)} repeated keys, among them {shown}")
 
 
 def _passages(workspace: Workspace, lang: str, source_lang: str) -> StoredTable:
@@ -82,8 +82,9 @@ def _one_provenance(rows: pa.Table) -> dict[str, str]:
     if len(found) > 1:
         differing = sorted(name for name in found[0] if len({row[name] for row in found}) > 1)
         values = "; ".join(f"{name} {sorted({row[name] for row in found})}" for name in differing)
-        message = f"score: shards were scored by different teachers: {values}; install the same versions on every node and score again"
-        raise TableError(message)
+        raise TableError(
+            f"score: shards were scored by different teachers: {values}; install the same versions on every node and score again"
+        )
     return found[0] if found else {}
 
 
@@ -156,8 +157,7 @@ class ScoreWorker:
         for query_id, ids in zip(part["query_id"].to_pylist(), lists, strict=True):
             if len(set(ids)) < len(ids):
                 twice = next(i for i in ids if ids.count(i) > 1)
-                message = f"select: passage {twice!r} is twice among the candidates of query {query_id!r}"
-                raise TableError(message)
+                raise TableError(f"select: passage {twice!r} is twice among the candidates of query {query_id!r}")
         return list(zip(part["query_id"].to_pylist(), lists, strict=True))
 
     def _score(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[float], list[bool]]:

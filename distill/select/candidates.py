@@ -48,8 +48,9 @@ def _refuse_missing(wanted: pa.Array, found: pa.ChunkedArray, what: str, advice:
     there = pc.is_in(wanted, value_set=found.combine_chunks())
     lost = wanted.filter(pc.invert(there))
     if len(lost):
-        message = f"{len(lost)} of {len(wanted)} {what}, among them {sorted(lost.slice(0, 3).to_pylist())}; {advice}"
-        raise TableError(message)
+        raise TableError(
+            f"{len(lost)} of {len(wanted)} {what}, among them {sorted(lost.slice(0, 3).to_pylist())}; {advice}"
+        )
 
 
 def judged_passages(workspace: Workspace) -> pa.Table:

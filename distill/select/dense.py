@@ -17,11 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cluster.workspace import Shard, StoredTable, Workspace, row_shards, shard_rows
+from cluster.stored_table import StoredTable
+from cluster.workspace import Shard, Workspace, row_shards, shard_rows
 from distill.models.locate import ModelError
+from distill.numerics.best import Best
 from distill.select.candidates import Judged, candidate_table
 from distill.select.settings import DenseSelector
-from distill.select.task import Best, Task
+from distill.select.task import Task
 from distill.tables import PASSAGE_INDEX, PASSAGE_VECTORS
 from distill.text import passage_texts
 
@@ -113,8 +115,9 @@ class IndexWorker:
             index.train(sample)
         except RuntimeError as error:
             reason = str(error).rsplit(": ", 1)[-1]
-            message = f"select.by.factory '{self._factory}' for {len(sample)} training vectors of {sample.shape[1]} numbers: {reason}"
-            raise ModelError(message) from error
+            raise ModelError(
+                f"select.by.factory '{self._factory}' for {len(sample)} training vectors of {sample.shape[1]} numbers: {reason}"
+            ) from error
         for _, block in vector_blocks(self._vectors):
             index.add(block)
         with tempfile.TemporaryDirectory() as folder:
@@ -194,8 +197,7 @@ def load_faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        message = (
+        raise ModelError(
             "select.by.factory needs FAISS: pip install 'polyray[cpu]' (or [gpu]), or leave it out for exact search"
-        )
-        raise ModelError(message) from error
+        ) from error
     return faiss

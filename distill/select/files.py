@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.locations import locate
+from distill.formats.rows import RowError
 from distill.formats.scores import read_scores
-from distill.formats.text import RowError, locate, read_lines
+from distill.formats.text import read_lines
 from distill.select.candidates import Judged, candidate_table
 from distill.select.settings import RunSelector, ScoredSelector
 from distill.tables import TableError
@@ -21,16 +23,15 @@ def read_run(path: str) -> dict[str, list[str]]:
     found: dict[str, dict[str, int]] = {}
     for number, line in read_lines(locate(path)):
         if isinstance(line, RowError):
-            message = f"{path} line {number}: {line}"
-            raise TableError(message)
+            raise TableError(f"{path} line {number}: {line}")
         fields = line.split()
         if len(fields) != 6 or not fields[3].lstrip("-").isdigit():
-            message = f"{path} line {number}: expected 'query Q0 document rank score tag', found {line[:80]!r}"
-            raise TableError(message)
+            raise TableError(f"{path} line {number}: expected 'query Q0 document rank score tag', found {line[:80]!r}")
         ranks = found.setdefault(fields[0], {})
         if fields[2] in ranks:
-            message = f"{path} line {number}: document {fields[2]!r} is already in the ranking of query {fields[0]!r}"
-            raise TableError(message)
+            raise TableError(
+                f"{path} line {number}: document {fields[2]!r} is already in the ranking of query {fields[0]!r}"
+            )
         ranks[fields[2]] = int(fields[3])
     return {query: sorted(ranks, key=lambda document: (ranks[document], document)) for query, ranks in found.items()}
 

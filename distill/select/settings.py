@@ -4,8 +4,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from distill.score.settings import BiEncoderTeacher, Dtype, ScoreFormat
-from distill.settings.base import Language, PoolSettings, Settings
+from cluster.settings import PoolSettings, Settings
+from distill.formats.settings import ScoreFormat
+from distill.score.settings import BiEncoderTeacher, Dtype
+from distill.settings.base import Language
 
 
 class Bm25Selector(Settings):

@@ -2,6 +2,7 @@
 
 from typing import assert_never
 
+from cluster.settings import PoolSettings
 from cluster.workspace import Pool, Workspace, row_shards
 from distill.select.bm25 import Bm25, Bm25Worker, fill
 from distill.select.candidates import NOTHING_JUDGED, Judged, judged_passages, passages_in, queries_in
@@ -17,7 +18,6 @@ from distill.select.settings import (
     SelectSettings,
 )
 from distill.select.task import Task
-from distill.settings.base import PoolSettings
 
 __all__ = ["Bm25", "fill", "pool", "read_run", "select"]
 

@@ -4,41 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distill.settings.base import Language, Settings, Split
+from cluster.settings import Settings
+from distill.formats.settings import PassageFields, QueryFields
+from distill.settings.base import Language, Split
 
 
 class BundledSource(Settings):
     """The parallel corpus in seven languages that ships with the project: no download."""
 
     type: Literal["bundled"] = "bundled"
-
-
-class PassageFields(Settings):
-    """Names of the fields of a passage in JSONL and Parquet files. TSV files have the columns id, text and optionally title."""
-
-    id: str = "id"
-    """Field with the passage id."""
-    text: str = "text"
-    """Field with the body."""
-    title: str | None = None
-    """Field with the title; none: passages have no titles."""
-    doc_id: str | None = None
-    """Field with the document id; none: the passage's own id."""
-    lang: str | None = None
-    """Field with the language code; none: every passage is in `source_lang`."""
-
-
-class QueryFields(Settings):
-    """Names of the fields of a query in JSONL and Parquet files. TSV files have the columns id and text."""
-
-    id: str = "id"
-    """Field with the query id."""
-    text: str = "text"
-    """Field with the query's text."""
-    lang: str | None = None
-    """Field with the language code; none: every query is in `source_lang`."""
-    split: str | None = None
-    """Field with `train`, `dev` or `test`; none: every query is in `split`."""
 
 
 class FileSource(Settings):

@@ -65,8 +65,7 @@ class Table:
             faults = [*self._null_faults(table), *self._length_faults(table), *self._key_faults(table)]
         if faults:
             place = f"{source}: " if source else ""
-            message = f"{place}not a '{self.name}' table: " + "; ".join(faults)
-            raise TableError(message)
+            raise TableError(f"{place}not a '{self.name}' table: " + "; ".join(faults))
         return table.cast(self.schema)
 
     def empty(self) -> pa.Table:
@@ -79,8 +78,7 @@ class Table:
         names = [column.name for column in self.columns]
         unknown = sorted({name for row in rows for name in row} - set(names))
         if unknown:
-            message = f"not a '{self.name}' table: unexpected columns {unknown}"
-            raise TableError(message)
+            raise TableError(f"not a '{self.name}' table: unexpected columns {unknown}")
         arrays = [pa.array([row.get(column.name) for row in rows], type=column.type) for column in self.columns]
         return self.check(pa.table(arrays, names=names), source)
 
@@ -150,8 +148,7 @@ def lookup(table: pa.Table, key: str, ids: Sequence[str] | pa.Array, what: str) 
     rows = pc.index_in(wanted, value_set=table[key].combine_chunks())
     if rows.null_count:
         lost = sorted(set(wanted.filter(pc.is_null(rows)).to_pylist()))
-        message = f"{what}: {len(lost)} of {key} do not exist, among them {lost[:3]}"
-        raise TableError(message)
+        raise TableError(f"{what}: {len(lost)} of {key} do not exist, among them {lost[:3]}")
     return table.take(rows)
 
 

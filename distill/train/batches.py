@@ -68,11 +68,11 @@ def make_batch(encoder: Encoder, examples: pa.Table, tokens_per_batch: int) -> T
     scores = examples["scores"].to_pylist()
     for position, row in zip(examples["position"].to_pylist(), scores, strict=True):
         if any(score is not None and not math.isfinite(score) for score in row):
-            message = f"example {position}: its teacher scores {row} are not finite; score its query again"
-            raise ValueError(message)
+            raise ValueError(f"example {position}: its teacher scores {row} are not finite; score its query again")
     if len({len(row) for row in scores}) != 1:
-        message = f"examples of a batch have different numbers of passages: {sorted({len(row) for row in scores})}"
-        raise ValueError(message)
+        raise ValueError(
+            f"examples of a batch have different numbers of passages: {sorted({len(row) for row in scores})}"
+        )
     queries = examples["query"].to_pylist()
     passages = examples["passages"].to_pylist()
     passage_ids = examples["passage_ids"].to_pylist()

@@ -16,7 +16,8 @@ import torch
 from torch import distributed
 from torch.nn.utils.rnn import pad_sequence
 
-from cluster.workspace import StoredTable, Workspace
+from cluster.stored_table import StoredTable
+from cluster.workspace import Workspace
 from distill.encoders.encoder import Encoder
 from distill.measures.metrics import measure
 from distill.numerics.batching import attention_of
@@ -43,8 +44,9 @@ def write_dev(
     relevant = qrels.filter(pc.greater(qrels["relevance"], 0))
     queries = queries.filter(pc.is_in(queries["query_id"], value_set=relevant["query_id"].combine_chunks()))
     if not len(queries):
-        message = f"train.dev: the source has no judged query of split dev in '{query_lang}'; give it one, or set train.dev to null"
-        raise TableError(message)
+        raise TableError(
+            f"train.dev: the source has no judged query of split dev in '{query_lang}'; give it one, or set train.dev to null"
+        )
     chosen = _drawn(queries["query_id"].to_pylist(), settings.queries)
     queries = queries.filter(pc.is_in(queries["query_id"], value_set=pa.array(chosen, pa.string())))
     qrels = qrels.filter(pc.is_in(qrels["query_id"], value_set=pa.array(chosen, pa.string())))

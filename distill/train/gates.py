@@ -44,13 +44,12 @@ class Gates:
                 spread = (
                     (teacher.nan_to_num(-math.inf).amax(-1) - teacher.nan_to_num(math.inf).amin(-1)).median().item()
                 )
-                message = (
+                raise TrainingError(
                     f"the teacher puts all on one passage in {share:.0%} of the first {len(teacher)} examples: its scores times {scale:g} "
                     f"spread over {spread * scale:.3g} (median), so KL has nothing to teach but the first passage; lower "
                     f"train.loss.teacher_scale (to about {scale * 3 / max(spread * scale, 3):.2g}), or set train.gates.one_hot_teacher "
                     "to null"
                 )
-                raise TrainingError(message)
 
     def check_losses(self, step: int, log: Sequence[Mapping[str, Any]]) -> None:
         """Whether the last line of a training log says that the loss explodes."""
@@ -59,11 +58,10 @@ class Gates:
             return
         first, last = log[0]["loss"], log[-1]["loss"]
         if last > limit * first:
-            message = (
+            raise TrainingError(
                 f"step {step}: the loss is {last:g}, {last / first:.3g} times what it was at step {log[0]['step']} ({first:g}); lower "
                 "train.learning_rate or lengthen train.warmup_steps (limit: train.gates.explosion)"
             )
-            raise TrainingError(message)
 
     def check_vectors(self, step: int, vectors: Vectors) -> None:
         """Whether passages still have different vectors, and passages of an example different scores."""
@@ -71,17 +69,15 @@ class Gates:
         if limit is not None and len(vectors.passages) > 1:
             cosine = mean_cosine(vectors.passages, vectors.keep)
             if cosine >= limit:
-                message = (
+                raise TrainingError(
                     f"step {step}: the embeddings have collapsed: the mean cosine between different passages is {cosine:.6f} "
                     f"(limit train.gates.collapse {limit:g}); lower train.learning_rate, and check that student.start is a trained encoder"
                 )
-                raise TrainingError(message)
         if self._settings.constant_scores and all_constant(vectors.scores):
-            message = (
+            raise TrainingError(
                 f"step {step}: the student gives all passages of every example the same score; check that an example's passages differ "
                 "and that the student's input is not truncated away (student.query_tokens, student.passage_tokens)"
             )
-            raise TrainingError(message)
 
 
 def one_hot_share(scores: Float[Tensor, "B N"]) -> float:

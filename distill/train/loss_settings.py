@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from distill.settings.base import Settings
+from cluster.settings import Settings
 
 
 class _Loss(Settings):
@@ -107,8 +107,9 @@ class RelevanceMarginLoss(_Loss):
         if names := [name for name, found in unread.items() if found]:
             batch = " in batch" if self.in_batch else ""
             verb, them = ("does", "it") if len(names) == 1 else ("do", "them")
-            message = f"{' and '.join(names)} {verb} nothing with margin '{self.margin}'{batch}; leave {them} out, or choose another"
-            raise ValueError(message)
+            raise ValueError(
+                f"{' and '.join(names)} {verb} nothing with margin '{self.margin}'{batch}; leave {them} out, or choose another"
+            )
         return self
 
 
@@ -138,8 +139,7 @@ class SumLoss(Settings):
     @model_validator(mode="after")
     def _trains(self) -> "SumLoss":
         if all(isinstance(loss, LanguageLoss) for loss in self.losses):
-            message = "a language loss alone says nothing of relevance; add another loss to the sum"
-            raise ValueError(message)
+            raise ValueError("a language loss alone says nothing of relevance; add another loss to the sum")
         return self
 
 

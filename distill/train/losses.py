@@ -107,8 +107,7 @@ def _log_distributions(
     """Log-softmax of both sides over the pairs that the teacher has scored; elsewhere minus infinity."""
     unknown = torch.isnan(teacher)
     if torch.isinf(teacher).any() or unknown.all(dim=-1).any():
-        message = "teacher scores are not finite"
-        raise ValueError(message)
+        raise ValueError("teacher scores are not finite")
     lowest = float("-inf")
     log_student = functional.log_softmax(_full(student).masked_fill(unknown, lowest), dim=-1)
     log_teacher = functional.log_softmax(_full(teacher).masked_fill(unknown, lowest), dim=-1)

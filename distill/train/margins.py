@@ -24,8 +24,7 @@ def error(difference: Float[Tensor, "*shape"], kind: str) -> Float[Tensor, "*sha
         case "soft":
             return functional.softplus(-difference)
         case _:
-            message = f"no error is called {kind!r}"
-            raise ValueError(message)
+            raise ValueError(f"no error is called {kind!r}")
 
 
 def static_margin(

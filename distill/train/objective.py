@@ -144,19 +144,19 @@ def _relevant(
 def _language(vectors: Vectors) -> Float[Tensor, ""]:
     versions = vectors.batch.versions
     if versions.shape[1] < 2:
-        message = "the loss 'language' compares an entry's language versions: it needs mix.strategy round_robin with two languages or more"
-        raise LossError(message)
+        raise LossError(
+            "the loss 'language' compares an entry's language versions: it needs mix.strategy round_robin with two languages or more"
+        )
     return losses.language_divergence(vectors.scores[versions])
 
 
 def _relevance_margin(loss: RelevanceMarginLoss, vectors: Vectors) -> Float[Tensor, ""]:
     places = vectors.batch.places
     if places.shape[1] != 2 or vectors.queries.shape[1] != 1:
-        message = (
+        raise LossError(
             "the loss 'relevance_margin' compares single vectors of a positive and one negative: it needs student.type single_vector "
             f"and mix.n_way 2, found {vectors.queries.shape[1]} vectors a query and {places.shape[1]} passages"
         )
-        raise LossError(message)
     triples = vectors.queries[:, 0], vectors.passages[places[:, 0], 0], vectors.passages[places[:, 1], 0]
     options = {"kind": loss.error, "alignment": loss.alignment}
     detach = loss.detach_targets

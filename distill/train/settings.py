@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from distill.settings.base import GroupSettings, Settings
+from cluster.settings import GroupSettings, Settings
 from distill.train.loss_settings import KlLoss, LossSettings
 
 Logger = Literal["tensorboard", "wandb", "mlflow"]
@@ -94,21 +94,23 @@ class TrainSettings(GroupSettings):
     @model_validator(mode="after")
     def _whole_shares(self) -> "TrainSettings":
         if self.max_workers is None and self.batch_size % self.workers:
-            message = f"batch_size {self.batch_size} is not a multiple of workers {self.workers}"
-            raise ValueError(message)
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of workers {self.workers}")
         if self.batch_size < self.most_workers * self.accumulate:
-            message = f"batch_size {self.batch_size} is less than {self.most_workers} workers x {self.accumulate} accumulated parts"
-            raise ValueError(message)
+            raise ValueError(
+                f"batch_size {self.batch_size} is less than {self.most_workers} workers x {self.accumulate} accumulated parts"
+            )
         if self.gradient_cache and self.accumulate > 1:
-            message = f"gradient_cache with accumulate {self.accumulate}: both bound memory, the cache without parts; set accumulate to 1"
-            raise ValueError(message)
+            raise ValueError(
+                f"gradient_cache with accumulate {self.accumulate}: both bound memory, the cache without parts; set accumulate to 1"
+            )
         if self.checkpoint_every % self.log_every:
-            message = f"checkpoint_every {self.checkpoint_every} is not a multiple of log_every {self.log_every}"
-            raise ValueError(message)
+            raise ValueError(
+                f"checkpoint_every {self.checkpoint_every} is not a multiple of log_every {self.log_every}"
+            )
         if self.dev is not None and self.dev.every % self.checkpoint_every:
-            message = f"dev.every {self.dev.every} is not a multiple of checkpoint_every {self.checkpoint_every}"
-            raise ValueError(message)
+            raise ValueError(
+                f"dev.every {self.dev.every} is not a multiple of checkpoint_every {self.checkpoint_every}"
+            )
         if self.warmup_steps >= self.steps:
-            message = f"warmup_steps {self.warmup_steps} is not less than steps {self.steps}"
-            raise ValueError(message)
+            raise ValueError(f"warmup_steps {self.warmup_steps} is not less than steps {self.steps}")
         return self

@@ -43,8 +43,7 @@ class ExampleStream:
                 self._starts.append(total)
                 total += rows
         if not total:
-            message = f"'{folder}' holds no training examples"
-            raise TableError(message)
+            raise TableError(f"'{folder}' holds no training examples")
         self.rows = total
         self._cache: dict[int, pa.Table] = {}
 
@@ -70,8 +69,9 @@ class ExampleStream:
                 parts.append(self._group(index).slice(low - start, high - low))
         found = pa.concat_tables(parts)
         if found["position"][0].as_py() != first or len(found) != count:
-            message = f"examples {first} to {first + count} are not where their positions say; the table is damaged"
-            raise TableError(message)
+            raise TableError(
+                f"examples {first} to {first + count} are not where their positions say; the table is damaged"
+            )
         return found
 
     def _group(self, index: int) -> pa.Table:

@@ -97,8 +97,7 @@ def _library(module: str, logger: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        message = f"train.loggers: '{logger}' needs its library: pip install 'polyray[tracking]'"
-        raise TrainingError(message) from error
+        raise TrainingError(f"train.loggers: '{logger}' needs its library: pip install 'polyray[tracking]'") from error
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

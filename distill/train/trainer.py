@@ -102,8 +102,9 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
         found = {name: float(loss) for name, loss in totals.items()}
         if not torch.isfinite(norm):
-            message = f"step {self.step + 1}: gradients are not finite (loss {sum(found.values()):g}); lower train.learning_rate"
-            raise TrainingError(message)
+            raise TrainingError(
+                f"step {self.step + 1}: gradients are not finite (loss {sum(found.values()):g}); lower train.learning_rate"
+            )
         rate = float(self.schedule.get_last_lr()[0])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -147,8 +148,7 @@ class Trainer:
         try:
             return self.objective(vectors)
         except ValueError as error:
-            message = f"step {self.step + 1}: {error}"
-            raise TrainingError(message) from error
+            raise TrainingError(f"step {self.step + 1}: {error}") from error
 
     def _encode(self, batch: TokenBatch, number: int, chunk: int) -> Float[Tensor, "n V D"]:
         torch.manual_seed(hash((self.seed, self.step, self.rank, number, chunk)))

@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow.fs as pafs
 import torch
 
+from cluster.settings import GroupSettings
 from cluster.workspace import Workspace
 from distill.encoders.checkpoints import save_encoder
 from distill.encoders.encoder import Encoder
-from distill.settings.base import GroupSettings
 from distill.train.trainer import TrainingError
 
 
@@ -63,10 +63,9 @@ def fit(
         result = trainer.fit()
     except TrainingFailedError as error:
         text = str(error).strip().splitlines()
-        message = (
+        raise TrainingError(
             f"training failed more often than train.max_failures allows: {text[-1] if text else type(error).__name__}"
-        )
-        raise TrainingError(message) from error
+        ) from error
     _raise_fault(workspace)
     return result
 

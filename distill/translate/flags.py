@@ -127,8 +127,9 @@ def _identifier(languages: tuple[str, ...]) -> Any:
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
-        message = "flagging translations in the wrong language needs py3langid 0.4 or later: pip install 'polyray[mt]'"
-        raise TranslatorError(message) from error
+        raise TranslatorError(
+            "flagging translations in the wrong language needs py3langid 0.4 or later: pip install 'polyray[mt]'"
+        ) from error
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
     identifier.set_languages([lang for lang in languages if lang in identifier.labels])
     return identifier

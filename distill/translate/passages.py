@@ -115,8 +115,7 @@ class PassageTranslator:
             wanted.setdefault(readable(sentence), []).append(sentence)
         results = engine.translate(list(wanted), self.source_lang, lang) if wanted else []
         if len(results) != len(wanted):
-            message = f"engine {engine.name} gave {len(results)} translations of {len(wanted)} sentences"
-            raise TranslatorError(message)
+            raise TranslatorError(f"engine {engine.name} gave {len(results)} translations of {len(wanted)} sentences")
         self.work.sentences += len(sentences)
         self.work.translated += len(wanted)
         for spellings, result in zip(wanted.values(), results, strict=True):

@@ -9,7 +9,8 @@ from importlib import resources
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.workspace import StoredTable, Workspace
+from cluster.stored_table import StoredTable
+from cluster.workspace import Workspace
 from distill.pages import plots
 from distill.tables import TRANSLATION_REPORT, TRANSLATION_SAMPLES
 from distill.translate.engines.interface import TranslatorError
@@ -175,8 +176,9 @@ def quality(translations: Sequence[str], references: Sequence[str], lang: str) -
         from sacrebleu.metrics.bleu import BLEU
         from sacrebleu.metrics.chrf import CHRF
     except ImportError as error:
-        message = "BLEU and chrF need sacrebleu: pip install 'polyray[mt]', or set translate.report.references to 0"
-        raise TranslatorError(message) from error
+        raise TranslatorError(
+            "BLEU and chrF need sacrebleu: pip install 'polyray[mt]', or set translate.report.references to 0"
+        ) from error
     tokenizer = _BLEU_TOKENIZERS.get(base(lang), "char" if base(lang) in _UNSEGMENTED else "13a")
     bleu = BLEU(tokenize=tokenizer)
     found = bleu.corpus_score(list(translations), [list(references)])

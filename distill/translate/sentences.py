@@ -119,8 +119,9 @@ def _segments(lang: str, text: str) -> list[str]:
             raise
         segments = _cut_at_marks(text)
     if "".join(segments) != text:
-        message = f"sentencex lost characters of the text {text[:60]!r}; report it to github.com/wikimedia/sentencex"
-        raise TranslatorError(message)
+        raise TranslatorError(
+            f"sentencex lost characters of the text {text[:60]!r}; report it to github.com/wikimedia/sentencex"
+        )
     return segments
 
 
@@ -135,8 +136,7 @@ def _segmenter() -> Callable[[str, str], list[str]]:
     try:
         library: Any = importlib.import_module("sentencex")  # has no types
     except ImportError as error:
-        message = "splitting sentences needs sentencex: pip install 'polyray[mt]'"
-        raise TranslatorError(message) from error
+        raise TranslatorError("splitting sentences needs sentencex: pip install 'polyray[mt]'") from error
     return lambda lang, text: list(library.segment(lang, text))
 
 

@@ -4,8 +4,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from distill.settings.base import Language, PoolSettings, Settings
-from distill.sources.settings import PassageFields
+from cluster.settings import PoolSettings, Settings
+from distill.formats.settings import PassageFields
+from distill.settings.base import Language
 
 
 class PrecomputedTranslator(Settings):
@@ -48,10 +49,9 @@ class ModelTranslator(Settings):
     @model_validator(mode="after")
     def _has_model(self) -> "ModelTranslator":
         if self.model is None and not self.models:
-            message = (
+            raise ValueError(
                 "names no model: set `model` for one that knows every language, `models` for one for each language"
             )
-            raise ValueError(message)
         return self
 
     def model_for(self, lang: str) -> str | None:
@@ -115,11 +115,9 @@ class VllmTranslator(Settings):
     def _has_places(self) -> "VllmTranslator":
         missing = [place for place in ("{target_language}", "{text}") if place not in self.prompt]
         if missing:
-            message = f"prompt has no {' and no '.join(missing)}"
-            raise ValueError(message)
+            raise ValueError(f"prompt has no {' and no '.join(missing)}")
         if bool(self.opening) != bool(self.closing):
-            message = "opening and closing are either both given or both empty"
-            raise ValueError(message)
+            raise ValueError("opening and closing are either both given or both empty")
         return self
 
 
@@ -219,8 +217,9 @@ class TranslateSettings(Settings):
     @model_validator(mode="after")
     def _one_place_for_files(self) -> "TranslateSettings":
         if isinstance(self.by, PrecomputedTranslator) and self.precomputed != PrecomputedTranslator():
-            message = "translate.precomputed is for files that come before an engine; translate.by is precomputed, name them there"
-            raise ValueError(message)
+            raise ValueError(
+                "translate.precomputed is for files that come before an engine; translate.by is precomputed, name them there"
+            )
         return self
 
     def models(self) -> list[str]:

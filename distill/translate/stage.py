@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.workspace import Shard, StoredTable, Workspace, planned_shards, row_shards
-from distill.formats import text as readers
-from distill.formats.text import PASSAGE_ROWS, PassageParser, Rejects, SourceError
-from distill.sources.stage import IR_PASSAGE, check_unique, ir_passages, keep, load_ir_dataset, translations
+from cluster.locations import SourceError, find_all
+from cluster.stored_table import StoredTable
+from cluster.workspace import Shard, Workspace, planned_shards, row_shards
+from distill.formats.rows import BATCH_ROWS, PASSAGE_ROWS, PassageParser, Rejects, batches
+from distill.formats.text import read_passages
+from distill.sources.intake import check_unique, keep, translations
+from distill.sources.ir_datasets import IR_PASSAGE, ir_passages, load_ir_dataset
 from distill.tables import MISSING_TRANSLATIONS, STRING, STRINGS, TRANSLATIONS
 from distill.translate.settings import PrecomputedTranslator, TranslateSettings
 
@@ -174,15 +177,15 @@ def _named(
     by: PrecomputedTranslator, lang: str, source_lang: str, passages: pa.Table, rejects: Rejects, notes: Notes
 ) -> pa.Table:
     """The translations into one language that the settings name, of passages that exist."""
-    places = [place for path in by.files.get(lang, ()) for place in readers.find_all(path)]
+    places = [place for path in by.files.get(lang, ()) for place in find_all(path)]
     tables = [PASSAGE_ROWS.empty_table()]
     for place in places:
-        rows, parse = readers.read_passages(place, by.fields, lang, keep_empty=True)
-        tables += readers.batches(place.name, rows, parse, PASSAGE_ROWS, rejects)
+        rows, parse = read_passages(place, by.fields, lang, keep_empty=True)
+        tables += batches(place.name, rows, parse, PASSAGE_ROWS, rejects)
     if lang in by.ir_datasets:
         name = f"ir_datasets:{by.ir_datasets[lang]}"
         rows = ir_passages(name, load_ir_dataset(by.ir_datasets[lang], "docs"))
-        tables += readers.batches(name, rows, PassageParser(IR_PASSAGE, lang, keep_empty=True), PASSAGE_ROWS, rejects)
+        tables += batches(name, rows, PassageParser(IR_PASSAGE, lang, keep_empty=True), PASSAGE_ROWS, rejects)
     found = pa.concat_tables(tables)
     in_lang = pc.equal(found["lang"], lang)
     notes.count("other_languages", found["lang"].filter(pc.invert(in_lang)))
@@ -216,7 +219,7 @@ def _flagged(table: pa.Table, passages: pa.Table, notes: Notes) -> pa.Table:
     positions = pc.index_in(table["passage_id"], value_set=passages["passage_id"].combine_chunks())
     tables = [table.slice(0, 0)]
     start = 0
-    for batch in table.to_batches(max_chunksize=readers.BATCH_ROWS):
+    for batch in table.to_batches(max_chunksize=BATCH_ROWS):
         original = originals.take(positions.slice(start, len(batch)).combine_chunks())
         start += len(batch)
         text = batch["text"].cast(pa.large_string())

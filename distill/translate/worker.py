@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
-from cluster.workspace import Shard, StoredTable
+from cluster.stored_table import StoredTable
+from cluster.workspace import Shard
 from distill.tables import (
     MISSING_TRANSLATIONS,
     REFERENCE_TRANSLATIONS,
@@ -116,8 +117,7 @@ class TranslateWorker:
         rejected: pa.Table,
     ) -> None:
         if settings.engine is None:
-            message = "translate names no engine"
-            raise TranslatorError(message)
+            raise TranslatorError("translate names no engine")
         self._settings = settings
         self._source_lang = source_lang
         self._passages = passages

@@ -12,8 +12,9 @@ from typing import Any, Generic, Self, TypeVar
 from cluster.session import Session, SessionError
 from cluster.stages import Runner, Stage, StageError
 from cluster.storage import StorageError, check_writable
-from distill.config import Config, ConfigError, JobConfig, load_as
+from distill.config import Config
 from distill.models.locate import ModelError
+from distill.settings.load import ConfigError, JobConfig, load_as
 from distill.tables import TableError
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
@@ -65,7 +66,7 @@ class Pipeline(Job[Config]):
 
     def check_service(self) -> None:
         """The endpoint's port must be free."""
-        from serve.app import check_port
+        from serve.launch import check_port
 
         check_port(self.config.serve.host, self.config.serve.port)
 

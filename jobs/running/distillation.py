@@ -8,13 +8,15 @@ from importlib import resources
 from typing import Any
 
 from cluster.session import Need
+from cluster.settings import PoolSettings
 from cluster.stages import Stage, StageRun
-from distill.config import Config, ConfigError
-from distill.mix.settings import ImportedExamples, MixSettings, SentenceTransformersExamples
+from distill.config import Config
+from distill.formats.settings import ImportedExamples, SentenceTransformersExamples
+from distill.mix.settings import MixSettings
 from distill.models.locate import BUNDLED_STUDENT, BUNDLED_TEACHER, locate
 from distill.score.settings import EnsembleTeacher, ImportedTeacher, SingleTeacher
 from distill.select.settings import RunSelector, ScoredSelector
-from distill.settings.base import PoolSettings
+from distill.settings.load import ConfigError
 from distill.sources.settings import FileSource, IrDatasetsSource, Source
 from jobs.running.versions import VERSIONS
 
@@ -299,7 +301,7 @@ def _source_files(source: Source) -> tuple[str, ...]:
     if source.type == "bundled":
         return (str(resources.files("distill.sources") / "corpus" / "corpus.jsonl"),)
     if isinstance(source, FileSource):
-        from distill.formats.text import find_all
+        from cluster.locations import find_all
 
         return tuple(
             place.name

@@ -8,8 +8,10 @@ import pyarrow as pa
 
 from cluster.stages import Runner
 from cluster.storage import join, open_storage, read_table, write_bytes, write_json
-from distill.config import Config, JobConfig, dump
-from distill.report.run import DataFacts, ReportInput, StageFacts, report, summary
+from distill.config import Config
+from distill.report.facts import StageFacts
+from distill.report.run import DataFacts, ReportInput, report, summary
+from distill.settings.load import JobConfig, dump
 
 _SCORES_SHOWN = 200_000
 _LOGS = {"student": "train", "english_distillation": "english_train"}

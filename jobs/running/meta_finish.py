@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from cluster.stages import Runner, Stage
 from cluster.storage import join
-from distill.config import dump
 from distill.meta.config import MetaConfig
+from distill.settings.load import dump
 from jobs.running.finish import print_places, stage_table, write_run
 
 
@@ -71,7 +71,7 @@ def write_report(config: MetaConfig, runner: Runner) -> None:
 
 def _collect(config: MetaConfig, runner: Runner) -> Any:
     from distill.meta.report import MetaReportInput
-    from distill.report.run import StageFacts
+    from distill.report.facts import StageFacts
 
     manifests = {name: result.manifest for name, result in runner.results.items()}
     logs: dict[str, dict[int, pa.Table]] = {}

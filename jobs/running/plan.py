@@ -186,7 +186,7 @@ class Samples:
         return passage_texts(self._sample("passages", ["title", "text"]))
 
     def _sample(self, table: str, columns: Sequence[str]) -> "pa.Table":
-        from cluster.workspace import StoredTable
+        from cluster.stored_table import StoredTable
         from distill.plan.estimates import sample
 
         filesystem, root = open_storage(self.runner.storage)

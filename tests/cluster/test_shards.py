@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from cluster.session import Session
+from cluster.settings import PoolSettings
 from cluster.shards import actor_options
 from cluster.stages import Runner, Stage, StageError, StageRun
 from cluster.storage import open_storage, read_table
 from cluster.workspace import Pool, Shared, Workspace, planned_shards, row_shards
-from distill.settings.base import PoolSettings
 from tests.squares import SeparableSquares, Sleeper, Squares, Stillborn, numbers
 
 
@@ -97,8 +97,7 @@ def test_a_plan_is_measured_once_and_kept(ray_session: None, runner: Runner, tmp
         shards = planned_shards(workspace, 50, 0.2, **call)
         plans.append(shards)
         if len(plans) == 1:
-            message = "stop here"
-            raise ValueError(message)
+            raise ValueError("stop here")
         workspace.map_shards(shards, **call)
 
     stage = Stage("squares", 1, run, {}, rows="squares")

@@ -56,8 +56,7 @@ def test_what_decides_the_content_decides_the_folder(tmp_path: Path) -> None:
 def test_a_stage_that_failed_is_run_again(runner: Runner) -> None:
     def fail(run: StageRun) -> None:
         run.write("numbers", pa.table({"n": [9]}))
-        message = "no"
-        raise ValueError(message)
+        raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
         runner.run(stage("numbers", fail))

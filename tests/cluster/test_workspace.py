@@ -9,7 +9,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.workspace import Pool, Shard, Shared, StoredTable, _next_probe, planned_shards, row_shards
+from cluster.stored_table import StoredTable
+from cluster.workspace import Pool, Shard, Shared, _next_probe, planned_shards, row_shards
 from tests.workspaces import LocalWorkspace
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from distill.config import Config, ConfigError, dump, load, merge
+from distill.config import Config, load
 from distill.mix.settings import NegativeSettings
 from distill.score.settings import BiEncoderTeacher
+from distill.settings.load import ConfigError, dump, merge
 from distill.train.loss_settings import CrossEntropyLoss, InfoNceLoss, KlLoss, RelevanceMarginLoss
 
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from distill.config import Config, ConfigError, load, load_as
+from distill.config import Config, load
 from distill.encoders.settings import LateInteractionStudent, PretrainedStudent, SingleVectorStudent
 from distill.meta.config import MetaConfig
 from distill.score.settings import MonoT5Teacher
+from distill.settings.load import ConfigError, load_as
 from distill.train.loss_settings import KlLoss, RelevanceMarginLoss
 from jobs import arm, maml_align, mtd, td
 from jobs.running.command import run

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distill.encoders.checkpoints import load_backbone, load_encoder, load_single_vector, save_encoder
-from distill.encoders.encoder import EncoderSettings
+from distill.encoders.late_interaction import EncoderSettings
 from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
 from jobs.export_student import main
 from tests.tiny_students import QUERIES, late_interaction, save_backbone

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from cluster.storage import open_storage, read_table
-from distill.config import ConfigError, load_as
 from distill.encoders.checkpoints import load_single_vector
 from distill.meta.config import MetaConfig
+from distill.settings.load import ConfigError, load_as
 from jobs.maml_align import DEFAULT, pipeline
 from jobs.running.command import run
 

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from cluster.storage import join, open_storage
 from distill.encoders.checkpoints import load_late_interaction, save_encoder
-from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
 from distill.settings.serve import ServeSettings
 from distill.tables import DOCUMENTS, VECTORS
 from tests.serve.samples import TEXTS, Endpoint, free_port
@@ -79,7 +79,7 @@ def write(folder: Path, table: pa.Table) -> None:
 @pytest.fixture(scope="session")
 def endpoint(ray_session: None, s3_bucket: str, checkpoint: Path, index_folder: Path) -> Iterator[Endpoint]:
     """One endpoint for all tests, which only read. Its files are on S3: what works from there works from a local folder."""
-    from serve.app import start, stop
+    from serve.launch import start, stop
 
     places = {name: join(s3_bucket, "serve", name) for name in ("checkpoint", "index")}
     for name, folder in {"checkpoint": checkpoint, "index": index_folder}.items():

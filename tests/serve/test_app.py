@@ -15,8 +15,9 @@ import pytest
 from distill.encoders.checkpoints import load_late_interaction
 from distill.index.exact import ExactIndex
 from serve.api import ServeError
-from serve.app import LimitBody, needs, start
+from serve.app import LimitBody
 from serve.client import SearchClient, SearchError
+from serve.launch import needs, start
 from tests.serve.samples import TEXTS, Endpoint, free_port
 
 QUERY = "A honey bee tells her sisters where food is"
@@ -245,7 +246,7 @@ def test_start_without_a_checkpoint_or_an_index(endpoint: Endpoint, tmp_path: Pa
 
 
 def test_a_taken_port_is_refused() -> None:
-    from serve.app import check_port
+    from serve.launch import check_port
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

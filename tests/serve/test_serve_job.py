@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 import jobs.serve as job
-from distill.config import Config, ConfigError
-from distill.settings.serve import ClusterSettings, ServeSettings
+from cluster.settings import ClusterSettings
+from distill.config import Config
+from distill.settings.load import ConfigError
+from distill.settings.serve import ServeSettings
 
 SCRIPT = Path(job.__file__)
 

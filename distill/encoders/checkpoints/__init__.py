@@ -32,7 +32,8 @@ from distill.encoders.checkpoints.sentence_transformers import (
     write_sentence_transformers,
 )
 from distill.encoders.checkpoints.weights import backbone_from_state, read_json, read_weights, refuse
-from distill.encoders.encoder import Encoder, LateInteractionEncoder
+from distill.encoders.encoder import Encoder
+from distill.encoders.late_interaction import LateInteractionEncoder
 from distill.encoders.single_vector import SingleVectorEncoder
 from distill.models.locate import ModelError, load_tokenizer
 
@@ -78,11 +79,10 @@ def load_encoder(folder: str | Path, device: str | torch.device = "cpu") -> Enco
         case "sentence_transformers":
             encoder = read_sentence_transformers(folder)
         case "plain":
-            message = (
+            raise ModelError(
                 f"'{folder}' is no checkpoint of a student: it has no {METADATA} and no {MODULES}; a plain model can be what a student "
                 "starts from (student.start.model)"
             )
-            raise ModelError(message)
         case unknown:
             assert_never(unknown)
     return encoder.to(device).eval()
@@ -91,12 +91,10 @@ def load_encoder(folder: str | Path, device: str | torch.device = "cpu") -> Enco
 def load_late_interaction(folder: str | Path, device: str | torch.device = "cpu") -> LateInteractionEncoder:
     """`load_encoder` of a late-interaction checkpoint; any other is a `ModelError`."""
     if layout_of(folder) == "plain":
-        message = f"'{folder}' is not a late-interaction checkpoint: it has no {METADATA} and no {MODULES}"
-        raise ModelError(message)
+        raise ModelError(f"'{folder}' is not a late-interaction checkpoint: it has no {METADATA} and no {MODULES}")
     encoder = load_encoder(folder, device)
     if not isinstance(encoder, LateInteractionEncoder):
-        message = f"'{folder}' is not a late-interaction checkpoint but one of single vectors"
-        raise ModelError(message)
+        raise ModelError(f"'{folder}' is not a late-interaction checkpoint but one of single vectors")
     return encoder
 
 
@@ -106,8 +104,7 @@ def load_single_vector(
     """`load_encoder` of a single-vector checkpoint, its vectors cut to `dim` numbers where that is given; any other is a `ModelError`."""
     encoder = load_encoder(folder, device)
     if not isinstance(encoder, SingleVectorEncoder):
-        message = f"'{folder}' is not a single-vector checkpoint but one of late interaction"
-        raise ModelError(message)
+        raise ModelError(f"'{folder}' is not a single-vector checkpoint but one of late interaction")
     return encoder if dim is None else cut(encoder, dim).eval()
 
 
@@ -157,9 +154,9 @@ def save_encoder(
             write_multi_vector(encoder, folder, facts)
     elif isinstance(encoder, SingleVectorEncoder):
         if layout == "hf_colbert":
-            message = "the hf_colbert layout is of late interaction, but this student has single vectors; write it as sentence_transformers"
-            raise ModelError(message)
+            raise ModelError(
+                "the hf_colbert layout is of late interaction, but this student has single vectors; write it as sentence_transformers"
+            )
         write_sentence_transformers(encoder, folder, facts)
     else:
-        message = f"no checkpoint layout for a {type(encoder).__name__}"
-        raise TypeError(message)
+        raise TypeError(f"no checkpoint layout for a {type(encoder).__name__}")

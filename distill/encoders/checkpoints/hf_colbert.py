@@ -19,7 +19,7 @@ from distill.encoders.checkpoints.weights import (
     write_backbone,
     write_json,
 )
-from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder, SkipList
+from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder, SkipList
 from distill.models.locate import ModelError, load_tokenizer
 
 METADATA = "artifact.metadata"
@@ -36,14 +36,12 @@ def read_hf_colbert(folder: Path) -> LateInteractionEncoder:
     """
     file = folder / METADATA
     if not file.is_file():
-        message = f"'{folder}' is not a late-interaction checkpoint: it has no {METADATA}"
-        raise ModelError(message)
+        raise ModelError(f"'{folder}' is not a late-interaction checkpoint: it has no {METADATA}")
     metadata = read_json(file)
     settings = settings_of(file, metadata)
     state = read_weights(folder)
     if "linear.weight" not in state:
-        message = f"'{folder}' is not a late-interaction checkpoint: its weights have no 'linear.weight'"
-        raise ModelError(message)
+        raise ModelError(f"'{folder}' is not a late-interaction checkpoint: its weights have no 'linear.weight'")
     weight = state.pop("linear.weight").float()
     if len(weight) != settings.dim:
         raise refuse(file, "dim", settings.dim, f"but linear.weight gives vectors of {len(weight)}; correct the file")
@@ -79,8 +77,9 @@ def settings_of(file: Path, metadata: Mapping[str, Any]) -> EncoderSettings:
 def write_hf_colbert(encoder: LateInteractionEncoder, folder: Path, metadata: Mapping[str, Any]) -> None:
     """Write a student; `metadata` joins artifact.metadata. One that marks by text, not by a token, is a `ModelError`."""
     if encoder.settings.marker_mode == "prompt":
-        message = "the HF_ColBERT layout has marker tokens, but this student's marker_mode is 'prompt'; write it as sentence_transformers"
-        raise ModelError(message)
+        raise ModelError(
+            "the HF_ColBERT layout has marker tokens, but this student's marker_mode is 'prompt'; write it as sentence_transformers"
+        )
     prefix = f"{encoder.backbone.base_model_prefix}."
     extra = {"linear.weight": encoder.projection.weight}
     write_backbone(encoder.backbone, encoder.tokenizer, folder, extra, "HF_ColBERT", prefix)

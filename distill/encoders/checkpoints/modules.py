@@ -99,8 +99,7 @@ def longest_text(module: Module, tokenizer: PreTrainedTokenizerBase, config: Any
     positions = getattr(config, "max_position_embeddings", None)
     limit = min(tokenizer.model_max_length, positions if positions and positions > 0 else tokenizer.model_max_length)
     if limit > 1_000_000:
-        message = f"{module.file} has no max_seq_length, and the tokenizer knows no limit either; add one"
-        raise ModelError(message)
+        raise ModelError(f"{module.file} has no max_seq_length, and the tokenizer knows no limit either; add one")
     return int(limit)
 
 

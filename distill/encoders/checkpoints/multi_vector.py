@@ -37,7 +37,7 @@ from distill.encoders.checkpoints.weights import (
     write_json,
     write_weights,
 )
-from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
 from distill.models.locate import ModelError, load_tokenizer
 
 _PROBES = ("bee", "A bee's dance, (again).", ". . honey", "été 蜜蜂 رقص", "bee " * 600)
@@ -193,9 +193,8 @@ def _check_prompts(
         found = tokenizer(texts, truncation=True, max_length=length)["input_ids"]
         for text, row, other in zip(texts, rows, found, strict=True):
             if row != other:
-                message = (
+                raise ModelError(
                     f"sentence-transformers cannot give the tokens of this student (marker_mode '{settings.marker_mode}'): for "
                     f"{text[:30]!r} it has {tokenizer.convert_ids_to_tokens(other)[:5]} where the student has "
                     f"{tokenizer.convert_ids_to_tokens(row)[:5]}; write it as hf_colbert, which PLAID-X reads"
                 )
-                raise ModelError(message)

@@ -2,7 +2,8 @@
 
 import string
 
-from distill.encoders.encoder import Encoder, LateInteractionEncoder
+from distill.encoders.encoder import Encoder
+from distill.encoders.late_interaction import LateInteractionEncoder
 
 _PROBE = "bee"
 

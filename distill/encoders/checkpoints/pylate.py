@@ -24,7 +24,7 @@ from distill.encoders.checkpoints.weights import (
     refuse,
     require,
 )
-from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
 from distill.models.locate import load_tokenizer
 
 _OWN = {

@@ -22,8 +22,7 @@ def read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        message = f"{file} cannot be read as JSON: {error}"
-        raise ModelError(message) from error
+        raise ModelError(f"{file} cannot be read as JSON: {error}") from error
 
 
 def write_json(file: Path, content: Any) -> None:
@@ -57,8 +56,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for file in files:
         if not file.is_file():
-            message = f"{index} names {file.name}, which is not there; fetch the checkpoint again"
-            raise ModelError(message)
+            raise ModelError(f"{index} names {file.name}, which is not there; fetch the checkpoint again")
         with safe_open(file, framework="pt") as tensors:
             state |= {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
     return state
@@ -111,14 +109,16 @@ def backbone_from_state(folder: Path, state: Mapping[str, Tensor], *, heads: boo
     result = backbone.load_state_dict(own, strict=False)
     missing = [name for name in result.missing_keys if not name.startswith("pooler.")]
     if missing:
-        message = f"'{folder}' lacks {len(missing)} weights of {type(backbone).__name__}, among them {missing[:3]}"
-        raise ModelError(message)
+        raise ModelError(
+            f"'{folder}' lacks {len(missing)} weights of {type(backbone).__name__}, among them {missing[:3]}"
+        )
     if len(missing) != len(result.missing_keys):
         backbone.pooler = None
     left = [name for name in result.unexpected_keys if not name.endswith("position_ids")]
     if left and not heads:
-        message = f"'{folder}' has {len(left)} weights that {type(backbone).__name__} of a student has no place for, among them {left[:3]}"
-        raise ModelError(message)
+        raise ModelError(
+            f"'{folder}' has {len(left)} weights that {type(backbone).__name__} of a student has no place for, among them {left[:3]}"
+        )
     return backbone
 
 

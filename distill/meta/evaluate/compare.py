@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from cluster.workspace import Workspace
 from distill.measures.correlations import Sample, Statistic, averages, draw, pearson, spearman
-from distill.measures.metrics import holm, paired_t_test
+from distill.measures.significance import holm, paired_t_test
 from distill.meta.settings import Kind, MetaEvaluateSettings
 from distill.tables import META_COMPARISONS, META_RESULTS, TableError
 
@@ -69,8 +69,9 @@ def compare(
         TableError: systems were not measured on the same folds and the same questions or pairs.
     """
     if main not in systems:
-        message = f"nothing to compare: system '{main}' was not evaluated; there are {', '.join(systems) or 'none'}"
-        raise TableError(message)
+        raise TableError(
+            f"nothing to compare: system '{main}' was not evaluated; there are {', '.join(systems) or 'none'}"
+        )
     samples = {
         system: {fold: _sample(workspace, kind, stage) for fold, stage in sorted(folds.items())}
         for system, folds in systems.items()
@@ -106,14 +107,16 @@ def _check_alike(samples: Mapping[str, Mapping[int, Sample]]) -> None:
     (first, expected), *others = samples.items()
     for system, folds in others:
         if list(folds) != list(expected):
-            message = f"'{system}' was evaluated on the folds {list(folds)}, '{first}' on {list(expected)}; run the same folds"
-            raise TableError(message)
+            raise TableError(
+                f"'{system}' was evaluated on the folds {list(folds)}, '{first}' on {list(expected)}; run the same folds"
+            )
         for fold, sample in folds.items():
             one, other = sample, expected[fold]
             same = one.ids == other.ids and one.columns == other.columns
             if not same or not np.array_equal(one.present, other.present):
-                message = f"fold {fold}: '{system}' and '{first}' were not evaluated on the same questions or pairs; run them again"
-                raise TableError(message)
+                raise TableError(
+                    f"fold {fold}: '{system}' and '{first}' were not evaluated on the same questions or pairs; run them again"
+                )
 
 
 def groups(columns: Sequence[str], seen: Sequence[str]) -> dict[str, list[int]]:

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill.select.late_interaction import block_maxsim
-from distill.select.task import Best
+from distill.numerics.best import Best
+from distill.numerics.blocks import block_maxsim
 
 _SIMILARITIES = 2**25
 """Similarities in memory at once: 128 MiB."""
@@ -29,7 +29,7 @@ def best_places(
 
     Args:
         questions: their vectors; those that only fill up are zeros, which add 0 to a score.
-        blocks: candidates after their places, as `distill.select.late_interaction.passage_blocks` gives them.
+        blocks: candidates after their places, as `distill.numerics.blocks.passage_blocks` gives them.
         k: candidates that are ranked.
     """
     best = Best(len(questions), k)

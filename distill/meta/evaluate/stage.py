@@ -12,13 +12,14 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional
 
-from cluster.workspace import Shard, StoredTable, Workspace, row_shards, shard_rows
+from cluster.stored_table import StoredTable
+from cluster.workspace import Shard, Workspace, row_shards, shard_rows
 from distill.encoders.checkpoints import fetch_encoder
 from distill.meta.evaluate.retrieval import average_precision, best_places, filled
 from distill.meta.evaluate.vectors import device_of, encode_texts, size_of
 from distill.meta.settings import Kind, MetaEvaluateSettings
 from distill.meta.sources.folds import Fold, source_articles
-from distill.select.late_interaction import passage_blocks
+from distill.numerics.blocks import passage_blocks
 from distill.select.stage import pool
 from distill.tables import PAIR_SIMILARITY, QUESTION_PRECISION, STRING, TableError
 
@@ -174,8 +175,7 @@ def _evaluate_pairs(
     every = _of_languages(workspace.input(sources, "sentence_pairs"), settings, sources)
     pairs = fold.tested(every, []).sort_by([("pair_id", "ascending"), ("lang", "ascending")])
     if not len(pairs):
-        message = f"{sources}: no sentence pair is held out for the test"
-        raise TableError(message)
+        raise TableError(f"{sources}: no sentence pair is held out for the test")
     workspace.note(pairs=len(pc.unique(pairs["pair_id"])), languages=sorted(pc.unique(pairs["lang"]).to_pylist()))
     shards = _pair_shards(pairs, settings.texts_per_shard)
     arguments = {"pairs": pairs, "filesystem": workspace.filesystem, "checkpoint": folder, "settings": settings}
@@ -246,8 +246,7 @@ def _of_languages(table: pa.Table, settings: MetaEvaluateSettings, sources: str)
     known = set(pc.unique(table["lang"]).to_pylist())
     missing = [lang for lang in settings.languages if lang not in known]
     if missing:
-        message = (
+        raise TableError(
             f"{sources} has nothing in {', '.join(missing)} (evaluate.languages); it has {', '.join(sorted(known))}"
         )
-        raise TableError(message)
     return table.filter(pc.is_in(table["lang"], value_set=pa.array(settings.languages, STRING)))

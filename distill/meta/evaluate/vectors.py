@@ -128,8 +128,7 @@ def size_of(table: pa.Table) -> int:
     """Numbers in one vector of QUESTION_VECTORS or ANSWER_VECTORS."""
     full = table.filter(pc.greater(table["count"], 0)).slice(0, 1)
     if not len(full):
-        message = f"no vector among {len(table)} rows of {table.column_names[0]}"
-        raise TableError(message)
+        raise TableError(f"no vector among {len(table)} rows of {table.column_names[0]}")
     row = full.to_pylist()[0]
     return len(row["vectors"]) // row["count"]
 
@@ -143,9 +142,8 @@ def read_vectors(table: pa.Table) -> tuple[list[str], Float[Tensor, "N D"]]:
     if len(several):
         key = table.column_names[0]
         first = several.slice(0, 1).to_pylist()[0]
-        message = (
+        raise TableError(
             f"{key} {first[key]!r} has {first['count']} vectors; neighbours are found by one each (`encode_source`)"
         )
-        raise TableError(message)
     flat = pc.list_flatten(table["vectors"]).to_numpy().copy()
     return table.column(0).to_pylist(), torch.from_numpy(flat).reshape(len(table), -1)

@@ -45,8 +45,7 @@ class Fold:
             return []
         known = set(articles)
         if len(known) < self.count:
-            message = f"{len(known)} articles are fewer than the {self.count} folds; lower tasks.folds"
-            raise TableError(message)
+            raise TableError(f"{len(known)} articles are fewer than the {self.count} folds; lower tasks.folds")
         dealt = sorted(known, key=lambda name: hashlib.sha256(f"{self.seed}/{name}".encode()).digest())
         return sorted(dealt[self.number :: self.count])
 

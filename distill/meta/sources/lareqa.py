@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill.formats.text import Location, Record, RowError, Rows, SourceError, find_all
+from cluster.locations import Location, SourceError, find_all
+from distill.formats.rows import Record, RowError, Rows
 
 _FIRST = "en"
 """The language whose titles name articles where it has them."""
@@ -81,17 +82,15 @@ class LareqaFile:
             with place.filesystem.open_input_stream(place.path) as stream:
                 content = json.loads(stream.read())
         except (OSError, ValueError, RecursionError) as error:
-            message = f"{place.name} cannot be read: {' '.join(str(error).split())}"
-            raise SourceError(message) from error
+            raise SourceError(f"{place.name} cannot be read: {' '.join(str(error).split())}") from error
         data = content.get("data") if isinstance(content, dict) else None
         articles = isinstance(data, list) and all(
             isinstance(article, dict) and isinstance(article.get("paragraphs"), list) for article in data
         )
         if data is None or not articles:
-            message = (
+            raise SourceError(
                 f"{place.name} is not of LAReQA's layout: an object with `data`, a list of articles with `paragraphs`"
             )
-            raise SourceError(message)
         return cls(place.name, place.path.rpartition("/")[2].removesuffix(".json"), data)
 
     def title(self, article: int) -> str:
@@ -120,8 +119,9 @@ def read_folder(path: str) -> list[LareqaFile]:
     places = find_all(path)
     wrong = [place.name for place in places if not place.path.endswith(".json")]
     if wrong:
-        message = f"{wrong[0]} is no file of LAReQA's layout, whose folders hold only {{language}}.json; take it away"
-        raise SourceError(message)
+        raise SourceError(
+            f"{wrong[0]} is no file of LAReQA's layout, whose folders hold only {{language}}.json; take it away"
+        )
     return [LareqaFile.read(place) for place in places]
 
 

@@ -8,13 +8,27 @@ from typing import Any, NamedTuple, assert_never
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.locations import Location, SourceError, exists, locate
 from cluster.workspace import Workspace
-from distill.formats import text as readers
-from distill.formats.text import PLACE, QREL_ROWS, SPLITS, Location, Record, Rejects, RowError, Rows, SourceError
+from distill.formats.rows import (
+    PLACE,
+    QREL_ROWS,
+    SPLITS,
+    Record,
+    Rejects,
+    RowError,
+    Rows,
+    batches,
+    content,
+    identifier,
+    parse_qrel,
+)
+from distill.formats.text import read_jsonl, read_qrels
 from distill.meta.settings import BundledQuestions, LareqaQuestions, MetaSource, QuestionFiles, SentencePairFiles
 from distill.meta.sources import lareqa
 from distill.settings.base import LANGUAGE_PATTERN
-from distill.sources.stage import check_unique, corpus
+from distill.sources.intake import check_unique
+from distill.sources.stage import corpus
 from distill.tables import ANSWERED, ANSWERS, QUESTIONS, SENTENCE_PAIRS, STRING
 from distill.text import passage_text
 
@@ -93,20 +107,20 @@ class _Names:
 
     def question(self, record: Record) -> Question:
         """A question, or a `RowError` or `MissingFieldError`."""
-        question_id = readers.identifier(record, self.id)
-        xling_id = readers.identifier(record, "xling_id", question_id)
+        question_id = identifier(record, self.id)
+        xling_id = identifier(record, "xling_id", question_id)
         return Question(question_id, xling_id, *self._rest(record, question_id))
 
     def answer(self, record: Record) -> Answer:
         """A candidate, or a `RowError` or `MissingFieldError`."""
-        answer_id = readers.identifier(record, self.id)
+        answer_id = identifier(record, self.id)
         return Answer(answer_id, *self._rest(record, answer_id))
 
     def _rest(self, record: Record, row_id: str) -> tuple[str, str, str, str]:
-        text = readers.content(record, self.text, row_id)
+        text = content(record, self.text, row_id)
         if not text.strip():
             raise RowError(self.text, "is empty", row_id)
-        split = readers.content(record, self.split, row_id) if self.split else ""
+        split = content(record, self.split, row_id) if self.split else ""
         if self.split and split not in SPLITS:
             raise RowError(self.split, f"'{split}', expected {', '.join(SPLITS)}", row_id)
         return _language(record, row_id), text, _article(record, row_id), split
@@ -116,7 +130,7 @@ _PLAIN = _Names("id", "text")
 
 
 def _language(record: Record, row_id: str) -> str:
-    lang = readers.content(record, "lang", row_id)
+    lang = content(record, "lang", row_id)
     if not re.fullmatch(LANGUAGE_PATTERN, lang):
         raise RowError("lang", f"'{lang}' is no language code (en, zh, pt-BR)", row_id)
     return lang
@@ -125,7 +139,7 @@ def _language(record: Record, row_id: str) -> str:
 def _article(record: Record, row_id: str) -> str:
     if type(record.get("article")) is int:
         return str(record["article"])
-    article = readers.content(record, "article", row_id)
+    article = content(record, "article", row_id)
     if not article.strip():
         raise RowError("article", "is empty", row_id)
     return article
@@ -145,15 +159,15 @@ class _Intake:
 
     def add_questions(self, name: str, rows: Rows, names: _Names = _PLAIN) -> None:
         """Take the questions of one file."""
-        self.questions.extend(readers.batches(name, rows, names.question, _QUESTION_ROWS, self.rejects))
+        self.questions.extend(batches(name, rows, names.question, _QUESTION_ROWS, self.rejects))
 
     def add_answers(self, name: str, rows: Rows, names: _Names = _PLAIN) -> None:
         """Take the candidates of one file."""
-        self.answers.extend(readers.batches(name, rows, names.answer, _ANSWER_ROWS, self.rejects))
+        self.answers.extend(batches(name, rows, names.answer, _ANSWER_ROWS, self.rejects))
 
     def add_qrels(self, name: str, rows: Rows) -> None:
         """Take the judgements of one file: which candidate answers which version of a question."""
-        self.qrels.extend(readers.batches(name, rows, readers.parse_qrel, QREL_ROWS, self.rejects))
+        self.qrels.extend(batches(name, rows, parse_qrel, QREL_ROWS, self.rejects))
 
 
 def _bundled(rejects: Rejects) -> _Intake:
@@ -204,24 +218,22 @@ def _files(source: QuestionFiles, rejects: Rejects) -> _Intake:
     questions, candidates, qrels = (_file(path) for path in (source.questions, source.candidates, source.qrels))
     intake.add_questions(questions.name, _jsonl(questions), _Names("query_id", "text", split))
     intake.add_answers(candidates.name, _jsonl(candidates), _Names("cand_id", "sentence", split))
-    intake.add_qrels(qrels.name, readers.read_qrels(qrels))
+    intake.add_qrels(qrels.name, read_qrels(qrels))
     return intake
 
 
 def _file(path: str) -> Location:
     """The file at `path`, looked for before anything is read."""
-    place = readers.locate(path)
-    if not readers.exists(place):
-        message = f"{place.name} does not exist"
-        raise SourceError(message)
+    place = locate(path)
+    if not exists(place):
+        raise SourceError(f"{place.name} does not exist")
     return place
 
 
 def _jsonl(place: Location) -> Rows:
     if not place.path.removesuffix(".gz").endswith(".jsonl"):
-        message = f"{place.name} is of no known format; names end in .jsonl or .jsonl.gz"
-        raise SourceError(message)
-    return readers.read_jsonl(place)
+        raise SourceError(f"{place.name} is of no known format; names end in .jsonl or .jsonl.gz")
+    return read_jsonl(place)
 
 
 def _write_questions(workspace: Workspace, intake: _Intake) -> None:
@@ -238,8 +250,7 @@ def _write_questions(workspace: Workspace, intake: _Intake) -> None:
     _check_answers(links)
     questions = _answered_questions(intake.rejects, questions, links)
     if not len(questions):
-        message = "the source has no question that a candidate answers"
-        raise SourceError(message)
+        raise SourceError("the source has no question that a candidate answers")
     order = [("xling_id", "ascending"), ("lang", "ascending")]
     workspace.write("questions", QUESTIONS.check(questions.select(QUESTIONS.schema.names), "sources").sort_by(order))
     answers = ANSWERS.check(answers.select(ANSWERS.schema.names), "sources").sort_by("answer_id")
@@ -262,8 +273,9 @@ def _check_versions(questions: pa.Table) -> None:
         if torn:
             versions = questions.filter(pc.equal(questions["xling_id"], min(torn))).to_pylist()
             shown = ", ".join(f"'{row[column]}' in {row['lang']} ({_place(row)})" for row in versions[:3])
-            message = f"{len(torn)} questions have versions of different {column}s, among them '{min(torn)}': {shown}"
-            raise SourceError(message)
+            raise SourceError(
+                f"{len(torn)} questions have versions of different {column}s, among them '{min(torn)}': {shown}"
+            )
 
 
 def _links(intake: _Intake, questions: pa.Table, answers: pa.Table) -> pa.Table:
@@ -299,11 +311,10 @@ def _links(intake: _Intake, questions: pa.Table, answers: pa.Table) -> pa.Table:
 def _refuse_unknown(qrels: pa.Table, column: str, noun: str) -> None:
     if len(qrels):
         first = qrels.slice(0, 1).to_pylist()[0]
-        message = (
+        raise SourceError(
             f"{len(qrels)} judgements are of a {noun} that exists nowhere: '{first[column]}' ({_place(first)}); "
             "add the file that has it, or remove the line"
         )
-        raise SourceError(message)
 
 
 def _check_answers(links: pa.Table) -> None:
@@ -312,11 +323,10 @@ def _check_answers(links: pa.Table) -> None:
         torn = links.filter(pc.not_equal(links[f"asked_{column}"], links[f"given_{column}"]))
         if len(torn):
             row = torn.slice(0, 1).to_pylist()[0]
-            message = (
+            raise SourceError(
                 f"{len(torn)} answers are of another {column} than their question, among them '{row['answer_id']}' "
                 f"('{row[f'given_{column}']}') of question '{row['xling_id']}' ('{row[f'asked_{column}']}'; {_place(row)})"
             )
-            raise SourceError(message)
 
 
 def _answered_questions(rejects: Rejects, questions: pa.Table, links: pa.Table) -> pa.Table:
@@ -342,10 +352,9 @@ def _sentence_pairs(source: SentencePairFiles, rejects: Rejects) -> pa.Table:
     tables = []
     for split, place in places.items():
         parse = _PairParser(split, source.max_score)
-        found = list(readers.batches(place.name, _versions(_jsonl(place), place.name), parse, _PAIR_ROWS, rejects))
+        found = list(batches(place.name, _versions(_jsonl(place), place.name), parse, _PAIR_ROWS, rejects))
         if not found:
-            message = f"{place.name} holds no sentence pair"
-            raise SourceError(message)
+            raise SourceError(f"{place.name} holds no sentence pair")
         tables.extend(found)
     pairs = pa.concat_tables(tables)
     check_unique(pairs, ("pair_id", "lang"), "sentence pair")
@@ -361,8 +370,9 @@ def _versions(rows: Rows, name: str) -> Iterator[tuple[int, Record | RowError]]:
             continue
         missing = [key for key in ("id", "score", "s1", "s2") if key not in record]
         if missing:
-            message = f"{name} line {line}: no field '{missing[0]}'; it has {', '.join(map(repr, record)) or 'none'}"
-            raise SourceError(message)
+            raise SourceError(
+                f"{name} line {line}: no field '{missing[0]}'; it has {', '.join(map(repr, record)) or 'none'}"
+            )
         wrong = [key for key in ("s1", "s2") if not isinstance(record[key], dict) or not record[key]]
         if wrong:
             yield line, RowError(wrong[0], "expected an object of sentences by language", _shown(record["id"]))
@@ -382,7 +392,7 @@ class _PairParser:
     max_score: float
 
     def __call__(self, record: Record) -> SentencePair:
-        row_id = readers.identifier(record, "id")
+        row_id = identifier(record, "id")
         lang = _language(record, row_id)
         first, second = (self._sentence(record, key, lang, row_id) for key in ("s1", "s2"))
         score = record["score"]
@@ -395,7 +405,7 @@ class _PairParser:
     def _sentence(record: Record, key: str, lang: str, row_id: str) -> str:
         if key not in record:
             raise RowError(key, f"has no sentence in {lang}, which the other side has", row_id)
-        text = readers.content(record, key, row_id)
+        text = content(record, key, row_id)
         if not text.strip():
             raise RowError(key, f"is empty in {lang}", row_id)
         return text

@@ -176,8 +176,7 @@ def _versions(questions: pa.Table) -> dict[str, dict[str, int]]:
         first = versions.setdefault(lang, {}).setdefault(xling_id, row)
         if first != row:
             ids = [questions["question_id"][i].as_py() for i in (first, row)]
-            message = f"questions {ids[0]!r} and {ids[1]!r} are both {xling_id!r} in '{lang}'; keep one of them"
-            raise TableError(message)
+            raise TableError(f"questions {ids[0]!r} and {ids[1]!r} are both {xling_id!r} in '{lang}'; keep one of them")
     return versions
 
 
@@ -185,8 +184,9 @@ def _known(transfer: Transfer, lang: str, languages: Iterable[str], what: str) -
     names = sorted(languages)
     if lang not in names:
         found = ", ".join(names) or "none"
-        message = f"transfer '{transfer}' needs '{lang}', and no training {what} is in that language; there are {found}"
-        raise TableError(message)
+        raise TableError(
+            f"transfer '{transfer}' needs '{lang}', and no training {what} is in that language; there are {found}"
+        )
 
 
 def _room(transfer: Transfer, number: int, sizes: Sizes) -> int:
@@ -194,11 +194,10 @@ def _room(transfer: Transfer, number: int, sizes: Sizes) -> int:
     languages = transfer.sets[number].candidate_langs
     if sizes.of(number) < len(languages):
         name = "tasks.queries" if number else "tasks.shots"
-        message = (
+        raise TableError(
             f"transfer '{transfer}': set '{transfer.sets[number]}' has {len(languages)} candidate languages, and {name} is "
             f"{sizes.of(number)}; raise it to {len(languages)}, so that each occurs in every task"
         )
-        raise TableError(message)
     return sizes.of(number)
 
 

@@ -77,10 +77,9 @@ def hardest(
             found[i] = places
     empty = [i for i, places in enumerate(found) if not places]
     if empty:
-        message = (
+        raise ValueError(
             f"{len(empty)} questions have no negative: all {len(candidates)} candidates answer question {empty[0]}"
         )
-        raise ValueError(message)
     return [places[0] for places in found]
 
 

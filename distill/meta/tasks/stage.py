@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from cluster.workspace import Shard, Shared, StoredTable, Workspace, row_shards
+from cluster.stored_table import StoredTable
+from cluster.workspace import Shard, Shared, Workspace, row_shards
 from distill.meta.settings import Kind, TaskSettings
 from distill.meta.sources.folds import Fold, source_articles
 from distill.meta.tasks.material import Item, Pairs, Questions, Sizes
@@ -77,8 +78,9 @@ def _question_arguments(
     if not settings.needs_vectors:
         return arguments
     if vectors is None:
-        message = f"query sets '{settings.query_set}' and negatives '{settings.negatives}' need vectors, and no stage with them is named"
-        raise ValueError(message)
+        raise ValueError(
+            f"query sets '{settings.query_set}' and negatives '{settings.negatives}' need vectors, and no stage with them is named"
+        )
     for name, ids in (("question", questions["question_id"]), ("answer", answers["answer_id"])):
         known = workspace.input(vectors, f"{name}_vectors", [f"{name}_id"])
         lookup(known, f"{name}_id", ids.combine_chunks(), f"{vectors}: {name}_vectors")
@@ -89,11 +91,10 @@ def _question_arguments(
 
 def _pair_arguments(workspace: Workspace, settings: TaskSettings, plan: "Plan", sources: str) -> dict[str, Any]:
     if settings.needs_vectors:
-        message = (
+        raise TableError(
             f"sentence pairs have no query sets '{settings.query_set}' with negatives '{settings.negatives}': their scores say how alike "
             "they are; set tasks.query_set and tasks.negatives to random"
         )
-        raise TableError(message)
     pairs = workspace.input(sources, "sentence_pairs")
     _check_all(Pairs(pairs).check, settings, plan, sources)
     return {"pairs": pairs}
@@ -104,8 +105,7 @@ def _check_all(check: Callable[[Transfer, Sizes], None], settings: TaskSettings,
         try:
             check(transfer, Sizes(settings.shots, settings.queries))
         except TableError as error:
-            message = f"{where}: {error}"
-            raise TableError(message) from error
+            raise TableError(f"{where}: {error}") from error
 
 
 class Plan(NamedTuple):

@@ -50,13 +50,11 @@ class LanguageSet:
     def __post_init__(self) -> None:
         for language in (self.query_lang, *self.candidate_langs):
             if not re.fullmatch(_LANGUAGE, language):
-                message = (
+                raise ValueError(
                     f"'{language}' is no language code; write regions and scripts as in BCP 47 (`pt-BR`, `zh-Hant`)"
                 )
-                raise ValueError(message)
         if not self.candidate_langs or len(set(self.candidate_langs)) < len(self.candidate_langs):
-            message = f"'{self}': name each candidate language once, and at least one"
-            raise ValueError(message)
+            raise ValueError(f"'{self}': name each candidate language once, and at least one")
 
     def __str__(self) -> str:
         return f"{self.query_lang}_{','.join(self.candidate_langs)}"
@@ -83,11 +81,10 @@ class Transfer:
             ValueError: another form, or a candidate language named twice in a set.
         """
         if not re.fullmatch(_TRANSFER, text):
-            message = (
+            raise ValueError(
                 f"transfer '{text}' is not `support-query` or `support-query-query`, each `question_candidates` with candidate languages "
                 "apart by commas, such as `el_el-el_ar` or `el_el-el_ar-el_ar,el,hi`"
             )
-            raise ValueError(message)
         sets = (found.split("_") for found in re.findall(_SET, text))
         return cls(tuple(LanguageSet(query_lang, tuple(langs.split(","))) for query_lang, langs in sets))
 
@@ -110,16 +107,15 @@ def mode_of(transfer: Transfer) -> SimpleMode:
     mode: SimpleMode | None = next((mode for mode in _NEEDS if mode == kinds), None)
     if mode is None:
         forms = ", ".join(f"{mode} ({form})" for mode, form in _NEEDS.items())
-        message = f"transfer '{transfer}' is {kinds}, and no such mode exists; there are {forms}"
-        raise ValueError(message)
+        raise ValueError(f"transfer '{transfer}' is {kinds}, and no such mode exists; there are {forms}")
     asked = list(dict.fromkeys(one.query_lang for one in transfer.sets))
     form = f"{mode} ({_NEEDS[mode]})"
     if mode == "mono_mono" and len(asked) == 1:
-        message = f"transfer '{transfer}' stays in '{asked[0]}'; {form} needs a second language in its query set"
-        raise ValueError(message)
+        raise ValueError(
+            f"transfer '{transfer}' stays in '{asked[0]}'; {form} needs a second language in its query set"
+        )
     if mode != "mono_mono" and len(asked) > 1:
-        message = f"transfer '{transfer}' asks in {' and '.join(asked)}; {form} asks in one language throughout"
-        raise ValueError(message)
+        raise ValueError(f"transfer '{transfer}' asks in {' and '.join(asked)}; {form} asks in one language throughout")
     return mode
 
 
@@ -133,13 +129,13 @@ def check_mode(mode: Mode, transfers: Sequence[Transfer]) -> None:
     found = [mode_of(transfer) for transfer in transfers]
     for transfer, one in zip(transfers, found, strict=True):
         if one not in wanted:
-            message = f"transfer '{transfer}' is of mode {one}; mode {mode} needs {_forms(wanted)}{_lacking(transfer, wanted)}"
-            raise ValueError(message)
+            raise ValueError(
+                f"transfer '{transfer}' is of mode {one}; mode {mode} needs {_forms(wanted)}{_lacking(transfer, wanted)}"
+            )
     absent: list[SimpleMode] = [one for one in wanted if one not in found]
     if absent:
         given = ", ".join(map(str, transfers)) or "nothing"
-        message = f"mode {mode} needs transfers of all its modes: {given} lacks {_forms(absent)}"
-        raise ValueError(message)
+        raise ValueError(f"mode {mode} needs transfers of all its modes: {given} lacks {_forms(absent)}")
 
 
 def modes_in(mode: Mode) -> tuple[SimpleMode, ...]:
@@ -186,12 +182,12 @@ def derived(mode: Mode, languages: tuple[str, ...]) -> tuple[Transfer, ...]:
     least = 3 if mode == "mono_bi_multi" else 2
     known = tuple(dict.fromkeys(languages))
     if len(known) < len(languages):
-        message = f"languages {list(languages)} names a language twice"
-        raise ValueError(message)
+        raise ValueError(f"languages {list(languages)} names a language twice")
     if len(known) < least:
         names = ", ".join(known) or "none"
-        message = f"mode {mode} needs {least} languages, and there are {len(known)} ({names}): add {least - len(known)}"
-        raise ValueError(message)
+        raise ValueError(
+            f"mode {mode} needs {least} languages, and there are {len(known)} ({names}): add {least - len(known)}"
+        )
     starts = range(len(known))
     if mode == "trans":
         return tuple(_from(one, known, start) for one in modes_in(mode) for start in starts)
@@ -226,8 +222,9 @@ def phases(transfers: Sequence[Transfer]) -> tuple[tuple[Transfer, ...], ...]:
     found = [mode_of(transfer) for transfer in transfers]
     if not any(set(found) == set(parts) for parts in _PARTS.values()):
         given = ", ".join(map(str, transfers)) or "none"
-        message = f"transfers {given} are of no mode together, but of {', '.join(dict.fromkeys(found)) or 'nothing'}"
-        raise ValueError(message)
+        raise ValueError(
+            f"transfers {given} are of no mode together, but of {', '.join(dict.fromkeys(found)) or 'nothing'}"
+        )
     if set(found) != set(_PARTS["trans"]):
         return (tuple(transfers),)
     return tuple(

@@ -109,11 +109,10 @@ def _check_sets(tasks: pa.Table, method: TrainedMethod) -> None:
     for row in tasks.to_pylist():
         found = len(set(row["sets"]))
         if found != needed:
-            message = (
+            raise TableError(
                 f"task {row['position']} ({row['transfer']}) has {found} sets, but {method} takes {needed}: tasks.mode decides how many "
                 "there are"
             )
-            raise TableError(message)
 
 
 def run_worker(config: Mapping[str, Any]) -> None:

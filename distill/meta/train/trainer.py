@@ -166,8 +166,9 @@ class MetaTrainer(Generic[S]):
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])).item()
         if not torch.isfinite(torch.tensor([norm, *losses.values()])).all():
             shown = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-            message = f"step {self.step + 1}: the gradient is not finite (losses: {shown}); lower train.inner_rate or train.learning_rate"
-            raise TrainingError(message)
+            raise TrainingError(
+                f"step {self.step + 1}: the gradient is not finite (losses: {shown}); lower train.inner_rate or train.learning_rate"
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm

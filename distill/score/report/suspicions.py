@@ -80,9 +80,8 @@ def refuse_suspicious(found: Sequence[Suspicion], limits: TeacherCheckSettings, 
     refused = [suspicion for suspicion in found if suspicion.kind not in limits.allow]
     if refused:
         kinds = sorted({suspicion.kind for suspicion in refused} | set(limits.allow))
-        message = (
+        raise SuspiciousTeacherError(
             "; ".join(suspicion.message for suspicion in refused)
             + f". The report is {place}. To go on regardless set score.check.allow to [{', '.join(kinds)}]"
         )
-        raise SuspiciousTeacherError(message)
     return [suspicion.message for suspicion in found]

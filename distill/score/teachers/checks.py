@@ -21,8 +21,7 @@ def check_positions(config: Any, max_tokens: int, model: str) -> None:
     if any(name in config.model_type for name in _SHIFTED):  # the first positions stand for padding
         positions -= config.pad_token_id + 1
     if 0 < positions < max_tokens:
-        message = f"'{model}' has {positions} positions, fewer than max_tokens {max_tokens}; lower {SETTING}"
-        raise ModelError(message)
+        raise ModelError(f"'{model}' has {positions} positions, fewer than max_tokens {max_tokens}; lower {SETTING}")
 
 
 def check_agreement(
@@ -40,8 +39,7 @@ def check_agreement(
     share = 1e-4 if dtype == torch.float32 else 0.02
     error = float((ours.float() - theirs.float()).abs().max())
     if not error <= share * max(size, 1.0):  # not a number is an error too
-        message = (
+        raise ModelError(
             f"the logits of '{model}' differ by {error:.3g} from its own forward pass under"
             f" transformers {transformers.__version__}; its scores cannot be trusted"
         )
-        raise ModelError(message)

@@ -61,13 +61,13 @@ class ClassificationLogits:
             locate(settings.model), revision=settings.revision, dtype=getattr(torch, dtype)
         )
         if model.config.num_labels != 1:
-            message = f"cross-encoder '{settings.model}' has {model.config.num_labels} labels; a teacher needs one"
-            raise ModelError(message)
+            raise ModelError(
+                f"cross-encoder '{settings.model}' has {model.config.num_labels} labels; a teacher needs one"
+            )
         if model.config.pad_token_id is None:
-            message = (
+            raise ModelError(
                 f"cross-encoder '{settings.model}' has no pad token in its config.json, so its pairs cannot be batched"
             )
-            raise ModelError(message)
         check_positions(model.config, settings.max_tokens, settings.model)
         if dtype != "float32":
             _head_in_float32(model)
@@ -114,8 +114,9 @@ def _head_in_float32(model: PreTrainedModel) -> None:
     """Compute the logit in float32 whatever the body's precision: bfloat16 has three significant digits, and scores would tie."""
     heads = [getattr(model, name) for name in _HEADS if isinstance(getattr(model, name, None), nn.Module)]
     if not heads:
-        message = f"{type(model).__name__} has no head called {' or '.join(_HEADS)}; score it with dtype float32"
-        raise ModelError(message)
+        raise ModelError(
+            f"{type(model).__name__} has no head called {' or '.join(_HEADS)}; score it with dtype float32"
+        )
     for head in heads:
         head.float()
         head.register_forward_pre_hook(lambda _, inputs: tuple(value.float() for value in inputs))

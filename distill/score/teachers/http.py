@@ -144,10 +144,9 @@ class _Exchange:
                 return self._read(self._post(body), len(request.passages))
             except _Passing as fault:
                 if attempt == self._settings.attempts:
-                    message = (
+                    raise ModelError(
                         f"{self._settings.url}: {fault}, {attempt} times in a row; is the server up and large enough?"
-                    )
-                    raise ModelError(message) from fault
+                    ) from fault
                 if fault.pause_s is None:
                     delay = min(_FIRST_WAIT_S * 2 ** (attempt - 1), _LAST_WAIT_S)
                     self._over.wait(delay * self._random.uniform(0.5, 1.0))
@@ -193,11 +192,10 @@ class _Exchange:
 def _key(variable: str) -> str:
     key = os.environ.get(variable, "").strip()
     if not key:
-        message = (
+        raise ModelError(
             f"score.teacher.key_variable: the environment of the workers has no {variable}; "
             "pass it in score.pool.runtime_env: {env_vars: ...}"
         )
-        raise ModelError(message)
     return key
 
 

@@ -89,8 +89,9 @@ def monot5_answers(settings: MonoT5Teacher) -> tuple[str, str]:
     """The tokens of false and true; an unknown checkpoint without given ones is a `ModelError`."""
     answers = settings.answers or ANSWERS.get(settings.model)
     if answers is None:
-        message = f"it is not known what '{settings.model}' answers: set score.teacher.answers; known are {', '.join(ANSWERS)}"
-        raise ModelError(message)
+        raise ModelError(
+            f"it is not known what '{settings.model}' answers: set score.teacher.answers; known are {', '.join(ANSWERS)}"
+        )
     return answers
 
 
@@ -98,8 +99,7 @@ def monot5_composer(settings: MonoT5Teacher, tokenizer: PreTrainedTokenizerBase)
     """The composer of a monoT5."""
     end = special_token(tokenizer, "eos_token")
     if end is None:
-        message = f"the tokenizer of '{settings.model}' has no end-of-sequence token; a T5 needs one"
-        raise ModelError(message)
+        raise ModelError(f"the tokenizer of '{settings.model}' has no end-of-sequence token; a T5 needs one")
     prompt = Prompt(
         opening=(),
         query=("Query: ", " Document:"),

@@ -39,11 +39,10 @@ class PairComposer:
         first, last = owners.index(0), len(owners) - owners[::-1].index(1)
         between = [place for place in range(first, last) if owners[place] is None]
         if not between:
-            message = (
+            raise ModelError(
                 f"the tokenizer of '{model}' puts nothing between query and passage; a cross-encoder needs a template for pairs,"
                 " a causal reranker the type causal"
             )
-            raise ModelError(message)
         self._before = ids[:first]
         self._between = [ids[place] for place in between]
         self._after = ids[last:]
@@ -194,11 +193,10 @@ class PromptComposer:
             if composed.ids == whole:
                 continue
             place = next((i for i, (a, b) in enumerate(zip(composed.ids, whole, strict=False)) if a != b), len(whole))
-            message = (
+            raise ModelError(
                 f"the tokenizer of '{model}' splits the prompt differently in pieces, from token {place} on;"
                 " end the text before the passage with a space, a line break or a special token"
             )
-            raise ModelError(message)
 
     def _join(self, pieces: Iterable[str]) -> list[int]:
         pieces = [piece for piece in pieces if piece]
@@ -241,8 +239,7 @@ def answer_id(tokenizer: PreTrainedTokenizerBase, answer: str, model: str) -> in
     """The id of an answer, which must be one token of the vocabulary, spelled as the tokenizer spells it."""
     found = tokenizer.get_vocab().get(answer)
     if found is None:
-        message = f"the answer '{answer}' is not one token of '{model}'; give it as its tokenizer spells it"
-        raise ModelError(message)
+        raise ModelError(f"the answer '{answer}' is not one token of '{model}'; give it as its tokenizer spells it")
     return found
 
 
@@ -266,9 +263,8 @@ def _rooms(
         if room < least:
             text = queries[place] if len(queries[place]) <= 60 else queries[place][:57] + "..."
             needed = max_tokens - room + least
-            message = (
+            raise ModelError(
                 f"query '{text}' leaves no room for a passage within max_tokens {max_tokens};"
                 f" set {SETTING} to at least {needed}"
             )
-            raise ModelError(message)
     return rooms

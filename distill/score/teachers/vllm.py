@@ -114,11 +114,10 @@ def check_generate(model: str, answers: tuple[int, ...] | None) -> None:
             f"'{model}' is a cross-encoder and generates nothing: set score.teacher.engine.task to classify"
         )
     if len(answers) == 1:
-        message = (
+        raise ModelError(
             f"the score of '{model}' is the logit of one answer, which generate cannot give: log-probabilities determine only the "
             "difference of two logits; set score.teacher.engine.task to classify"
         )
-        raise ModelError(message)
 
 
 def causal_overrides(
@@ -145,11 +144,10 @@ def causal_overrides(
         raise ModelError(f"'{settings.model}' has {changed[0]}, which vllm leaves out when it classifies; {other_task}")
     share = text_config.vocab_size // tensor_parallel_size
     if max(answers) >= share:
-        message = (
+        raise ModelError(
             f"token {max(answers)} of '{settings.model}' lies beyond the first {share} rows of the output matrix, all that vllm "
             f"classifies with when {tensor_parallel_size} GPUs share a model; {other_task}"
         )
-        raise ModelError(message)
     tokenizer = AutoTokenizer.from_pretrained(locate(settings.model), revision=settings.revision)
     tokens = tokenizer.convert_ids_to_tokens(list(answers))
     if tokenizer.convert_tokens_to_ids(tokens) != list(answers):

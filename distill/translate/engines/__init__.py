@@ -51,11 +51,10 @@ def model_for(settings: ModelTranslator, lang: str) -> str:
     model = settings.model_for(lang)
     if model is None:
         known = ", ".join(sorted(settings.models))
-        message = (
+        raise TranslatorError(
             f"no model translates into '{lang}': the translator names models for {known};"
             " add one to `models`, or a multilingual `model`"
         )
-        raise TranslatorError(message)
     return model
 
 

@@ -30,8 +30,9 @@ def check_loading(model: str, information: Mapping[str, Any]) -> None:
     ]
     faults = [*missing, *(str(key) for key in information.get("mismatched_keys", ()))]
     if faults:
-        message = f"model '{model}' lacks weights or has some of another shape: {', '.join(sorted(faults)[:3])}; it is not whole"
-        raise TranslatorError(message)
+        raise TranslatorError(
+            f"model '{model}' lacks weights or has some of another shape: {', '.join(sorted(faults)[:3])}; it is not whole"
+        )
 
 
 def check_embeddings(model: PreTrainedModel, folder: str, revision: str | None) -> None:
@@ -42,8 +43,9 @@ def check_embeddings(model: PreTrainedModel, folder: str, revision: str | None) 
     """
     stored = {name: rows for name, rows in _stored_rows(folder, revision) if name.endswith(_MATRICES)}
     if not stored:
-        message = f"model '{folder}' has no embedding matrix in its files; expected one of {', '.join(_MATRICES)}"
-        raise TranslatorError(message)
+        raise TranslatorError(
+            f"model '{folder}' has no embedding matrix in its files; expected one of {', '.join(_MATRICES)}"
+        )
     inputs = [rows for name, rows in stored.items() if not name.endswith("lm_head.weight")] or list(stored.values())
     for name, weight in model.state_dict().items():
         if not name.endswith(_MATRICES):
@@ -55,11 +57,10 @@ def check_embeddings(model: PreTrainedModel, folder: str, revision: str | None) 
             candidates = [*stored.values()] if name.endswith("lm_head.weight") else inputs
             good = any(_equal(loaded, rows) for rows in candidates)
         if not good:
-            message = (
+            raise TranslatorError(
                 f"model '{folder}': transformers loaded '{name}' with other values than its files hold"
                 f" ({', '.join(sorted(stored))}); its translations would be nonsense: use another version of transformers"
             )
-            raise TranslatorError(message)
 
 
 @torch.inference_mode()
@@ -69,8 +70,7 @@ def check_logits(model: PreTrainedModel, name: str) -> None:
     ids = torch.arange(4, min(12, model.config.vocab_size))[None]
     logits = model(input_ids=ids, decoder_input_ids=torch.tensor([[start, 4, 5]])).logits
     if not bool(torch.isfinite(logits.float()[..., :4]).all()):
-        message = f"model '{name}' gives logits that are not numbers; try another dtype"
-        raise TranslatorError(message)
+        raise TranslatorError(f"model '{name}' gives logits that are not numbers; try another dtype")
 
 
 def _stored_rows(folder: str, revision: str | None) -> Iterator[tuple[str, Float[Tensor, "R H"]]]:
@@ -111,8 +111,7 @@ def _weight_files(folder: str, revision: str | None) -> list[str]:
             index = json.loads(Path(found).read_text(encoding="utf-8"))
             parts = sorted(set(index["weight_map"].values()))
             return [str(cached_file(folder, part, revision=revision)) for part in parts]
-    message = f"model '{folder}' has neither model.safetensors nor pytorch_model.bin"
-    raise TranslatorError(message)
+    raise TranslatorError(f"model '{folder}' has neither model.safetensors nor pytorch_model.bin")
 
 
 def _ends(weight: Tensor) -> Float[Tensor, "R H"]:

@@ -104,11 +104,10 @@ class Codec:
                 known = self.tokenizer.lang_token_to_id.get(token)
             if known is not None:
                 return known
-        message = (
+        raise TranslatorError(
             f"model '{self._model}' does not know the language '{lang}' (tried {', '.join(tokens) or 'nothing'});"
             " set language_codes of the translator to what it calls the language"
         )
-        raise TranslatorError(message)
 
     def _frame(self, source_lang: str, lang: str) -> tuple[list[int], list[int], str]:
         """Token ids before and after the pieces of every sentence, and the text before it."""
@@ -125,8 +124,9 @@ class Codec:
                 wanted = self.language_id(lang)
                 mark = self.tokenizer.convert_ids_to_tokens(wanted).lstrip("▁")
                 if wanted not in self.tokenizer(f"{mark} a", add_special_tokens=False)["input_ids"][:2]:
-                    message = f"the tokenizer of '{self._model}' cuts its language token {mark} into pieces; it would be read as text"
-                    raise TranslatorError(message)
+                    raise TranslatorError(
+                        f"the tokenizer of '{self._model}' cuts its language token {mark} into pieces; it would be read as text"
+                    )
                 return [], end, f"{mark} "
 
     def _candidates(self, lang: str) -> list[str]:
@@ -169,5 +169,6 @@ def _family(tokenizer: Any, model_type: str, model: str) -> Family:
         return "t5"
     if model_type == "m2m_100":
         return "m2m100" if hasattr(tokenizer, "lang_token_to_id") else "nllb"
-    message = f"'{model}' is a '{model_type}' model; translators are Marian, NLLB, M2M100 and MADLAD (T5) models"
-    raise TranslatorError(message)
+    raise TranslatorError(
+        f"'{model}' is a '{model_type}' model; translators are Marian, NLLB, M2M100 and MADLAD (T5) models"
+    )

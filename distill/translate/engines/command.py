@@ -41,14 +41,15 @@ class CommandEngine:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            message = f"{_shown(command)} took more than {self._settings.timeout_s:g} s for {len(sentences)} sentences{_tail(error.stderr)}"
-            raise TranslatorError(message) from error
+            raise TranslatorError(
+                f"{_shown(command)} took more than {self._settings.timeout_s:g} s for {len(sentences)} sentences{_tail(error.stderr)}"
+            ) from error
         except OSError as error:
-            message = f"cannot run {_shown(command)}: {error.strerror}; set `command` of the translator to a program on every worker"
-            raise TranslatorError(message) from error
+            raise TranslatorError(
+                f"cannot run {_shown(command)}: {error.strerror}; set `command` of the translator to a program on every worker"
+            ) from error
         if done.returncode:
-            message = f"{_shown(command)} ended with status {done.returncode}{_tail(done.stderr)}"
-            raise TranslatorError(message)
+            raise TranslatorError(f"{_shown(command)} ended with status {done.returncode}{_tail(done.stderr)}")
         return self._parse(done.stdout, len(sentences), command, done.stderr)
 
     def _input(self, sentences: Sequence[str], source_lang: str, lang: str) -> str:
@@ -61,15 +62,17 @@ class CommandEngine:
         try:
             text = output.decode()
         except UnicodeDecodeError as error:
-            message = f"{_shown(command)} wrote what is not UTF-8: {error.reason} at byte {error.start}"
-            raise TranslatorError(message) from error
+            raise TranslatorError(
+                f"{_shown(command)} wrote what is not UTF-8: {error.reason} at byte {error.start}"
+            ) from error
         # Not splitlines: a translation may hold U+2028 or a form feed, which end no line here.
         lines = [line.removesuffix("\r") for line in text.split("\n")]
         if lines[-1] == "":
             lines.pop()
         if len(lines) != expected:
-            message = f"{_shown(command)} wrote {len(lines)} translations of {expected} sentences{_tail(errors)}"
-            raise TranslatorError(message)
+            raise TranslatorError(
+                f"{_shown(command)} wrote {len(lines)} translations of {expected} sentences{_tail(errors)}"
+            )
         if self._settings.format == "lines":
             return [Translated(line.strip(), truncated=False) for line in lines]
         return [_read(line, number, command) for number, line in enumerate(lines, start=1)]
@@ -79,15 +82,15 @@ def _read(line: str, number: int, command: Sequence[str]) -> Translated:
     try:
         row: Any = json.loads(line)
     except json.JSONDecodeError as error:
-        message = f"{_shown(command)}: line {number} of its output is not JSON: {line[:80]!r}"
-        raise TranslatorError(message) from error
+        raise TranslatorError(f"{_shown(command)}: line {number} of its output is not JSON: {line[:80]!r}") from error
     if (
         not isinstance(row, dict)
         or not isinstance(row.get("text"), str)
         or not isinstance(row.get("truncated", False), bool)
     ):
-        message = f'{_shown(command)}: line {number} of its output is not an object with "text" (and perhaps "truncated"): {line[:80]!r}'
-        raise TranslatorError(message)
+        raise TranslatorError(
+            f'{_shown(command)}: line {number} of its output is not an object with "text" (and perhaps "truncated"): {line[:80]!r}'
+        )
     return Translated(row["text"].strip(), row.get("truncated", False))
 
 

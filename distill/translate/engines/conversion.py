@@ -59,10 +59,9 @@ def converted(settings: CTranslate2Translator, model: str, source_lang: str, lan
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        message = (
+        raise TranslatorError(
             f"cannot write the folder of converted models '{cache}': {error.strerror}; set `cache` of the translator"
-        )
-        raise TranslatorError(message) from error
+        ) from error
     folder = cache / cache_key(settings, model)
     with _locked(cache / f".{folder.name}.lock"):
         if not (folder / "polyray.json").is_file():
@@ -114,17 +113,17 @@ def _convert(folder: Path, settings: CTranslate2Translator, model: str, source_l
     tokenizer = load_tokenizer(locate(model), revision)
     codec = Codec(tokenizer, original.config, settings, model)
     if getattr(tokenizer, "separate_vocabs", False):
-        message = f"'{model}' has two vocabularies, which CTranslate2's converter does not handle; use translator type transformers"
-        raise TranslatorError(message)
+        raise TranslatorError(
+            f"'{model}' has two vocabularies, which CTranslate2's converter does not handle; use translator type transformers"
+        )
     plain = folder.parent / "float32"
     _save(plain, original, tokenizer, model, "float32")
     error = largest_difference(plain, original, codec, source_lang, lang)
     if not error <= _TOLERANCE:
-        message = (
+        raise TranslatorError(
             f"CTranslate2 {ctranslate2.__version__} does not compute what '{model}' does under transformers {transformers.__version__}:"
             f" log-probabilities differ by up to {100 * error:.3g} %; use translator type transformers, or other versions"
         )
-        raise TranslatorError(message)
     if settings.quantization == "float32":
         plain.rename(folder)
     else:
@@ -148,10 +147,9 @@ def _save(folder: Path, model: Any, tokenizer: Any, name: str, quantization: str
         spec.optimize(quantization=quantization)
         spec.save(str(folder))
     except (ValueError, RuntimeError, KeyError, AttributeError, NotImplementedError) as error:
-        message = (
+        raise TranslatorError(
             f"CTranslate2 cannot convert '{name}': {' '.join(str(error).split())}; use translator type transformers"
-        )
-        raise TranslatorError(message) from error
+        ) from error
 
 
 def loader(model: Any) -> Any:
@@ -187,8 +185,7 @@ def loader(model: Any) -> Any:
         case "umt5":
             return ct.UMT5Loader()
         case other:
-            message = f"CTranslate2 is not used for '{other}' models; use translator type transformers"
-            raise TranslatorError(message)
+            raise TranslatorError(f"CTranslate2 is not used for '{other}' models; use translator type transformers")
 
 
 def _marian_loader(model: Any) -> Any:

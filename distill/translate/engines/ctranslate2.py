@@ -83,13 +83,11 @@ def _library(device: str) -> Any:
     try:
         import ctranslate2
     except ImportError as error:
-        message = "translator type ctranslate2 needs ctranslate2: pip install 'polyray[mt]'"
-        raise TranslatorError(message) from error
+        raise TranslatorError("translator type ctranslate2 needs ctranslate2: pip install 'polyray[mt]'") from error
     if device == "cuda":
         _preload_cublas()
         if not ctranslate2.get_cuda_device_count():
-            message = "CTranslate2 sees no GPU; set translate.pool.num_gpus to 0 to translate on CPUs"
-            raise TranslatorError(message)
+            raise TranslatorError("CTranslate2 sees no GPU; set translate.pool.num_gpus to 0 to translate on CPUs")
     return ctranslate2
 
 

@@ -28,10 +28,9 @@ def language_name(lang: str, given: Mapping[str, str]) -> str:
     """The English name of a language of the configuration, which is how prompts call it."""
     name = given.get(lang) or _LANGUAGE_NAMES.get(lang)
     if name is None:
-        message = (
+        raise TranslatorError(
             f"no name is known for the language '{lang}'; give it in the translator's language_names: {{{lang}: ...}}"
         )
-        raise TranslatorError(message)
     return name
 
 

@@ -68,11 +68,10 @@ class VllmTranslation:
         prompts = [compose(self._settings, self._tokenizer, source, target, sentence) for sentence in sentences]
         for sentence, prompt in zip(sentences, prompts, strict=True):
             if len(prompt.ids) > self._longest_prompt:
-                message = (
+                raise TranslatorError(
                     f"the prompt of '{sentence[:40]}...' has {len(prompt.ids)} tokens, {self._longest_prompt} were expected; "
                     "lower the translator's max_source_tokens"
                 )
-                raise TranslatorError(message)
         if not prompts:
             return []
         tokens = [self._vllm.TokensPrompt(prompt_token_ids=prompt.ids) for prompt in prompts]

@@ -11,6 +11,7 @@ import torch
 from scipy.special import digamma
 from transformers import AutoTokenizer
 
+from cluster.locations import SourceError
 from distill.bundled import alignment, contextual
 from distill.bundled.alignment import translation_table
 from distill.bundled.embeddings import AlignedText, TranslationCounts, initial_embeddings, translation_counts
@@ -19,7 +20,6 @@ from distill.bundled.parallel import Unit, clauses, corpus_units, segment_units
 from distill.bundled.recipe import Recipe, initialise, save
 from distill.bundled.vocabulary import english_pieces, foreign_pieces, make_tokenizer, word_counts
 from distill.encoders.checkpoints import load_late_interaction
-from distill.formats.text import SourceError
 from distill.models.locate import BUNDLED_STUDENT, BUNDLED_TEACHER, locate
 from distill.sources import corpus
 from distill.text import passage_text

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from distill.encoders.checkpoints import load_encoder, load_late_interaction, save_encoder
-from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
 from distill.encoders.settings import FreshStudent, LateInteractionStudent, PretrainedStudent
 from distill.encoders.start import start_student, train_tokenizer
 from tests.tiny_students import late_interaction, save_backbone

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from distill.evaluate.settings import EvaluateSettings
 from distill.evaluate.stage import (
     comparisons,
     evaluate,
@@ -20,7 +21,6 @@ from distill.evaluate.stage import (
     split_tag,
 )
 from distill.measures.metrics import MetricsError
-from distill.settings.serve import EvaluateSettings
 from distill.tables import COMPARISONS, MEASUREMENTS, QRELS, QUERIES, RUN, TAGS, TableError
 from tests.workspaces import LocalWorkspace
 

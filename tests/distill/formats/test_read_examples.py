@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.locations import SourceError
 from distill.formats.read_examples import Layout
-from distill.formats.text import SourceError
 from distill.mix.draws import training_order
 from distill.mix.settings import MixSettings
 from distill.mix.stage import mix

@@ -7,9 +7,11 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from distill.formats.scores import ScoreList, import_scores, read_scores, write_scores
-from distill.formats.text import SourceError
-from distill.score.settings import ImportedTeacher, ScoreFormat
+from cluster.locations import SourceError
+from distill.formats.scores import ScoreList, read_scores, write_scores
+from distill.formats.settings import ScoreFormat
+from distill.score.imported import import_scores
+from distill.score.settings import ImportedTeacher
 from distill.tables import CANDIDATES, PROVENANCE, TRUNCATED_PAIRS, TableError
 from tests.workspaces import LocalWorkspace
 

@@ -13,27 +13,38 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from distill.formats import text as readers
-from distill.formats.text import PASSAGE_ROWS, PassageParser, QueryParser, Rejects, RowError, SourceError
-from distill.sources.settings import PassageFields, QueryFields
+from cluster.locations import Location, SourceError, find_all, locate
+from distill.formats.rows import (
+    BATCH_ROWS,
+    PASSAGE_ROWS,
+    QREL_ROWS,
+    PassageParser,
+    QueryParser,
+    Rejects,
+    RowError,
+    batches,
+    parse_qrel,
+)
+from distill.formats.settings import PassageFields, QueryFields
+from distill.formats.text import FORMATS, read_beir_qrels, read_passages, read_qrels, read_queries
 
 
-def place(path: Path) -> readers.Location:
-    return readers.locate(str(path))
+def place(path: Path) -> Location:
+    return locate(str(path))
 
 
-def jsonl(path: Path, *rows: object) -> readers.Location:
+def jsonl(path: Path, *rows: object) -> Location:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return place(path)
 
 
 def passages(
-    file: readers.Location, fields: PassageFields | None = None, limit: float = 1.0
+    file: Location, fields: PassageFields | None = None, limit: float = 1.0
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The passages of a file and its rejected rows."""
     rejects = Rejects(limit)
-    rows, parse = readers.read_passages(file, fields or PassageFields(), "en")
-    tables = list(readers.batches(file.name, rows, parse, PASSAGE_ROWS, rejects))
+    rows, parse = read_passages(file, fields or PassageFields(), "en")
+    tables = list(batches(file.name, rows, parse, PASSAGE_ROWS, rejects))
     return [row for table in tables for row in table.to_pylist()], rejects.rows
 
 
@@ -199,7 +210,7 @@ def test_tsv_has_two_columns_or_three(tmp_path: Path) -> None:
 def test_tsv_queries_have_two_columns(tmp_path: Path) -> None:
     file = tmp_path / "queries.tsv.gz"
     file.write_bytes(gzip.compress(b"q1\twhat is x\nq2\twhat\tis y\n"))
-    rows, parse = readers.read_queries(place(file), QueryFields(), "en", "dev")
+    rows, parse = read_queries(place(file), QueryFields(), "en", "dev")
     first, second = rows
     assert not isinstance(first[1], RowError)
     assert parse(first[1]) == ("q1", "en", "what is x", "dev")
@@ -245,7 +256,7 @@ def test_formats_agree(tmp_path: Path) -> None:
     (tmp_path / "p.tsv.gz").write_bytes(gzip.compress(columns.encode()))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
     found = []
-    for suffix in readers.FORMATS:
+    for suffix in FORMATS:
         read, rejected = passages(place(tmp_path / f"p{suffix}"), PassageFields(title="title"))
         assert rejected == []
         found.append([{name: value for name, value in row.items() if name != "source"} for row in read])
@@ -260,7 +271,7 @@ def test_trec_qrels(tmp_path: Path) -> None:
     file = tmp_path / "x.qrels"
     file.write_text("q1 0 p1 1\nq1\t0\tp2\t-2\nq2 0 p1\nq2 0 p1 high\nq2 0 p1 99999999999\n")
     rejects = Rejects(1.0)
-    tables = list(readers.batches("x", readers.read_qrels(place(file)), readers.parse_qrel, readers.QREL_ROWS, rejects))
+    tables = list(batches("x", read_qrels(place(file)), parse_qrel, QREL_ROWS, rejects))
     assert [(row["query_id"], row["passage_id"], row["relevance"]) for row in tables[0].to_pylist()] == [
         ("q1", "p1", 1),
         ("q1", "p2", -2),
@@ -277,8 +288,8 @@ def test_beir_qrels_with_and_without_header(tmp_path: Path, header: str) -> None
     file = tmp_path / "test.tsv"
     file.write_text(f"{header}q1\tp1\t1\nq1\tp2\tx\n")
     rejects = Rejects(1.0)
-    rows = readers.read_beir_qrels(place(file))
-    tables = list(readers.batches("x", rows, readers.parse_qrel, readers.QREL_ROWS, rejects))
+    rows = read_beir_qrels(place(file))
+    tables = list(batches("x", rows, parse_qrel, QREL_ROWS, rejects))
     assert [(row["query_id"], row["passage_id"], row["relevance"]) for row in tables[0].to_pylist()] == [
         ("q1", "p1", 1)
     ]
@@ -310,10 +321,10 @@ def test_share_of_rejected_rows_is_limited_per_file(tmp_path: Path) -> None:
 
 
 def test_batches_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "BATCH_ROWS", 4)
+    monkeypatch.setattr("distill.formats.rows.BATCH_ROWS", 4)
     file = jsonl(tmp_path / "p.jsonl", *({"id": f"p{n}", "text": "x"} for n in range(10)))
-    rows, parse = readers.read_passages(file, PassageFields(), "en")
-    tables = list(readers.batches("x", rows, parse, PASSAGE_ROWS, Rejects(0.0)))
+    rows, parse = read_passages(file, PassageFields(), "en")
+    tables = list(batches("x", rows, parse, PASSAGE_ROWS, Rejects(0.0)))
     assert [len(table) for table in tables] == [4, 4, 2]
     assert [row["line"] for table in tables for row in table.to_pylist()] == list(range(1, 11))
 
@@ -329,9 +340,9 @@ def test_reading_is_lazy() -> None:
             asked.append(number)
             yield number, {"id": str(number), "text": "x"}
 
-    tables = readers.batches("endless", endless(), PassageParser(PassageFields(), "en"), PASSAGE_ROWS, Rejects(0.0))
-    assert len(next(tables)) == readers.BATCH_ROWS
-    assert len(asked) == readers.BATCH_ROWS
+    tables = batches("endless", endless(), PassageParser(PassageFields(), "en"), PASSAGE_ROWS, Rejects(0.0))
+    assert len(next(tables)) == BATCH_ROWS
+    assert len(asked) == BATCH_ROWS
 
 
 # --- S3 --------------------------------------------------------------------------------------------------------------
@@ -360,15 +371,15 @@ def test_s3_reads_what_disk_reads(s3: Callable[[str, bytes], None], tmp_path: Pa
     s3("sets/my set/p.jsonl.gz", data)
     s3("sets/my set/q.tsv", b"q1\twhat\n")
     (tmp_path / "p.jsonl.gz").write_bytes(data)
-    (far,) = readers.find_all("my set/p.jsonl.gz", "s3://library/sets/")
+    (far,) = find_all("my set/p.jsonl.gz", "s3://library/sets/")
     assert far.name == "s3://library/sets/my set/p.jsonl.gz"
     rows, rejected = passages(far)
     expected, _ = passages(place(tmp_path / "p.jsonl.gz"))
     assert len(rows) == 20_000
     assert [{**row, "source": ""} for row in rows] == [{**row, "source": ""} for row in expected]
     assert [(row["source"], row["line"]) for row in rejected] == [(far.name, 20_001)]
-    assert readers.locate(far.uri).path == far.path == "library/sets/my set/p.jsonl.gz"
-    folder = readers.find_all("s3://library/sets/my set")
+    assert locate(far.uri).path == far.path == "library/sets/my set/p.jsonl.gz"
+    folder = find_all("s3://library/sets/my set")
     assert [file.name for file in folder] == [far.name, "s3://library/sets/my set/q.tsv"]
 
 
@@ -380,57 +391,57 @@ def test_s3_credentials_and_options_stay_out_of_messages(
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
     root = f"s3://key:secret@library?endpoint_override={endpoint}&scheme=http&region=us-east-1"
-    (file,) = readers.find_all("p.tsv", root)
+    (file,) = find_all("p.tsv", root)
     assert file.name == "s3://library/p.tsv"
     assert file.uri == f"s3://key:secret@library/p.tsv{root.removeprefix('s3://key:secret@library')}"
     assert [row["text"] for row in passages(file)[0]] == ["one"]
     with pytest.raises(SourceError, match=r"^s3://library/none\.tsv does not exist"):
-        readers.find_all("none.tsv", root)
+        find_all("none.tsv", root)
 
 
 def test_s3_without_the_object_or_the_bucket_is_an_error(s3: Callable[[str, bytes], None]) -> None:
     with pytest.raises(SourceError, match=r"^s3://library/none\.jsonl does not exist; "):
-        readers.find_all("s3://library/none.jsonl")
+        find_all("s3://library/none.jsonl")
     with pytest.raises(SourceError, match=r"^s3://nowhere-at-all/none\.jsonl"):
-        readers.find_all("s3://nowhere-at-all/none.jsonl")
+        find_all("s3://nowhere-at-all/none.jsonl")
 
 
 # --- places --------------------------------------------------------------------------------------------------------
 
 
 def test_locate_joins_root_and_relative_path(tmp_path: Path) -> None:
-    assert readers.locate("a/b.jsonl", str(tmp_path)).path == f"{tmp_path}/a/b.jsonl"
-    assert readers.locate("/elsewhere/b.jsonl", str(tmp_path)).path == "/elsewhere/b.jsonl"
-    assert readers.locate("b.jsonl").path == "b.jsonl"
+    assert locate("a/b.jsonl", str(tmp_path)).path == f"{tmp_path}/a/b.jsonl"
+    assert locate("/elsewhere/b.jsonl", str(tmp_path)).path == "/elsewhere/b.jsonl"
+    assert locate("b.jsonl").path == "b.jsonl"
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no\.jsonl does not exist; relative paths start from /"):
-        readers.find_all("no.jsonl", str(tmp_path))
+        find_all("no.jsonl", str(tmp_path))
     with pytest.raises(
         SourceError, match=r"^no\.jsonl does not exist; relative paths start from the current directory$"
     ):
-        readers.find_all("no.jsonl")
+        find_all("no.jsonl")
 
 
 def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("a,b\n")
     message = r"p\.csv is of no known format; names end in \.jsonl, \.jsonl\.gz, \.tsv, \.tsv\.gz, \.parquet$"
     with pytest.raises(SourceError, match=message):
-        readers.read_passages(place(tmp_path / "p.csv"), PassageFields(), "en")
+        read_passages(place(tmp_path / "p.csv"), PassageFields(), "en")
     with pytest.raises(SourceError, match=message):
-        readers.read_queries(place(tmp_path / "p.csv"), QueryFields(), "en", "train")
+        read_queries(place(tmp_path / "p.csv"), QueryFields(), "en", "train")
 
 
 def test_an_unknown_scheme_is_an_error() -> None:
     with pytest.raises(SourceError, match=r"gs:// is not supported; give a local path or s3://bucket/key"):
-        readers.locate("gs://bucket/p.jsonl")
+        locate("gs://bucket/p.jsonl")
 
 
 def test_a_folder_stands_for_its_files_by_name(tmp_path: Path) -> None:
     for name in ("part-2.jsonl", "part-1.jsonl", "_SUCCESS", ".part-1.jsonl.crc"):
         (tmp_path / name).touch()
     (tmp_path / "deeper").mkdir()
-    assert [Path(file.name).name for file in readers.find_all(str(tmp_path))] == ["part-1.jsonl", "part-2.jsonl"]
+    assert [Path(file.name).name for file in find_all(str(tmp_path))] == ["part-1.jsonl", "part-2.jsonl"]
     with pytest.raises(SourceError, match="is an empty folder"):
-        readers.find_all("deeper", str(tmp_path))
+        find_all("deeper", str(tmp_path))

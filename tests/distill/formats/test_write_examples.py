@@ -9,7 +9,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.workspace import StoredTable
+from cluster.stored_table import StoredTable
 from distill.formats.write_examples import Numbers, export_examples
 from distill.mix.settings import MixSettings
 from distill.mix.stage import mix

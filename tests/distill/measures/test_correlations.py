@@ -4,7 +4,7 @@ from scipy import stats
 
 from distill.measures import correlations as resampling
 from distill.measures.correlations import Sample, averages, draw, pearson, ranks, spearman
-from distill.measures.metrics import bootstrap_interval
+from distill.measures.significance import bootstrap_interval
 
 RANDOM = np.random.default_rng(3)
 

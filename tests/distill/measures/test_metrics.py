@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from distill.measures.metrics import MetricsError, bootstrap_interval, holm, measure, paired_t_test, ranked
+from distill.measures.metrics import MetricsError, measure, ranked
+from distill.measures.significance import bootstrap_interval, holm, paired_t_test
 from distill.tables import QRELS, RUN
 
 

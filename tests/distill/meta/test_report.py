@@ -9,7 +9,7 @@ import pytest
 
 from distill.meta.report import MetaReportInput, mean_log, report, summary, system_name
 from distill.meta.settings import Kind
-from distill.report.run import StageFacts
+from distill.report.facts import StageFacts
 from distill.tables import META_COMPARISONS, META_RESULTS, REJECTED, TRAINING_LOG
 
 VALUES = {

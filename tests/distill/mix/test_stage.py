@@ -5,7 +5,8 @@ import pytest
 
 from distill.mix.draws import training_order
 from distill.mix.settings import MixSettings, NegativeSettings
-from distill.mix.stage import Texts, mix
+from distill.mix.stage import mix
+from distill.mix.texts import Texts
 from distill.tables import CANDIDATES, PASSAGES, QRELS, QUERIES, SCORES, TRANSLATIONS, TableError
 from tests.workspaces import LocalWorkspace
 

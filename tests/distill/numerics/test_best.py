@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from distill.select.task import Best
+from distill.numerics.best import Best
 
 
 def test_the_best_over_blocks_are_the_best_of_all() -> None:

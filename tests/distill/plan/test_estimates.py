@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer, MarianConfig
 
-from cluster.workspace import StoredTable
+from cluster.stored_table import StoredTable
 from distill.encoders.settings import FreshStudent, LateInteractionStudent, PretrainedStudent, SingleVectorStudent
 from distill.mix.settings import MixSettings
 from distill.models.costs import EncoderShape, Seq2SeqShape

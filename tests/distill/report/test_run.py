@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from distill.pages import plots
-from distill.report.run import DataFacts, ReportInput, StageFacts, report, summary
+from distill.report.facts import StageFacts
+from distill.report.run import DataFacts, ReportInput, report, summary
 from distill.tables import COMPARISONS, MEASUREMENTS, REJECTED, SCORES, TRAINING_LOG, TableError
 
 VALUES: dict[tuple[str, str, str], list[float]] = {

@@ -8,7 +8,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from distill.numerics.ragged import Ragged
-from distill.score.calibrate import calibrate, combine, fit_temperature
+from distill.score.calibrate import calibrate
+from distill.score.ensemble import combine
 from distill.score.report.suspicions import SuspiciousTeacherError
 from distill.score.settings import (
     BiEncoderTeacher,
@@ -18,6 +19,7 @@ from distill.score.settings import (
     ScoreSettings,
     TeacherCheckSettings,
 )
+from distill.score.temperature import fit_temperature
 from distill.tables import CANDIDATES, QRELS, QUERIES, REJECTED, SCORES, TEACHER_REPORT, TRUNCATED_PAIRS, TableError
 from tests.workspaces import LocalWorkspace
 

@@ -5,7 +5,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.workspace import StoredTable
+from cluster.stored_table import StoredTable
 from distill.score.lists import Judgements, ScoreLists, blocks, common, selector_ranks
 from distill.tables import CANDIDATES, QRELS, QUERIES, SCORES, TableError
 

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.workspace import Shard, StoredTable
+from cluster.stored_table import StoredTable
+from cluster.workspace import Shard
 from distill.numerics.ids import sorted_ids
 from distill.score import stage as score_module
 from distill.score.settings import BiEncoderTeacher, CrossEncoderTeacher, ScoreSettings

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.workspace import StoredTable
+from cluster.stored_table import StoredTable
 from distill.models.locate import ModelError
 from distill.score.settings import BiEncoderTeacher
 from distill.score.teachers.encoders import BiEncoder

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.workspace import StoredTable
+from cluster.stored_table import StoredTable
 from distill.encoders.checkpoints import load_late_interaction
+from distill.numerics.blocks import block_maxsim, passage_blocks
 from distill.numerics.maxsim import maxsim
-from distill.select.late_interaction import block_maxsim, passage_blocks
 from distill.select.settings import LateInteractionSelector, SelectSettings
 from distill.select.stage import select
 from distill.tables import PASSAGES, QUERIES, VECTORS
@@ -30,7 +30,7 @@ def test_search_equals_maxsim_of_every_pair(
     tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Vectors are stored with 11 bits: the order may differ where scores are closer than that."""
-    monkeypatch.setattr("distill.select.late_interaction.passage_blocks.__defaults__", (1000,))
+    monkeypatch.setattr("distill.numerics.blocks.passage_blocks.__defaults__", (1000,))
     monkeypatch.setattr("distill.select.late_interaction._BLOCK_SIMILARITIES", 2000)
     workspace = LocalWorkspace(tmp_path, "select", sources())
     by = LateInteractionSelector(model=str(tiny_student), top_k=6, passages_per_shard=15)

@@ -15,17 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.locations import SourceError
 from distill.config import load
-from distill.formats.text import SourceError
-from distill.sources.settings import (
-    BeirSource,
-    BundledSource,
-    FileSource,
-    IrDatasetsSource,
-    PassageFields,
-    QueryFields,
-    Source,
-)
+from distill.formats.settings import PassageFields, QueryFields
+from distill.sources.settings import BeirSource, BundledSource, FileSource, IrDatasetsSource, Source
 from distill.sources.stage import ingest
 from distill.tables import PASSAGES, QRELS, QUERIES, REJECTED, TRANSLATIONS
 from tests.workspaces import LocalWorkspace
@@ -512,7 +505,7 @@ def test_ir_datasets_errors(
 
 @pytest.mark.parametrize("name", ["msmarco-passage", "neumarco/zh", "mmarco/v2/de", "neuclir/1/fa"])
 def test_ir_datasets_knows_the_collections_of_the_papers(name: str) -> None:
-    from distill.sources.stage import load_ir_dataset
+    from distill.sources.ir_datasets import load_ir_dataset
 
     assert load_ir_dataset(name, "docs").has("docs")
 
@@ -521,7 +514,7 @@ def test_ir_datasets_missing_package_says_how_to_install(tmp_path: Path) -> None
     """In a Python that cannot import it: an isolated module of that name that raises what a missing one raises."""
     (tmp_path / "ir_datasets.py").write_text("raise ModuleNotFoundError(\"No module named 'ir_datasets'\")\n")
     program = (
-        "from distill.sources.stage import load_ir_dataset\n"
+        "from distill.sources.ir_datasets import load_ir_dataset\n"
         "try: load_ir_dataset('msmarco-passage', 'docs')\n"
         "except ValueError as error: print(error)\n"
     )

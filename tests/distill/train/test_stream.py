@@ -81,8 +81,7 @@ def test_prefetch_keeps_order_and_makes_ahead() -> None:
 def test_prefetch_raises_where_the_item_was_to_come() -> None:
     def make(step: int) -> int:
         if step == 2:
-            message = "bad row"
-            raise ValueError(message)
+            raise ValueError("bad row")
         return step
 
     items = iter(Prefetch(make, range(5)))

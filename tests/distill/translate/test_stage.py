@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from distill.formats import text as readers
-from distill.formats.text import SourceError
-from distill.sources.settings import BundledSource, PassageFields
+from cluster.locations import SourceError
+from distill.formats.settings import PassageFields
+from distill.sources.settings import BundledSource
 from distill.sources.stage import ingest
 from distill.tables import MISSING_TRANSLATIONS, PASSAGES, REJECTED, TRANSLATIONS
 from distill.translate.settings import PrecomputedTranslator, TranslateSettings
@@ -195,7 +195,7 @@ def test_ir_datasets_translations(tmp_path: Path, german: str) -> None:
 
 
 def test_flags_do_not_depend_on_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "BATCH_ROWS", 3)
+    monkeypatch.setattr("distill.formats.rows.BATCH_ROWS", 3)
     texts = [f"text {number}" for number in range(10)]
     rows = [(f"p{number + 1}", "de", text if number % 4 == 0 else f"de {text}") for number, text in enumerate(texts)]
     workspace = run(tmp_path, {"passages": passages(*texts), "parallel": parallel(*reversed(rows))})

@@ -6,11 +6,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from cluster.locations import SourceError
 from cluster.session import Session
+from cluster.settings import PoolSettings
 from cluster.stages import Runner, Stage, StageRun
-from distill.formats.text import SourceError
-from distill.mix.stage import Texts
-from distill.settings.base import PoolSettings
+from distill.mix.texts import Texts
 from distill.tables import (
     MISSING_TRANSLATIONS,
     REFERENCE_TRANSLATIONS,

@@ -21,7 +21,7 @@ from distill.encoders.checkpoints import (
     load_single_vector,
     save_encoder,
 )
-from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
 from distill.models.locate import ModelError
 from tests.tiny_students import PASSAGES, QUERIES, late_interaction, save_backbone
 

@@ -21,7 +21,7 @@ from distill.encoders.checkpoints import (
     load_single_vector,
     save_encoder,
 )
-from distill.encoders.encoder import EncoderSettings, LateInteractionEncoder
+from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
 from distill.encoders.settings import LateInteractionStudent, PretrainedStudent, SingleVectorStudent
 from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
 from distill.encoders.start import start_student

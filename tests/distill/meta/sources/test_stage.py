@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pytest
 
-from distill.formats.text import SourceError
+from cluster.locations import SourceError
 from distill.meta.settings import BundledQuestions, LareqaQuestions, QuestionFiles, SentencePairFiles
 from distill.meta.sources.stage import ingest
 from distill.sources import corpus

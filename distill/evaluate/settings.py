@@ -1,0 +1,26 @@
+"""Settings of the retrieve and evaluate stages."""
+
+from pydantic import Field
+
+from cluster.settings import Settings
+from distill.settings.base import Language, Split
+from distill.sources.settings import Source
+
+
+class EvaluateSettings(Settings):
+    """The evaluate stage."""
+
+    split: Split = "test"
+    """Queries to evaluate."""
+    query_lang: Language | None = None
+    """Their language; none: `source_lang`."""
+    source: Source | None = None
+    """Another source of documents, queries and qrels to evaluate on; none: the job's own."""
+    depth: int = Field(default=1000, ge=1)
+    """Documents in a run for each query."""
+    measures: tuple[str, ...] = ("nDCG@10", "nDCG@20", "AP", "R@100", "R@1000", "RR@10")
+    """Measures in the notation of ir_measures."""
+    english_baseline: bool = True
+    """Whether a second student is trained on source-language passages only (English-only distillation) to compare with."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Level of the confidence intervals."""

@@ -1,0 +1,296 @@
+"""Records of files to rows of tables; a bad row goes to the rejected ones with its reason."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.locations import SourceError
+from distill.formats.settings import PassageFields, QueryFields
+from distill.settings.base import Split
+from distill.tables import REJECTED, STRING
+
+BATCH_ROWS = 16_384
+"""Rows collected as Python objects before they become an Arrow table."""
+
+
+SPLITS: tuple[str, ...] = get_args(Split)
+
+
+class RowError(ValueError):
+    """One row cannot be used.
+
+    Attributes:
+        field: the field at fault, empty where the whole row is.
+        reason: what is wrong, and what was expected.
+        row_id: the row's id, empty where it has none.
+    """
+
+    def __init__(self, field: str, reason: str, row_id: str = "") -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+        self.reason = reason
+        self.row_id = row_id
+
+
+class MissingFieldError(ValueError):
+    """A record lacks a field that the configuration names."""
+
+
+Record = Mapping[str, Any]
+
+
+Rows = Iterable[tuple[int, Record | RowError]]
+
+
+_GRADE = re.compile(r"[+-]?[0-9]+")
+
+
+class Passage(NamedTuple):
+    """A row of `passages`."""
+
+    passage_id: str
+    doc_id: str
+    lang: str
+    title: str
+    text: str
+
+
+class Query(NamedTuple):
+    """A row of `queries`."""
+
+    query_id: str
+    lang: str
+    text: str
+    split: str
+
+
+class Qrel(NamedTuple):
+    """A row of `qrels`."""
+
+    query_id: str
+    passage_id: str
+    relevance: int
+
+
+@dataclass(frozen=True)
+class PassageParser:
+    """Makes a `Passage` of a record.
+
+    A passage without text but with a title is kept (collections of abstracts have them); one with neither is empty. A
+    title of null is none.
+
+    Attributes:
+        fields: the names of the record's fields.
+        lang: the language where `fields.lang` is none.
+        keep_empty: whether empty passages are kept, for a caller that counts them as missing.
+    """
+
+    fields: PassageFields
+    lang: str
+    keep_empty: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that every record must have."""
+        return tuple(name for name in self.fields.model_dump().values() if name is not None)
+
+    def __call__(self, record: Record) -> Passage:
+        """The row, or a `RowError` or `MissingFieldError`."""
+        fields = self.fields
+        passage_id = identifier(record, fields.id)
+        text = content(record, fields.text, passage_id)
+        title = (
+            content(record, fields.title, passage_id)
+            if fields.title and record.get(fields.title, "") is not None
+            else ""
+        )
+        if not self.keep_empty and not text.strip() and not title.strip():
+            raise RowError(fields.text, "is empty", passage_id)
+        doc_id = identifier(record, fields.doc_id, passage_id) if fields.doc_id else passage_id
+        lang = content(record, fields.lang, passage_id) if fields.lang else self.lang
+        return Passage(passage_id, doc_id, lang, title, text)
+
+
+@dataclass(frozen=True)
+class QueryParser:
+    """Makes a `Query` of a record.
+
+    Attributes:
+        fields: the names of the record's fields.
+        lang: the language where `fields.lang` is none.
+        split: the split where `fields.split` is none.
+    """
+
+    fields: QueryFields
+    lang: str
+    split: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that every record must have."""
+        return tuple(name for name in self.fields.model_dump().values() if name is not None)
+
+    def __call__(self, record: Record) -> Query:
+        """The row, or a `RowError` or `MissingFieldError`."""
+        fields = self.fields
+        query_id = identifier(record, fields.id)
+        text = content(record, fields.text, query_id)
+        if not text.strip():
+            raise RowError(fields.text, "is empty", query_id)
+        lang = content(record, fields.lang, query_id) if fields.lang else self.lang
+        split = content(record, fields.split, query_id) if fields.split else self.split
+        if split not in SPLITS:
+            raise RowError(fields.split or "split", f"'{split}', expected {', '.join(SPLITS)}", query_id)
+        return Query(query_id, lang, text, split)
+
+
+def parse_qrel(record: Record) -> Qrel:
+    """A `Qrel` of a record with query, passage and grade; grades are whole numbers of 32 bits."""
+    query_id = identifier(record, "query")
+    passage_id = identifier(record, "passage", query_id)
+    grade = str(record["grade"])
+    if not _GRADE.fullmatch(grade) or not -(2**31) <= int(grade) < 2**31:
+        raise RowError("grade", f"'{grade}', expected a whole number", query_id)
+    return Qrel(query_id, passage_id, int(grade))
+
+
+def identifier(record: Record, name: str, row_id: str = "") -> str:
+    """The id in a field: a string without white space, which TREC files could not carry, or a whole number."""
+    value = _value(record, name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise RowError(name, f"{_kind(value)}, expected a string or a whole number", row_id)
+    if not value:
+        raise RowError(name, "is empty", row_id)
+    if value.split() != [value]:
+        raise RowError(name, f"{value!r} holds white space, which TREC files cannot carry in an id", row_id)
+    return _encodable(value, name, row_id)
+
+
+def content(record: Record, name: str, row_id: str) -> str:
+    """The text in a field, Unicode NFC."""
+    value = _value(record, name)
+    if not isinstance(value, str):
+        raise RowError(name, f"{_kind(value)}, expected a string", row_id)
+    return unicodedata.normalize("NFC", _encodable(value, name, row_id))
+
+
+def _value(record: Record, name: str) -> object:
+    if name not in record:
+        raise MissingFieldError(f"no field '{name}'; it has {_names(record)}")
+    return record[name]
+
+
+def _encodable(value: str, name: str, row_id: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can spell as \ud83d
+        raise RowError(name, f"not Unicode: half a surrogate pair at character {error.start + 1}", row_id) from error
+    return value
+
+
+def _kind(value: object) -> str:
+    names = {
+        type(None): "null",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+        str: "a string",
+        dict: "an object",
+    }
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "none"
+
+
+PLACE = [pa.field("line", pa.int64()), pa.field("source", pa.dictionary(pa.int32(), STRING))]
+"""Where a row came from; carried beside rows until duplicates are known, which messages name by file and line."""
+
+
+PASSAGE_ROWS = pa.schema([*((name, STRING) for name in Passage._fields), *PLACE])
+
+
+QUERY_ROWS = pa.schema([*((name, STRING) for name in Query._fields), *PLACE])
+
+
+QREL_ROWS = pa.schema([("query_id", STRING), ("passage_id", STRING), ("relevance", pa.int32()), *PLACE])
+
+
+@dataclass
+class Rejects:
+    """The rows that could not be used.
+
+    Attributes:
+        limit: the share of a source's rows above which the source is refused.
+        rows: rows of the table `rejected`.
+    """
+
+    limit: float
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, source: str, line: int, error: RowError) -> None:
+        """Keep a row's fault."""
+        self.rows.append(
+            {"source": source, "line": line, "id": error.row_id, "field": error.field, "reason": error.reason}
+        )
+
+    def check(self, source: str, total: int, before: int) -> None:
+        """Refuse `source` where too many of its `total` rows were rejected.
+
+        `before` is the number of rows that were rejected before it.
+        """
+        new = self.rows[before:]
+        if len(new) <= self.limit * total:
+            return
+        shown = "; ".join(
+            f"line {row['line']}: {row['field']}{' ' if row['field'] else ''}{row['reason']}" for row in new[:3]
+        )
+        raise SourceError(
+            f"{source}: {len(new)} of {total} rows rejected, more than max_rejected {self.limit}: {shown}"
+        )
+
+    def table(self) -> pa.Table:
+        """The table `rejected`."""
+        return REJECTED.from_rows(self.rows)
+
+
+def batches(
+    name: str, rows: Rows, parse: Callable[[Record], tuple[Any, ...]], schema: pa.Schema, rejects: Rejects
+) -> Iterator[pa.Table]:
+    """What `parse` makes of `rows`, as Arrow tables of up to `BATCH_ROWS` rows.
+
+    Each row also has the line and the source `name` that it came from. Bad rows go to `rejects`, which is
+    checked when the rows end.
+    """
+    before, total = len(rejects.rows), 0
+    kept: list[tuple[Any, ...]] = []
+    for line, record in rows:
+        total += 1
+        try:
+            if isinstance(record, RowError):
+                raise record
+            kept.append((*parse(record), line))
+        except RowError as error:
+            rejects.add(name, line, error)
+        except MissingFieldError as error:
+            raise SourceError(f"{name} line {line}: {error}") from error
+        if len(kept) == BATCH_ROWS:
+            yield _table(kept, name, schema)
+            kept = []
+    if kept:
+        yield _table(kept, name, schema)
+    rejects.check(name, total, before)
+
+
+def _table(rows: list[tuple[Any, ...]], name: str, schema: pa.Schema) -> pa.Table:
+    arrays = [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), schema.types[:-1], strict=True)]
+    source = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(rows), np.int32)), pa.array([name], STRING))
+    return pa.table([*arrays, source], schema=schema)

@@ -1,0 +1,90 @@
+"""Settings of file formats: the names of fields, and the layouts of scores and training examples."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cluster.settings import Settings
+from distill.settings.base import Language
+
+
+class PassageFields(Settings):
+    """Names of the fields of a passage in JSONL and Parquet files. TSV files have the columns id, text and optionally title."""
+
+    id: str = "id"
+    """Field with the passage id."""
+    text: str = "text"
+    """Field with the body."""
+    title: str | None = None
+    """Field with the title; none: passages have no titles."""
+    doc_id: str | None = None
+    """Field with the document id; none: the passage's own id."""
+    lang: str | None = None
+    """Field with the language code; none: every passage is in `source_lang`."""
+
+
+class QueryFields(Settings):
+    """Names of the fields of a query in JSONL and Parquet files. TSV files have the columns id and text."""
+
+    id: str = "id"
+    """Field with the query id."""
+    text: str = "text"
+    """Field with the query's text."""
+    lang: str | None = None
+    """Field with the language code; none: every query is in `source_lang`."""
+    split: str | None = None
+    """Field with `train`, `dev` or `test`; none: every query is in `split`."""
+
+
+ScoreFormat = Literal["tdist", "trec"]
+"""Layouts of score files: that of hltcoe/tdist-msmarco-scores, and TREC runs."""
+
+
+class PylateExamples(Settings):
+    """The three tables of PyLate's knowledge distillation, as Parquet or JSONL (optionally .gz), local or s3://."""
+
+    type: Literal["pylate"] = "pylate"
+    train: tuple[str, ...] = Field(min_length=1)
+    """Files, or folders of them, with the columns query_id, document_ids and scores. Lists may be text in JSON. Several rows of a query are
+    joined."""
+    queries: tuple[str, ...] = Field(min_length=1)
+    """The same with query_id and text."""
+    documents: tuple[str, ...] = Field(min_length=1)
+    """The same with document_id and text."""
+    translations: dict[Language, tuple[str, ...]] = Field(default_factory=dict)
+    """Language to files with document_id and text: the same documents in other languages. Where there are any, `mix.strategy` draws the
+    languages; without, documents are read as they are."""
+    query_lang: Language | None = None
+    """Language of the queries; none: `source_lang`."""
+    passage_lang: Language | None = None
+    """Language of the documents; none: `source_lang`."""
+    lang_field: str | None = None
+    """Column of the documents with their language, where they are in several; none: all are in `passage_lang`."""
+
+    @model_validator(mode="after")
+    def _one_way_to_languages(self) -> "PylateExamples":
+        if self.translations and self.lang_field:
+            raise ValueError(
+                "translations and lang_field: documents are either in a language each, or the same in several"
+            )
+        return self
+
+
+class SentenceTransformersExamples(Settings):
+    """Examples in the columns of sentence-transformers, as Parquet or JSONL (optionally .gz), local or s3://.
+
+    The columns are `query`; then either `positive` with `negative` or `negative_1` to `negative_N`, or `document_1` to `document_N`; and
+    perhaps `label`: a list of N scores, or of N - 1 margins of the first passage to the others (a single number for two passages), which
+    are read as scores with the first one at 0. Scores matter up to a constant in every loss that reads them.
+    """
+
+    type: Literal["sentence_transformers"] = "sentence_transformers"
+    files: tuple[str, ...] = Field(min_length=1)
+    """Files, or folders of them. A row is one query with its passages."""
+    query_lang: Language | None = None
+    """Language of the queries; none: `source_lang`."""
+    passage_lang: Language | None = None
+    """Language of the passages; none: `source_lang`."""
+
+
+ImportedExamples = Annotated[PylateExamples | SentenceTransformersExamples, Field(discriminator="type")]

@@ -1,0 +1,168 @@
+"""Loading of configurations: YAML files, `POLYRAY_*` environment variables, the command line."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from cluster.settings import ClusterSettings
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used. The message is one line that names the setting, its value and what was expected."""
+
+
+class GivenSettings(BaseSettings):
+    """Settings made of what is passed in alone: made in code, they depend on nothing around them. Who loads them decides the sources."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+class JobConfig(GivenSettings):
+    """What every job has."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        env_prefix="POLYRAY_",
+        env_nested_delimiter="__",
+        env_nested_max_split=4,
+    )
+
+    name: str = Field(default="mtd", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run and of its folder."""
+    storage: str = "polyray-data"
+    """Where stages and runs lie: a local folder or s3://bucket/prefix."""
+    seed: int = 153
+    """Seed of every draw: sampling, languages, new weights."""
+    max_rejected: float = Field(default=0.01, ge=0, le=1)
+    """Share of a stage's rows that may be rejected before the stage fails. Each is listed with its reason in any case."""
+    cluster: ClusterSettings = ClusterSettings()
+    """Ray."""
+
+
+C = TypeVar("C", bound=JobConfig)
+
+
+def load_as(
+    kind: type[C], files: Sequence[str | Path] = (), arguments: Sequence[str] = (), program: str = "polyray"
+) -> C:
+    """Read a configuration: YAML files in order, then `POLYRAY_*` variables, then command-line arguments, the last word winning.
+
+    Unknown names, wrong types and impossible combinations raise a `ConfigError` of one line for each fault.
+    `--help` among the arguments prints every setting and exits.
+    """
+    layers: list[dict[str, Any]] = [_yaml(Path(file)) for file in files]
+    try:
+        layers.append(EnvSettingsSource(kind)())
+    except ValueError as error:
+        raise ConfigError(f"environment: {error}") from error
+    try:
+        layers.append(CliSettingsSource(kind, cli_parse_args=list(arguments), cli_prog_name=program, **_CLI)())
+    except ValueError as error:
+        raise ConfigError(_explain_arguments(str(error), kind)) from None
+    # From the defaults up, so that `--score.teacher.model X` alone finds the teacher's type.
+    merged: dict[str, Any] = kind().model_dump(mode="json")
+    for layer in layers:
+        merged = merge(merged, layer)
+    try:
+        return kind(**merged)
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from None
+
+
+_CLI: dict[str, Any] = {
+    "cli_implicit_flags": True,
+    "cli_use_class_docs_for_groups": True,
+    "cli_avoid_json": True,
+    "cli_hide_none_type": True,
+    "cli_exit_on_error": False,
+}
+
+
+def _explain_arguments(fault: str, kind: type[BaseModel]) -> str:
+    """What argparse says of the command line, as one line; a name that is close to an unknown one is suggested."""
+    fault = " ".join(fault.split()).removeprefix("error parsing CLI: ")
+    unknown = fault.removeprefix("unrecognized arguments: ")
+    names = [word.split("=")[0] for word in unknown.split() if word.startswith("--")]
+    if unknown == fault or not names:
+        return f"command line: {fault}; --help lists every setting"
+    close = difflib.get_close_matches(names[0].removeprefix("--"), setting_names(kind), n=1)
+    hint = f" (did you mean --{close[0]}?)" if close else ""
+    return f"command line: no such setting {', '.join(names)}{hint}; --help lists them"
+
+
+def setting_names(kind: Any, prefix: str = "") -> list[str]:
+    """The dotted names of all settings of a group, those of every alternative where there is a choice."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return [name for alternative in get_args(kind) for name in setting_names(alternative, prefix)]
+    names = []
+    for name, information in kind.model_fields.items():
+        names += [prefix + name, *setting_names(information.annotation, f"{prefix}{name}.")]
+    return list(dict.fromkeys(names))
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay one nested dictionary over another. A group whose `type` changes is replaced whole: the old type's settings mean nothing."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        same_type = (
+            isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type")
+        )
+        merged[key] = merge(old, value) if same_type else value  # pyright: ignore[reportArgumentType]
+    return merged
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error as one line: `train.learning_rate: Input should be greater than 0 (got -1.0)`, faults joined by semicolons."""
+    faults = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"])
+        got = f" (got {fault['input']!r})" if isinstance(fault["input"], str | int | float | bool | None) else ""
+        text = (
+            "no such setting; --help lists them"
+            if fault["type"] == "extra_forbidden"
+            else fault["msg"].removeprefix("Value error, ")
+        )
+        faults.append(f"{place}: {text}{got}" if place else text)
+    return "; ".join(faults)
+
+
+def dump(config: BaseModel) -> str:
+    """The resolved configuration as YAML, which `load` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise ConfigError(f"configuration file {file} does not exist")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if content is not None and not isinstance(content, dict):
+        raise ConfigError(f"{file} holds a {type(content).__name__}, expected settings by name")
+    return content or {}

@@ -1,0 +1,161 @@
+"""What a source gives: rows taken, rejected and left out."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.locations import SourceError
+from distill.formats.rows import (
+    PASSAGE_ROWS,
+    QREL_ROWS,
+    QUERY_ROWS,
+    Record,
+    Rejects,
+    Rows,
+    batches,
+    parse_qrel,
+)
+from distill.tables import STRING, STRINGS, TRANSLATIONS, duplicates
+
+
+@dataclass
+class Pile:
+    """Rows of one kind, from every file.
+
+    Attributes:
+        key: the column with the id.
+        schema: the columns.
+        tables: the rows that are kept.
+        skipped: ids of the rows in languages that are not wanted.
+        rejected: ids of the rows that could not be used, as far as they have one.
+    """
+
+    key: str
+    schema: pa.Schema
+    tables: list[pa.Table] = field(default_factory=list)
+    skipped: list[pa.Array] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+
+    def table(self) -> pa.Table:
+        """All kept rows; no copy."""
+        return pa.concat_tables([self.schema.empty_table(), *self.tables])
+
+    def ids(self) -> list[pa.Array]:
+        """The ids of all kept rows."""
+        return [chunk for table in self.tables for chunk in table[self.key].chunks]
+
+
+@dataclass
+class Intake:
+    """What has been read so far.
+
+    Attributes:
+        source_lang: the language of `passages`; passages in others go to `parallel`.
+        kept: the languages whose rows are kept.
+        rejects: the rows that could not be used.
+        counts: for the manifest: rows that were left out on purpose, by language or reason.
+    """
+
+    source_lang: str
+    kept: set[str]
+    rejects: Rejects
+    passages: Pile = field(default_factory=lambda: Pile("passage_id", PASSAGE_ROWS))
+    parallel: Pile = field(default_factory=lambda: Pile("passage_id", PASSAGE_ROWS))
+    queries: Pile = field(default_factory=lambda: Pile("query_id", QUERY_ROWS))
+    qrels: Pile = field(default_factory=lambda: Pile("query_id", QREL_ROWS))
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add_passages(self, name: str, rows: Rows, parse: Callable[[Record], tuple[Any, ...]]) -> None:
+        """Take the passages of one file."""
+        for table in self._wanted(
+            self.passages, "skipped_passages", batches(name, rows, parse, PASSAGE_ROWS, self.rejects)
+        ):
+            in_source = pc.equal(table["lang"], self.source_lang)
+            self.passages.tables.append(keep(table, in_source))
+            self.parallel.tables.append(keep(table, pc.invert(in_source)))
+
+    def add_queries(self, name: str, rows: Rows, parse: Callable[[Record], tuple[Any, ...]]) -> None:
+        """Take the queries of one file."""
+        tables = batches(name, rows, parse, QUERY_ROWS, self.rejects)
+        self.queries.tables.extend(self._wanted(self.queries, "skipped_queries", tables))
+
+    def add_qrels(self, name: str, rows: Rows) -> None:
+        """Take the judgements of one file."""
+        self.qrels.tables.extend(batches(name, rows, parse_qrel, QREL_ROWS, self.rejects))
+
+    def count(self, fact: str, reason: str, number: int = 1) -> None:
+        """Count rows that were left out."""
+        if number:
+            self.counts.setdefault(fact, Counter())[reason] += number
+
+    def check_found(self, passages: int, queries: int) -> None:
+        """Refuse a source of which nothing is left."""
+        for noun, number in (("passages", passages), ("queries", queries)):
+            if not number:
+                skipped = self.counts.get(f"skipped_{noun}", Counter())
+                found = ", ".join(f"{lang} ({count})" for lang, count in sorted(skipped.items())) or "none at all"
+                wanted = ", ".join(sorted(self.kept))
+                raise SourceError(
+                    f"no {noun} in {wanted}; the source has them in: {found}; set source_lang and languages"
+                )
+
+    def _wanted(self, pile: Pile, fact: str, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        kept, before = pa.array(sorted(self.kept), STRING), len(self.rejects.rows)
+        for table in tables:
+            wanted = pc.is_in(table["lang"], value_set=kept)
+            other = table.filter(pc.invert(wanted))
+            for entry in other["lang"].value_counts().to_pylist():
+                self.count(fact, entry["values"], entry["counts"])
+            pile.skipped.append(other[pile.key].combine_chunks())
+            yield keep(table, wanted)
+        pile.rejected.extend(row["id"] for row in self.rejects.rows[before:])
+
+
+def keep(table: pa.Table, mask: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The rows where `mask` is true, without a copy where it is true everywhere."""
+    return table if pc.all(mask, min_count=0).as_py() else table.filter(mask)
+
+
+def check_unique(table: pa.Table, key: tuple[str, ...], noun: str) -> None:
+    """Refuse rows of `readers` with the same `key`; the message names the first and where it occurs."""
+    repeated = duplicates(table, key)
+    if not repeated:
+        return
+    first = dict(zip(key, repeated[0], strict=True))
+    shown = " ".join(f"{name} '{value}'" for name, value in first.items())
+    places = _places(table, first)
+    more = f" ({len(repeated) - 1} more such)" if len(repeated) > 1 else ""
+    raise SourceError(f"{noun} more than once: {shown} in {' and '.join(places[:2])}{more}; ids must be unique")
+
+
+def _places(table: pa.Table, values: dict[str, Any]) -> list[str]:
+    for name, value in values.items():
+        table = table.filter(pc.equal(table[name], value))
+    return [f"{row['source']} line {row['line']}" for row in table.select(["source", "line"]).to_pylist()]
+
+
+def _joined(ids: list[pa.Array]) -> pa.Array:
+    return pa.chunked_array(ids, STRING).combine_chunks()
+
+
+def translations(passages: pa.Table, source_lang: str) -> pa.Table:
+    """Passages of `readers` as rows of `translations`, without flags.
+
+    The translator is the file or data set that they came from.
+    """
+    count = len(passages)
+    columns = {
+        "passage_id": passages["passage_id"],
+        "source_lang": pa.repeat(pa.scalar(source_lang, STRING), count),
+        "lang": passages["lang"],
+        "title": passages["title"],
+        "text": passages["text"],
+        "translator": passages["source"].cast(STRING),
+        "flags": pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, np.int32)), pa.array([], STRING)).cast(STRINGS),
+    }
+    return pa.table(columns).cast(TRANSLATIONS.schema)
