@@ -1,9 +1,6 @@
-"""The project's own rules: who imports whom, what the documents say, that every example loads."""
+"""The project's documents: what they say of settings, tables and dependencies, and that every example loads."""
 
-import ast
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -16,52 +13,9 @@ from distill.settings.load import dump, load_as, setting_names
 from distill.tables import TABLES, Table, documentation
 
 ROOT = Path(__file__).parents[1]
-ALLOWED = {"jobs": {"serve", "distill", "cluster"}, "serve": {"distill", "cluster"}, "distill": set(), "cluster": set()}
-ON_RAY = {"distill/train/stage.py", "distill/meta/train/stage.py", "distill/train/worker_group.py"}
-"""The only modules of the methods that talk to Ray themselves: the loops of trainings, and the worker group that they run on."""
-CORES = sorted(
-    {str(file.relative_to(ROOT)) for file in (ROOT / "distill").rglob("*.py")} - ON_RAY | {"distill/index/exact.py"}
-)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 YAML_BLOCKS = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
 CONFIGS = sorted((ROOT / "jobs/configs").glob("*.yaml"))
-
-
-def imported(source: str) -> set[str]:
-    """The top-level names that a module imports, those inside functions too."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names.add((node.module or "").split(".")[0])
-    return names
-
-
-def test_imports_inside_functions_are_seen() -> None:
-    assert imported("import a.b\ndef f():\n    from c.d import e\n    import ray") == {"a", "c", "ray"}
-
-
-def test_imports_point_one_way() -> None:
-    faults = [
-        f"{file.relative_to(ROOT)} imports {other}; {package} may import {sorted(allowed) or 'nothing else of ours'}"
-        for package, allowed in ALLOWED.items()
-        for file in sorted((ROOT / package).rglob("*.py"))
-        for other in sorted(imported(file.read_text(encoding="utf-8")) & (set(ALLOWED) - allowed - {package}))
-    ]
-    assert faults == []
-
-
-@pytest.mark.parametrize("file", CORES)
-def test_numerical_cores_never_import_ray(file: str) -> None:
-    assert "ray" not in imported((ROOT / file).read_text(encoding="utf-8"))
-
-
-@pytest.mark.parametrize("module", ["distill.config", "distill.tables", "distill.meta.config"])
-def test_config_and_tables_import_neither_torch_nor_ray(module: str) -> None:
-    code = f"import sys, {module}; print(sorted({{'torch', 'ray'}} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout == "[]\n"
 
 
 def test_data_documentation_equals_the_tables() -> None:
