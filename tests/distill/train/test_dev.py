@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 import torch
-from workspaces import LocalWorkspace
 
 from distill.encoders.checkpoints import load_encoder
 from distill.tables import PASSAGES, QRELS, QUERIES, TRANSLATIONS, TableError
 from distill.train.dev import DevSet, best_step, dev_means, is_exhausted, write_dev
 from distill.train.settings import DevSettings
+from tests.workspaces import LocalWorkspace
 
 TEXTS = {"p1": "honey bee dance", "p2": "stone bridge river", "p3": "city map light", "p4": "sun angle food"}
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_processes import train_workers, wait_for_checkpoint
 
 from cluster.session import Session
 from cluster.stages import Runner, Stage, StageRun
@@ -20,6 +19,7 @@ from distill.encoders.checkpoints import load_late_interaction
 from distill.encoders.settings import LateInteractionStudent, PretrainedStudent
 from distill.tables import EXAMPLES
 from distill.train.settings import TrainSettings
+from tests.train_processes import train_workers, wait_for_checkpoint
 
 WORDS = ["bee", "honey", "dance", "hive", "flower", "sun", "angle", "food", "comb"]
 WORDS += ["nectar", "river", "bridge", "stone", "arch", "road", "city", "map", "light"]

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from train_processes import train_workers, wait_for_checkpoint
 
 from cluster.session import Session
 from cluster.stages import Runner, Stage, StageRun
 from distill.encoders.checkpoints import load_encoder, save_encoder
 from distill.meta.settings import MetaTrainSettings
 from distill.tables import RETRIEVAL_TASKS, TableError
+from tests.train_processes import train_workers, wait_for_checkpoint
 
 WORDS = ["honey", "bee", "dance", "hive", "flower", "sun", "angle", "river", "bridge", "stone", "arch", "city", "map"]
 
