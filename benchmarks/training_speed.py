@@ -99,8 +99,7 @@ def polyray_worker(folder: Path, dtype: str, *, dropout: bool) -> None:
     torch.set_num_threads(2)
     from distill.encoders.checkpoints import load_encoder
     from distill.numerics.batching import fitting_tokens
-    from distill.tables import EXAMPLES
-    from distill.train.batches import make_batch
+    from distill.train.batches import Example, make_batch
     from distill.train.objective import Objective
     from distill.train.settings import TrainSettings
     from distill.train.trainer import Trainer
@@ -112,13 +111,11 @@ def polyray_worker(folder: Path, dtype: str, *, dropout: bool) -> None:
     tokens = []
 
     def step(data: dict[str, list]) -> float:
-        examples = EXAMPLES.from_rows(
-            {
-                "position": i, "query_id": str(i), "query": query, "query_lang": "en",
-                "passage_ids": [f"{i}-{j}" for j in range(N_WAY)], "passages": passages, "langs": ["en"] * N_WAY, "scores": scores,
-            }
-            for i, (query, passages, scores) in enumerate(zip(data["queries"], data["passages"], data["scores"], strict=True))
-        )  # fmt: skip
+        rows = zip(data["queries"], data["passages"], data["scores"], strict=True)
+        examples = [
+            Example(str(i), query, [f"{i}-{j}" for j in range(N_WAY)], passages, scores, i)
+            for i, (query, passages, scores) in enumerate(rows)
+        ]
         done = trainer.train_step([make_batch(encoder, examples, budget)])
         tokens.append(done.tokens)
         return done.loss

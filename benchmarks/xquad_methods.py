@@ -36,6 +36,7 @@ from distill.train.batches import make_batch
 from distill.train.loss_settings import CrossEntropyLoss, KlLoss, RelevanceMarginLoss
 from distill.train.objective import Objective
 from distill.train.settings import TrainSettings
+from distill.train.stream import examples_of
 from distill.train.trainer import Trainer
 
 LANGUAGES = ("de", "es", "ru", "zh", "ar")
@@ -196,7 +197,7 @@ def train(system: System, data: Data, seed: int, steps: int) -> Encoder:
     )
     trainer = Trainer(encoder, encoder, settings, Objective(settings.loss), seed)
     for rows in examples(system, data, seed, steps):
-        trainer.train_step([make_batch(encoder, EXAMPLES.from_rows(rows), TOKENS_PER_CHUNK)])
+        trainer.train_step([make_batch(encoder, examples_of(EXAMPLES.from_rows(rows)), TOKENS_PER_CHUNK)])
     return encoder
 
 

@@ -59,7 +59,8 @@ def export(
     checkpoint: str, kind: Literal["hf_colbert", "sentence_transformers"], out: str, dim: int | None = None
 ) -> None:
     """Read a checkpoint, write it in another layout, and print what was written and what its readers do differently."""
-    from distill.encoders.checkpoints import cut, fetch_encoder, load_encoder, reader_notes, save_encoder
+    from distill.encoders.checkpoints import cut, load_encoder, reader_notes, save_encoder
+    from distill.encoders.checkpoints.fetch import fetch_encoder
     from distill.encoders.single_vector import SingleVectorEncoder
 
     filesystem, folder = open_storage(checkpoint)

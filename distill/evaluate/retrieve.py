@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cluster.workspace import Pool, Shard, Workspace, row_shards, shard_rows
-from distill.encoders.checkpoints import fetch_encoder
+from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.encoders.encoder import Encoder
 from distill.evaluate.settings import EvaluateSettings
 from distill.evaluate.stage import mixed_assignment

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
-from distill.encoders.checkpoints import fetch_encoder
+from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.index.settings import IndexSettings
 from distill.select.stage import pool
 from distill.tables import DOCUMENTS, VECTORS

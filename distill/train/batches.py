@@ -5,13 +5,32 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
-import pyarrow as pa
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from distill.encoders.encoder import Encoder, TokenBatch
 from distill.numerics.batching import token_budget_batches
+
+
+class Example(NamedTuple):
+    """A query with its N passages, as training reads it.
+
+    Attributes:
+        query_id: id of the query.
+        query: text of the query.
+        passage_ids: ids of the passages; the versions of a passage in several languages have one id.
+        passages: texts of the passages.
+        scores: the teacher's score of each passage; None where there is none.
+        position: position of the example in its table, for messages.
+    """
+
+    query_id: str
+    query: str
+    passage_ids: Sequence[str]
+    passages: Sequence[str]
+    scores: Sequence[float | None]
+    position: int = 0
 
 
 class Chunks(NamedTuple):
@@ -54,29 +73,30 @@ class TrainingBatch(NamedTuple):
         return TrainingBatch(*moved)
 
 
-def make_batch(encoder: Encoder, examples: pa.Table, tokens_per_batch: int) -> TrainingBatch:
+def make_batch(encoder: Encoder, examples: Sequence[Example], tokens_per_batch: int) -> TrainingBatch:
     """Tokenise examples. Queries and passages that occur twice are tokenised, and later encoded, once.
 
     Args:
-        encoder: whose tokens are made.
-        examples: an EXAMPLES table, all with the same number of passages.
+        encoder: the student, which has the tokenizer.
+        examples: B examples with the same number N of passages.
         tokens_per_batch: most padded tokens in a chunk.
 
-    A score that is null becomes NaN; one that is there and not finite is an error. Examples of unequal n are an error: a table is made
-    with one n_way.
+    Raises:
+        ValueError: a score is infinite or NaN, or examples have different numbers of passages. A score of None becomes NaN.
     """
-    scores = examples["scores"].to_pylist()
-    for position, row in zip(examples["position"].to_pylist(), scores, strict=True):
-        if any(score is not None and not math.isfinite(score) for score in row):
-            raise ValueError(f"example {position}: its teacher scores {row} are not finite; score its query again")
+    scores = [example.scores for example in examples]
+    for example in examples:
+        if any(score is not None and not math.isfinite(score) for score in example.scores):
+            raise ValueError(
+                f"example {example.position}: its teacher scores {list(example.scores)} are not finite; score its query again"
+            )
     if len({len(row) for row in scores}) != 1:
         raise ValueError(
             f"examples of a batch have different numbers of passages: {sorted({len(row) for row in scores})}"
         )
-    queries = examples["query"].to_pylist()
-    passages = examples["passages"].to_pylist()
-    passage_ids = examples["passage_ids"].to_pylist()
-    pairs = [pair for row in zip(passage_ids, passages, strict=True) for pair in zip(*row, strict=True)]
+    queries = [example.query for example in examples]
+    passages = [example.passages for example in examples]
+    pairs = [pair for example in examples for pair in zip(example.passage_ids, example.passages, strict=True)]
     ids = {text: passage_id for passage_id, text in reversed(pairs)}
     texts = list(dict.fromkeys(text for _, text in pairs))
     place = {text: i for i, text in enumerate(texts)}
@@ -92,10 +112,10 @@ def make_batch(encoder: Encoder, examples: pa.Table, tokens_per_batch: int) -> T
         chunked,
         chunked.order[torch.tensor([[place[text] for text in row] for row in passages])],
         torch.tensor([[float("nan") if s is None else s for s in row] for row in scores], dtype=torch.float32),
-        torch.tensor([key(query_id) for query_id in examples["query_id"].to_pylist()]),
+        torch.tensor([key(example.query_id) for example in examples]),
         keys[0],
         keys[1],
-        _versions(list(zip(examples["query_id"].to_pylist(), map(tuple, passage_ids), strict=True))),
+        _versions([(example.query_id, tuple(example.passage_ids)) for example in examples]),
     )
 
 

@@ -18,7 +18,8 @@ import pyarrow.fs as pafs
 import torch
 
 from cluster.workspace import Workspace
-from distill.encoders.checkpoints import fetch_encoder, load_encoder
+from distill.encoders.checkpoints import load_encoder
+from distill.encoders.checkpoints.fetch import fetch_encoder, is_whole, upload, upload_encoder, upload_whole
 from distill.encoders.settings import SingleVectorStudent, StudentSettings
 from distill.encoders.start import start_student
 from distill.numerics.batching import fitting_tokens
@@ -29,19 +30,15 @@ from distill.train.dev import DevSet, best_step, dev_means, is_exhausted, write_
 from distill.train.gates import Gates
 from distill.train.objective import Objective
 from distill.train.settings import TrainSettings
-from distill.train.stream import ExampleStream, Prefetch
+from distill.train.stream import ExampleStream, Prefetch, examples_of
 from distill.train.trackers import Tracker, open_trackers
 from distill.train.trainer import Step, Trainer, prepare, read_history
 from distill.train.worker_group import (
     agree,
     fit,
-    is_whole,
     join,
     leaving_faults,
     report_step,
-    upload,
-    write_checkpoint,
-    write_whole,
 )
 
 _UNEVALUATED = -1.0
@@ -113,7 +110,7 @@ def _write_start(workspace: Workspace, student: StudentSettings, seed: int, task
     texts: list[str] = []
     if student.start.type == "fresh":
         texts = _all_texts(workspace, (task.source_lang, *task.languages))
-    write_whole(start_student(student, texts, seed), workspace.filesystem, folder)
+    upload_whole(start_student(student, texts, seed), workspace.filesystem, folder)
 
 
 def _all_texts(workspace: Workspace, languages: tuple[str, ...]) -> list[str]:
@@ -199,10 +196,10 @@ class Loop:
         """This worker's share of a step's batch, cut in the parts whose gradients are added up."""
         settings, trainer = self._settings, self._trainer
         unit = self._job.unit
-        share = stream.batch(step, settings.batch_size, trainer.rank, trainer.world, unit)
+        share = examples_of(stream.batch(step, settings.batch_size, trainer.rank, trainer.world, unit))
         units = len(share) // unit
         bounds = [units * i // settings.accumulate * unit for i in range(settings.accumulate + 1)]
-        return [make_batch(trainer.encoder, share.slice(a, b - a), self._tokens) for a, b in pairwise(bounds)]
+        return [make_batch(trainer.encoder, share[a:b], self._tokens) for a, b in pairwise(bounds)]
 
     def _step(self, parts: Sequence[TrainingBatch], trackers: Sequence[Tracker]) -> None:
         settings, trainer = self._settings, self._trainer
@@ -298,4 +295,4 @@ def _keep(workspace: Workspace, settings: TrainSettings, result: Any) -> None:
         chosen = next(checkpoint for checkpoint, metrics in result.best_checkpoints if metrics["step"] == step)
         workspace.note(kept_step=step, kept_dev={measure: round(value, 4)}, stopped_at=history["log"][-1]["step"])
     with chosen.as_directory() as folder:
-        write_checkpoint(load_encoder(folder), workspace.filesystem, f"{workspace.folder}/checkpoint")
+        upload_encoder(load_encoder(folder), workspace.filesystem, f"{workspace.folder}/checkpoint")

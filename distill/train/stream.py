@@ -15,6 +15,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from distill.tables import EXAMPLES, Table, TableError
+from distill.train.batches import Example
 
 T = TypeVar("T")
 
@@ -82,6 +83,12 @@ class ExampleStream:
                 self._cache.pop(next(iter(self._cache)))
             self._cache[index] = file.read_row_group(group).select(self._columns)
         return self._cache[index]
+
+
+def examples_of(table: pa.Table) -> list[Example]:
+    """Return the rows of an EXAMPLES table as `make_batch` takes them."""
+    columns = [table[name].to_pylist() for name in Example._fields]
+    return [Example(*row) for row in zip(*columns, strict=True)]
 
 
 class Prefetch(Generic[T]):

@@ -15,8 +15,6 @@ import torch
 
 from cluster.settings import GroupSettings
 from cluster.workspace import Workspace
-from distill.encoders.checkpoints import save_encoder
-from distill.encoders.encoder import Encoder
 from distill.train.trainer import TrainingError
 
 
@@ -120,35 +118,6 @@ def agree(check: Callable[[], None], world: int) -> None:
     faults = [message for message in found if message]
     if faults:
         raise TrainingError(faults[0])
-
-
-def upload(local: str, filesystem: pafs.FileSystem, folder: str) -> None:
-    """Copy a local folder's files."""
-    filesystem.create_dir(folder, recursive=True)
-    pafs.copy_files(local, folder, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=filesystem)
-
-
-def write_checkpoint(encoder: Encoder, filesystem: pafs.FileSystem, folder: str) -> None:
-    """Write an encoder to any file system."""
-    with tempfile.TemporaryDirectory() as local:
-        save_encoder(encoder, local)
-        upload(local, filesystem, folder)
-
-
-def write_whole(encoder: Encoder, filesystem: pafs.FileSystem, folder: str) -> None:
-    """Write a checkpoint and then the mark that it is whole."""
-    write_checkpoint(encoder, filesystem, folder)
-    with filesystem.open_output_stream(_mark(folder)) as stream:
-        stream.write(b"")
-
-
-def is_whole(filesystem: pafs.FileSystem, folder: str) -> bool:
-    """Whether `write_whole` wrote a checkpoint to its end."""
-    return filesystem.get_file_info(_mark(folder)).type == pafs.FileType.File
-
-
-def _mark(folder: str) -> str:
-    return f"{folder}/complete"
 
 
 def _fault_file(folder: str) -> str:

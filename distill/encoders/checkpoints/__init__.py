@@ -12,12 +12,10 @@ Scores are those of the project that wrote the checkpoint. What a student cannot
 weights are safetensors only.
 """
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
-import pyarrow.fs as pafs
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -41,7 +39,7 @@ Layout = Literal["hf_colbert", "pylate", "multi_vector", "sentence_transformers"
 Format = Literal["hf_colbert", "sentence_transformers"]
 
 __all__ = [
-    "Format", "Layout", "cut", "fetch_encoder", "is_late_interaction", "layout_of", "load_backbone", "load_encoder",
+    "Format", "Layout", "cut", "is_late_interaction", "layout_of", "load_backbone", "load_encoder",
     "load_late_interaction", "load_single_vector", "reader_notes", "save_encoder",
 ]  # fmt: skip
 
@@ -122,13 +120,6 @@ def load_backbone(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeni
     if layout_of(folder) not in {"plain", "hf_colbert"}:
         folder = read_modules(folder)[0].folder
     return backbone_from_state(folder, read_weights(folder), heads=True), load_tokenizer(str(folder))
-
-
-def fetch_encoder(filesystem: pafs.FileSystem, folder: str, device: str | torch.device = "cpu") -> Encoder:
-    """`load_encoder` of a checkpoint that lies on any file system, by way of a temporary local copy."""
-    with tempfile.TemporaryDirectory() as local:
-        pafs.copy_files(folder, local, source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem())
-        return load_encoder(local, device)
 
 
 def save_encoder(

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
-from distill.encoders.checkpoints import fetch_encoder
+from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.meta.evaluate.retrieval import average_precision, best_places, filled
 from distill.meta.evaluate.vectors import device_of, encode_texts, size_of
 from distill.meta.settings import Kind, MetaEvaluateSettings

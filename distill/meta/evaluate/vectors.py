@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
-from distill.encoders.checkpoints import fetch_encoder
+from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.meta.settings import MetaEvaluateSettings
 from distill.select.stage import pool
 from distill.tables import ANSWER_VECTORS, FLOATS, QUESTION_VECTORS, STRING, TableError

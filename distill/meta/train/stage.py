@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.workspace import Workspace
-from distill.encoders.checkpoints import fetch_encoder, load_encoder, save_encoder
+from distill.encoders.checkpoints import load_encoder, save_encoder
+from distill.encoders.checkpoints.fetch import fetch_encoder, is_whole, upload_encoder, upload_whole
 from distill.encoders.encoder import Encoder
 from distill.encoders.settings import StudentSettings
 from distill.encoders.start import start_student
@@ -23,7 +24,7 @@ from distill.meta.train.trainer import MetaStep, MetaTrainer, TrainedMethod
 from distill.tables import META_LOSSES, RETRIEVAL_TASKS, SIMILARITY_TASKS, TRAINING_LOG, TableError
 from distill.train.stream import ExampleStream, Prefetch
 from distill.train.trainer import read_history, read_state, write_state
-from distill.train.worker_group import fit, is_whole, join, leaving_faults, report_step, write_checkpoint, write_whole
+from distill.train.worker_group import fit, join, leaving_faults, report_step
 
 _SETS = {"maml": 2, "maml_align": 3}
 """Sets of the tasks of each method that needs a certain number."""
@@ -60,7 +61,7 @@ def write_start(workspace: Workspace, student: StudentSettings, sources: str, ki
     texts = _texts(workspace, sources, kind) if student.start.type == "fresh" else []
     encoder = start_student(student, texts, seed)
     workspace.note(parameters=sum(parameter.numel() for parameter in encoder.parameters()), dim=encoder.dim)
-    write_whole(encoder, workspace.filesystem, folder)
+    upload_whole(encoder, workspace.filesystem, folder)
 
 
 def _texts(workspace: Workspace, sources: str, kind: Kind) -> list[str]:
@@ -96,7 +97,7 @@ def meta_train(
     result = fit(workspace, settings, run_worker, {"job": job, "filesystem": workspace.filesystem})
     with result.checkpoint.as_directory() as checkpoint:
         history = read_history(Path(checkpoint))
-        write_checkpoint(load_encoder(checkpoint), workspace.filesystem, f"{workspace.folder}/checkpoint")
+        upload_encoder(load_encoder(checkpoint), workspace.filesystem, f"{workspace.folder}/checkpoint")
     workspace.write("training_log", TRAINING_LOG.from_rows(history["log"]))
     workspace.write("meta_losses", META_LOSSES.from_rows(history["losses"]))
 

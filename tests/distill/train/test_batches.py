@@ -1,13 +1,13 @@
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import torch
 
 from distill.encoders.checkpoints import load_encoder
 from distill.tables import EXAMPLES
-from distill.train.batches import key, make_batch
+from distill.train.batches import Example, key, make_batch
+from distill.train.stream import examples_of
 
 SHORT, LONG = "sun", "honey bee dance hive flower sun angle food"
 
@@ -19,8 +19,8 @@ def example(position: int, **values: Any) -> dict[str, Any]:
     } | values  # fmt: skip
 
 
-def table(*rows: dict[str, Any]) -> pa.Table:
-    return EXAMPLES.from_rows(rows)
+def table(*rows: dict[str, Any]) -> list[Example]:
+    return examples_of(EXAMPLES.from_rows(rows))
 
 
 def test_texts_that_occur_twice_are_encoded_once_longest_first(tiny_student: Path) -> None:

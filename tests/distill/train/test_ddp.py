@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from distill.train.batches import make_batch
 from distill.train.objective import Objective
 from distill.train.settings import TrainSettings
+from distill.train.stream import examples_of
 from distill.train.trainer import Trainer, prepare
 from tests.distill.train.test_trainer import examples, student
 
@@ -60,7 +61,7 @@ def run(option: str, folder: Path, rank: int, world: int) -> dict[str, Any]:
 def parts(trainer: Trainer, share: pa.Table) -> list[Any]:
     count = trainer.settings.accumulate
     bounds = [len(share) * i // count for i in range(count + 1)]
-    return [make_batch(trainer.encoder, share.slice(a, b - a), TOKENS) for a, b in pairwise(bounds)]
+    return [make_batch(trainer.encoder, examples_of(share.slice(a, b - a)), TOKENS) for a, b in pairwise(bounds)]
 
 
 def worker(rank: int, folder: str, model: str) -> None:

@@ -12,6 +12,7 @@ from distill.train.batches import TrainingBatch, make_batch
 from distill.train.losses import kl_divergence
 from distill.train.objective import Objective, Vectors
 from distill.train.settings import TrainSettings
+from distill.train.stream import examples_of
 from distill.train.trainer import Trainer, TrainingError, prepare, rate_factor
 
 TEXTS = ["honey bee dance", "stone bridge river", "city map light wave", "sun angle food"]
@@ -53,7 +54,7 @@ def trainer(folder: Path, *, dropout: bool = False, seed: int = 0, **settings: o
 
 
 def batch_of(encoder: Encoder, table: pa.Table, tokens: int = ALL_TOKENS) -> TrainingBatch:
-    return make_batch(encoder, table, tokens)
+    return make_batch(encoder, examples_of(table), tokens)
 
 
 def weights_after(subject: Trainer, tables: list[list[pa.Table]], tokens: int = ALL_TOKENS) -> dict[str, torch.Tensor]:
