@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -24,8 +24,23 @@ import pyarrow.parquet as pq
 from cluster.session import Need, Session
 from cluster.shards import Commits, Pool, Shard, StageError, committed, forget_attempts, read_marker, run_shards
 from cluster.storage import fingerprint, join, list_files, open_storage, read_json, read_table, write_json, write_table
+from cluster.stored_table import StoredTable
 
 _MANIFEST = "manifest.json"
+
+
+class Work(Protocol):
+    """The work of a stage, estimated."""
+
+    @property
+    def tokens(self) -> float:
+        """Tokens that models read, without padding."""
+        ...
+
+    @property
+    def operations(self) -> float:
+        """Floating-point operations."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,10 @@ class Stage:
         needs: what it asks of the cluster.
         rows: the table whose rows are counted in summaries.
         uses_ray: whether it needs a cluster at all.
+        kind: the kind of stage, which stages of several names may share (`score` of `score_0`); empty: the name. Not part of the digest.
+        work: the stage's work in words and numbers, for a plan; a function of the runner where it depends on finished stages.
+        estimate: a function of the runner that gives tokens and operations, or None before the stages it counts are finished; no function
+            where no model of known cost runs.
     """
 
     name: str
@@ -53,6 +72,9 @@ class Stage:
     needs: tuple[Need, ...] = ()
     rows: str = ""
     uses_ray: bool = True
+    kind: str = ""
+    work: "str | Callable[[Runner], str]" = ""
+    estimate: "Callable[[Runner], Work | None] | None" = None
 
     @cached_property
     def digest(self) -> str:
@@ -219,6 +241,15 @@ class Runner:
     def finished(self, stage: Stage) -> Mapping[str, Any] | None:
         """The stage's manifest if it was finished before."""
         return read_json(self._filesystem, f"{self._root}/{stage.folder}/{_MANIFEST}")
+
+    def rows(self, stage: Stage, table: str) -> int | None:
+        """Return the number of rows of a stage's table; None before the stage is finished, 0 where it wrote no such table."""
+        manifest = self.finished(stage)
+        return None if manifest is None else manifest["tables"].get(table, {}).get("rows", 0)
+
+    def table(self, stage: Stage, table: str) -> StoredTable:
+        """Open a table of a stage."""
+        return StoredTable.open(self._filesystem, f"{self._root}/{stage.folder}/{table}")
 
     def run(self, stage: Stage) -> StageResult:
         """Run a stage, or find it done. Prints one summary line."""

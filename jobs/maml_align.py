@@ -32,7 +32,7 @@ class MetaPipeline(Job[MetaConfig]):
 
     def print_plan(self, runner: Runner) -> None:
         """Stages and their work."""
-        from jobs.running.meta_finish import print_plan
+        from jobs.running.plan import print_plan
 
         print_plan(self.config, self.stages, runner)
 

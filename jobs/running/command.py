@@ -62,7 +62,7 @@ class Pipeline(Job[Config]):
         """Stages, work, GPU-hours and price."""
         from jobs.running.plan import print_plan
 
-        print_plan(self.config, self.stages, runner)
+        print_plan(self.config, self.stages, runner, self.config.plan)
 
     def check_service(self) -> None:
         """The endpoint's port must be free."""

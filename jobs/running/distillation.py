@@ -1,15 +1,17 @@
-"""The stages as steps of a job: what each reads, what decides its content, what it asks of the cluster.
+"""The stages of a distillation as steps of a job: inputs, identity, needs, version of the code, work.
 
-The functions here only describe; nothing runs and nothing heavy is imported before a stage does.
+The functions here only describe: nothing runs, and nothing heavy is imported before a stage runs. Raise a stage's `version` with a change
+that changes what the stage writes; outputs of the old version are then not reused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from typing import Any
 
 from cluster.session import Need
 from cluster.settings import PoolSettings
-from cluster.stages import Stage, StageRun
+from cluster.stages import Runner, Stage, StageRun
 from distill.config import Config
 from distill.formats.settings import ImportedExamples, SentenceTransformersExamples
 from distill.mix.settings import MixSettings
@@ -18,7 +20,8 @@ from distill.score.settings import EnsembleTeacher, ImportedTeacher, SingleTeach
 from distill.select.settings import RunSelector, ScoredSelector
 from distill.settings.load import ConfigError
 from distill.sources.settings import FileSource, IrDatasetsSource, Source
-from jobs.running.versions import VERSIONS
+from distill.translate.settings import ModelTranslator
+from jobs.running import estimates
 
 
 def sources(config: Config, source: Source | None = None, name: str = "sources") -> Stage:
@@ -36,7 +39,17 @@ def sources(config: Config, source: Source | None = None, name: str = "sources")
         "languages": list(config.languages),
         "max_rejected": config.max_rejected,
     }
-    return Stage(name, VERSIONS["sources"], run, settings, reads=_source_files(chosen), rows="passages", uses_ray=False)
+    return Stage(
+        name,
+        version=1,
+        run=run,
+        settings=settings,
+        reads=_source_files(chosen),
+        rows="passages",
+        uses_ray=False,
+        kind="sources",
+        work=f"read the {chosen.type} source",
+    )
 
 
 def select(config: Config, data: Stage, translations: Stage) -> Stage:
@@ -54,7 +67,19 @@ def select(config: Config, data: Stage, translations: Stage) -> Stage:
     identity = {"select": settings.identity(), "source_lang": config.source_lang}
     inputs = (data, *_translated(config, translations, settings.passage_lang))
     needs = (_need("select", settings.pool),) if not isinstance(by, RunSelector | ScoredSelector) else ()
-    return Stage("select", VERSIONS["select"], run, identity, inputs, reads, needs, rows="candidates")
+    work = _up_to(config, data, "candidates")
+    return Stage("select", 2, run, identity, inputs, reads, needs, rows="candidates", work=work)
+
+
+def _up_to(config: Config, data: Stage, unit: str) -> Callable[[Runner], str]:
+    """Return the work of a stage that reads the candidates of every query, in `unit`s."""
+    top_k = config.select.by.top_k
+
+    def work(runner: Runner) -> str:
+        queries = runner.rows(data, "queries")
+        return f"up to {top_k} {unit} a query" if queries is None else f"up to {queries * top_k:,} {unit}"
+
+    return work
 
 
 def _translated(config: Config, translations: Stage, passage_lang: str | None) -> tuple[Stage, ...]:
@@ -81,9 +106,21 @@ def translate(config: Config, data: Stage) -> Stage:
     }
     engine = chosen.engine is not None
     needs = (_need("translate", chosen.pool),) if engine else ()
-    version = VERSIONS["translate"]
+    estimate = None
+    if isinstance(chosen.engine, ModelTranslator):
+        estimate = partial(estimates.translate, config, data, chosen.engine)
     return Stage(
-        "translate", version, run, settings, (data,), (*files, *models), needs, rows="translations", uses_ray=engine
+        "translate",
+        version=2,
+        run=run,
+        settings=settings,
+        inputs=(data,),
+        reads=(*files, *models),
+        needs=needs,
+        rows="translations",
+        uses_ray=engine,
+        work=f"{len(config.languages)} languages",
+        estimate=estimate,
     )
 
 
@@ -117,7 +154,20 @@ def _score(
         tuple(teacher.files) if isinstance(teacher, ImportedTeacher) else model_files(getattr(teacher, "model", None))
     )
     needs = () if imported else (_need("score", config.score.pool),)
-    return Stage(name, VERSIONS["score"], run, identity, inputs, reads, needs, rows="scores", uses_ray=not imported)
+    return Stage(
+        name,
+        version=2,
+        run=run,
+        settings=identity,
+        inputs=inputs,
+        reads=reads,
+        needs=needs,
+        rows="scores",
+        uses_ray=not imported,
+        kind="score",
+        work=_up_to(config, data, "pairs"),
+        estimate=partial(estimates.score, config, data, candidates, teacher),
+    )
 
 
 def calibrate(config: Config, data: Stage, candidates: Stage, scores: Sequence[Stage]) -> Stage:
@@ -137,7 +187,7 @@ def calibrate(config: Config, data: Stage, candidates: Stage, scores: Sequence[S
     }
     inputs = (data, candidates, *scores)
     needs = (Need("calibrate", 1, 1.0, 0.0, "cluster.num_cpus"),)
-    return Stage("calibrate", VERSIONS["calibrate"], run, identity, inputs, (), needs, rows="scores")
+    return Stage("calibrate", 1, run, identity, inputs, (), needs, rows="scores", work="teacher report")
 
 
 def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, english: bool = False) -> Stage:
@@ -160,8 +210,7 @@ def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, engl
 
     identity = _mix_identity(config, settings, languages)
     name = "english_mix" if english else "mix"
-    needs = (Need(name, 1, 1.0, 0.0, "cluster.num_cpus"),)
-    return Stage(name, VERSIONS["mix"], run, identity, (data, translations, scores), (), needs, rows="examples")
+    return _mix_stage(name, run, identity, settings, inputs=(data, translations, scores))
 
 
 def imported_mix(config: Config) -> Stage:
@@ -176,8 +225,29 @@ def imported_mix(config: Config) -> Stage:
         mix_examples(workspace, config.mix, config.source_lang, config.mixed_languages, config.seed)
 
     identity = _mix_identity(config, config.mix, config.mixed_languages)
-    needs = (Need("mix", 1, 1.0, 0.0, "cluster.num_cpus"),)
-    return Stage("mix", VERSIONS["mix"], run, identity, (), _imported_files(imported), needs, rows="examples")
+    return _mix_stage("mix", run, identity, config.mix, reads=_imported_files(imported))
+
+
+def _mix_stage(
+    name: str,
+    run: Callable[[StageRun], None],
+    identity: Mapping[str, Any],
+    mix: MixSettings,
+    inputs: tuple[Stage, ...] = (),
+    reads: tuple[str, ...] = (),
+) -> Stage:
+    needs = (Need(name, 1, 1.0, 0.0, "cluster.num_cpus"),)
+    work = _examples(mix)
+    return Stage(name, 3, run, identity, inputs, reads, needs, rows="examples", kind="mix", work=work)
+
+
+def _examples(mix: MixSettings) -> str:
+    """Return the examples that the mix stage makes, in words."""
+    words = [f"{mix.epochs} epochs of {mix.n_way}-way examples"]
+    words.append("in the languages of the files" if mix.imported and not mix.translates_imported else mix.strategy)
+    words += [f"sampling {mix.sampling}"] if mix.sampling != "random" else []
+    words += [f"from {mix.imported.type} files"] if mix.imported else []
+    return ", ".join(words)
 
 
 def _mix_identity(config: Config, settings: MixSettings, languages: Sequence[str]) -> dict[str, Any]:
@@ -217,7 +287,22 @@ def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> 
     # Beside imported examples, the job's own passages are read only for a fresh student's tokenizer and an evaluation during training.
     own = config.mix.imported is None or config.student.start.type == "fresh" or config.train.dev is not None
     inputs = (data, translations, examples) if own else (examples,)
-    return Stage(name, VERSIONS["train"], run, settings, inputs, reads, needs, rows="training_log")
+    group = config.train
+    workers = f"{group.workers}" if group.max_workers is None else f"{group.workers} to {group.max_workers}"
+    examples_read = f"{group.steps:,} steps x {group.batch_size} = {group.steps * group.batch_size:,} examples"
+    return Stage(
+        name,
+        version=2,
+        run=run,
+        settings=settings,
+        inputs=inputs,
+        reads=reads,
+        needs=needs,
+        rows="training_log",
+        kind="train",
+        work=f"{examples_read}, {workers} workers",
+        estimate=partial(estimates.train, config, data),
+    )
 
 
 def index(config: Config, documents: Stage, translations: Stage, student: Stage) -> Stage:
@@ -231,8 +316,23 @@ def index(config: Config, documents: Stage, translations: Stage, student: Stage)
 
     settings = {"index": config.index.identity()}
     needs = (_need("index", config.index.pool),)
+
+    def work(runner: Runner) -> str:
+        rows = runner.rows(documents, "passages")
+        count = "all" if rows is None else f"up to {rows * (1 + len(config.languages)):,}"
+        return f"{count} documents of at most {config.student.passage_tokens} tokens"
+
     return Stage(
-        name, VERSIONS["index"], run, settings, (documents, translations, student), (), needs, rows="documents"
+        name,
+        version=1,
+        run=run,
+        settings=settings,
+        inputs=(documents, translations, student),
+        needs=needs,
+        rows="documents",
+        kind="index",
+        work=work,
+        estimate=partial(estimates.index, config, documents),
     )
 
 
@@ -270,7 +370,8 @@ def retrieve(
     judged = (scores,) if scores is not None else ()
     inputs = (documents, translations, *judged, *(stage for pair in students.values() for stage in pair))
     needs = (_need("retrieve", config.index.pool),)
-    return Stage("retrieve", VERSIONS["retrieve"], run, settings, inputs, (), needs, rows="run")
+    work = f"runs of depth {config.evaluate.depth:,}"
+    return Stage("retrieve", 1, run, settings, inputs, (), needs, rows="run", work=work)
 
 
 def evaluate(config: Config, documents: Stage, indexed: Stage, runs: Stage) -> Stage:
@@ -287,7 +388,14 @@ def evaluate(config: Config, documents: Stage, indexed: Stage, runs: Stage) -> S
         "languages": list(config.languages),
     }
     return Stage(
-        "evaluate", VERSIONS["evaluate"], run, settings, (documents, indexed, runs), rows="measurements", uses_ray=False
+        "evaluate",
+        version=1,
+        run=run,
+        settings=settings,
+        inputs=(documents, indexed, runs),
+        rows="measurements",
+        uses_ray=False,
+        work=", ".join(config.evaluate.measures),
     )
 
 

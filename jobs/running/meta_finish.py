@@ -1,59 +1,15 @@
-"""Before and after a meta-learning: its plan, and its summary.json, HTML report, run folder and table on the terminal."""
+"""The end of a meta-learning: summary.json, the HTML report, the run folder, and a table on the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from cluster.stages import Runner, Stage
+from cluster.stages import Runner
 from cluster.storage import join
 from distill.meta.config import MetaConfig
 from distill.settings.load import dump
 from jobs.running.finish import print_places, stage_table, write_run
-
-
-def print_plan(config: MetaConfig, stages: Sequence[Stage], runner: Runner) -> None:
-    """Print one line a stage: what it would do, or when it was done."""
-    print(f"plan of '{config.name}' in {config.storage}")
-    todo = 0
-    for stage in stages:
-        manifest = runner.finished(stage)
-        if manifest is None:
-            todo += 1
-            print(f"  {stage.name:<32} run      {_work(config, stage)}")
-        else:
-            done = f"{manifest['rows']:,} rows, took {manifest['seconds']:g} s, finished {manifest['finished']}"
-            print(f"  {stage.name:<32} reuse    {done}")
-    print(f"{todo} of {len(stages)} stages to run")
-
-
-def _work(config: MetaConfig, stage: Stage) -> str:
-    """A stage's work in words and numbers of the settings."""
-    tasks, train = config.tasks, config.train
-    kind = stage.name.removeprefix("meta_").partition("_")[0]
-    if kind == "train":
-        method = str(stage.settings["method"])
-        return f"{train.steps:,} steps x {train.tasks_per_batch} tasks, {passes(config, method):,} forward and backward passes of a set"
-    words = {
-        "sources": f"read the {config.source.type} source",
-        "start": "the encoder before training",
-        "vectors": "encode all questions and candidates, for neighbours",
-        "tasks": f"{tasks.tasks:,} tasks of {', '.join(map(str, stage.settings.get('transfers', ())))}",
-        "evaluate": f"mAP@{config.evaluate.depth}" if config.source.kind == "retrieval" else "Pearson, Spearman",
-        "compare": f"{config.main} with {', '.join(config.baselines) or 'nothing'}",
-    }
-    return words[kind]
-
-
-def passes(config: MetaConfig, method: str) -> int:
-    """Forward and backward passes of a set in a whole training; in second order each inner one costs about twice."""
-    train = config.train
-    a_task = {
-        "fine_tune": len(config.tasks.wanted_transfers(config.languages)[0].sets),
-        "maml": train.inner_steps + 1,
-        "maml_align": train.inner_steps + train.adapting_steps + 3,
-    }
-    return train.steps * train.tasks_per_batch * a_task[method]
 
 
 def write_report(config: MetaConfig, runner: Runner) -> None:

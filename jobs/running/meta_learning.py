@@ -18,7 +18,6 @@ from distill.meta.settings import (
 from distill.meta.sources.folds import Fold
 from distill.meta.tasks.transfers import Mode
 from jobs.running.distillation import model_files
-from jobs.running.versions import VERSIONS
 
 
 def sources(config: MetaConfig) -> Stage:
@@ -32,7 +31,17 @@ def sources(config: MetaConfig) -> Stage:
     rows = "questions" if config.source.kind == "retrieval" else "sentence_pairs"
     settings = {"source": config.source.identity(), "max_rejected": config.max_rejected}
     reads = _files(config.source)
-    return Stage("meta_sources", VERSIONS["meta_sources"], run, settings, reads=reads, rows=rows, uses_ray=False)
+    return Stage(
+        "meta_sources",
+        version=1,
+        run=run,
+        settings=settings,
+        reads=reads,
+        rows=rows,
+        uses_ray=False,
+        kind="sources",
+        work=f"read the {config.source.type} source",
+    )
 
 
 def start(config: MetaConfig, data: Stage) -> Stage:
@@ -48,7 +57,8 @@ def start(config: MetaConfig, data: Stage) -> Stage:
     settings = {"student": student.identity(), "seed": config.seed}
     reads = () if student.start.type == "fresh" else model_files(student.start.model)
     inputs = (data,) if fresh else ()
-    return Stage("meta_start", VERSIONS["meta_start"], run, settings, inputs, reads, uses_ray=False)
+    work = "the encoder before training"
+    return Stage("meta_start", 1, run, settings, inputs, reads, uses_ray=False, kind="start", work=work)
 
 
 def vectors(config: MetaConfig, data: Stage, begun: Stage) -> Stage:
@@ -61,8 +71,17 @@ def vectors(config: MetaConfig, data: Stage, begun: Stage) -> Stage:
 
     settings = {"tokens_per_batch": config.evaluate.tokens_per_batch}
     needs = (Need.of_pool("meta_vectors", config.evaluate.pool, "evaluate.pool"),)
-    version = VERSIONS["meta_vectors"]
-    return Stage("meta_vectors", version, run, settings, (data, begun), (), needs, rows="answer_vectors")
+    return Stage(
+        "meta_vectors",
+        version=1,
+        run=run,
+        settings=settings,
+        inputs=(data, begun),
+        needs=needs,
+        rows="answer_vectors",
+        kind="vectors",
+        work="encode all questions and candidates, for neighbours",
+    )
 
 
 def tasks(config: MetaConfig, mode: Mode, fold: Fold, data: Stage, neighbours: Stage | None) -> Stage:
@@ -87,7 +106,8 @@ def tasks(config: MetaConfig, mode: Mode, fold: Fold, data: Stage, neighbours: S
     inputs = (data,) if neighbours is None else (data, neighbours)
     needs = (Need.of_pool(name, chosen.pool, "tasks.pool"),)
     rows = "retrieval_tasks" if kind == "retrieval" else "similarity_tasks"
-    return Stage(name, VERSIONS["tasks"], run, settings, inputs, (), needs, rows=rows)
+    work = f"{chosen.tasks:,} tasks of {', '.join(map(str, transfers))}"
+    return Stage(name, 1, run, settings, inputs, (), needs, rows=rows, kind="tasks", work=work)
 
 
 def train(config: MetaConfig, system: str, method: MetaMethod, fold: Fold, begun: Stage, made: Stage) -> Stage:
@@ -104,8 +124,20 @@ def train(config: MetaConfig, system: str, method: MetaMethod, fold: Fold, begun
     settings = {"train": config.train.identity(), "method": method, "seed": config.seed}
     group = config.train
     needs = (Need(name, group.workers, group.cpus_per_worker, group.gpus_per_worker, "train.workers"),)
-    version = VERSIONS["meta_train"]
-    return Stage(name, version, run, settings, (begun, made), (), needs, rows="training_log")
+    work = f"{group.steps:,} steps x {group.tasks_per_batch} tasks, {passes(config, method):,} forward and backward passes of a set"
+    return Stage(name, 1, run, settings, (begun, made), (), needs, rows="training_log", kind="train", work=work)
+
+
+def passes(config: MetaConfig, method: MetaMethod) -> int:
+    """Return the forward and backward passes of a set in a whole training; in second order each inner one costs about twice."""
+    train = config.train
+    passes_per_task = {
+        "zero_shot": 0,
+        "fine_tune": len(config.tasks.wanted_transfers(config.languages)[0].sets),
+        "maml": train.inner_steps + 1,
+        "maml_align": train.inner_steps + train.adapting_steps + 3,
+    }
+    return train.steps * train.tasks_per_batch * passes_per_task[method]
 
 
 def evaluate(config: MetaConfig, system: str, fold: Fold, data: Stage, encoder: Stage) -> Stage:
@@ -126,7 +158,8 @@ def evaluate(config: MetaConfig, system: str, fold: Fold, data: Stage, encoder: 
     }
     needs = (Need.of_pool(name, config.evaluate.pool, "evaluate.pool"),)
     rows = "question_precision" if kind == "retrieval" else "pair_similarity"
-    return Stage(name, VERSIONS["meta_evaluate"], run, settings, (data, encoder), (), needs, rows=rows)
+    work = f"mAP@{config.evaluate.depth}" if kind == "retrieval" else "Pearson, Spearman"
+    return Stage(name, 1, run, settings, (data, encoder), (), needs, rows=rows, kind="evaluate", work=work)
 
 
 def compare(config: MetaConfig, evaluations: Mapping[str, Mapping[int, Stage]]) -> Stage:
@@ -140,7 +173,8 @@ def compare(config: MetaConfig, evaluations: Mapping[str, Mapping[int, Stage]]) 
 
     settings = {"evaluate": config.evaluate.identity(), "main": config.main, "seen": list(config.languages)}
     inputs = tuple(stage for folds in evaluations.values() for stage in folds.values())
-    return Stage("compare", VERSIONS["compare"], run, settings, inputs, rows="meta_results", uses_ray=False)
+    work = f"{config.main} with {', '.join(config.baselines) or 'nothing'}"
+    return Stage("compare", 1, run, settings, inputs, rows="meta_results", uses_ray=False, work=work)
 
 
 def folds(config: MetaConfig) -> list[Fold]:

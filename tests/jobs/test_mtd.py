@@ -127,7 +127,7 @@ def test_the_plan_names_what_a_setting_changes_and_runs_nothing(
     job, _ = whole
     before = files(Path(job.store))
     lines = job.run(f"--{setting}", value, "--plan").done().out.splitlines()
-    assert lines[0] == f"plan of 'small' in {job.store}"
+    assert lines[0] == f"plan of 'small' in {job.store}; each stage's folder is stages/NAME-DIGEST"
     verbs = {line.split()[0]: line.split()[1] for line in lines[1:-1]}
     assert verbs == {stage: "run" if stage in changed else "reuse" for stage in STAGES}
     assert lines[-1] == f"{len(changed)} of 10 stages to run"
