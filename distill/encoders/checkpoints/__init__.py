@@ -33,7 +33,7 @@ from distill.encoders.checkpoints.weights import backbone_from_state, read_json,
 from distill.encoders.encoder import Encoder
 from distill.encoders.late_interaction import LateInteractionEncoder
 from distill.encoders.single_vector import SingleVectorEncoder
-from distill.models.locate import ModelError, load_tokenizer
+from distill.models.locate import ModelError, fetch_folder, load_tokenizer
 
 Layout = Literal["hf_colbert", "pylate", "multi_vector", "sentence_transformers", "plain"]
 Format = Literal["hf_colbert", "sentence_transformers"]
@@ -63,9 +63,18 @@ def layout_of(folder: str | Path) -> Layout:
     return "hf_colbert" if (folder / METADATA).is_file() else "plain"
 
 
-def load_encoder(folder: str | Path, device: str | torch.device = "cpu") -> Encoder:
-    """Read a checkpoint of any kind and layout, in float32, in evaluation mode. What is none is a `ModelError`."""
-    folder = Path(folder)
+def load_encoder(model: str | Path, device: str | torch.device = "cpu", revision: str | None = None) -> Encoder:
+    """Load a student's checkpoint of any kind and layout, in float32 and in evaluation mode.
+
+    Args:
+        model: a local folder, `bundled:student`, or the name of a repository on the Hugging Face hub.
+        device: the device of the weights.
+        revision: the commit on the hub; if None, the newest.
+
+    Raises:
+        ModelError: the model does not exist, or is not a retriever of a layout in the table above.
+    """
+    folder = Path(model) if Path(model).is_dir() else Path(fetch_folder(str(model), revision))
     encoder: Encoder
     match layout_of(folder):
         case "hf_colbert":

@@ -4,7 +4,11 @@ A teacher scores a list of pairs in token-budget batches and returns raw float32
 what a loss needs can be computed from raw scores but not back.
 """
 
+from collections.abc import Sequence
 from typing import assert_never
+
+import numpy as np
+from jaxtyping import Float
 
 from distill.score.settings import (
     BiEncoderTeacher,
@@ -23,8 +27,20 @@ ModelTeacher = (
 """The settings of teachers that compute scores: all but imported ones and ensembles."""
 
 
-def load_teacher(settings: ModelTeacher, dtype: Dtype, tokens_per_batch: int, device: str) -> PairScorer:
-    """The teacher that `settings` describe, its weights in `dtype` on `device`. Imports what that kind of teacher needs, and no more."""
+def load_teacher(
+    settings: ModelTeacher, dtype: Dtype = "float32", tokens_per_batch: int = 16_384, device: str = "cpu"
+) -> PairScorer:
+    """Load the teacher that `settings` describe. Only what this kind of teacher needs is imported.
+
+    Args:
+        settings: the teacher, as in `score.teacher` of a configuration.
+        dtype: precision of the model's body; scores are float32.
+        tokens_per_batch: padded tokens in a batch; on a CPU batches are smaller where larger ones would not fit its caches.
+        device: the device of the weights.
+
+    Raises:
+        ModelError: the model does not exist, or its scores would be wrong.
+    """
     match settings:
         case BiEncoderTeacher():
             from distill.score.teachers.encoders import BiEncoder
@@ -52,3 +68,14 @@ def load_teacher(settings: ModelTeacher, dtype: Dtype, tokens_per_batch: int, de
             return HttpScorer(settings)
         case _:
             assert_never(settings)
+
+
+def score_pairs(teacher: PairScorer, pairs: Sequence[tuple[str, str]]) -> Float[np.ndarray, " P"]:
+    """Return the teacher's raw float32 score of each (query, passage) pair of texts, in order. Every distinct text is read once.
+
+    A score is NaN or infinite where the model gives none.
+    """
+    queries = {query: number for number, query in enumerate(dict.fromkeys(query for query, _ in pairs))}
+    passages = {passage: number for number, passage in enumerate(dict.fromkeys(passage for _, passage in pairs))}
+    numbers = [(queries[query], passages[passage]) for query, passage in pairs]
+    return teacher.score(list(queries), list(passages), numbers).scores

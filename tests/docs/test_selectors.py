@@ -7,7 +7,7 @@ import pytest
 
 from distill.config import load
 
-DOCUMENT = (Path(__file__).parents[1] / "docs/selectors.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[2] / "docs/selectors.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
 
 

@@ -1,0 +1,54 @@
+"""The Python examples of the documents run as they stand there, without Ray, and print what the documents say."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
+"""A block of Python and, where one follows at once, the block of what it prints."""
+RUNNER = """
+import contextlib, io, json, sys
+
+sys.modules["ray"] = None  # every import of it fails
+scope, printed = {}, []
+for example in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(example, "example", "exec"), scope)
+    printed.append(out.getvalue())
+print(json.dumps(printed))
+"""
+
+
+def examples(document: str) -> list[tuple[str, str]]:
+    """Return each example of a document with what it prints; the examples of a document share their variables."""
+    return EXAMPLE.findall((ROOT / document).read_text(encoding="utf-8"))
+
+
+def run(codes: list[str], folder: Path) -> list[str]:
+    """Return what each piece of code prints, one after the other in one process whose working folder is `folder`."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER],
+        input=json.dumps(codes), cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("document", ["docs/python.md"])
+def test_examples_print_what_the_document_says(document: str, tmp_path: Path) -> None:
+    found = examples(document)
+    assert found
+    printed = run([code for code, _ in found], tmp_path)
+    assert printed == [text for _, text in found]
+
+
+def test_ray_is_blocked(tmp_path: Path) -> None:
+    code = "try:\n    import ray.data\nexcept ImportError as error:\n    print(type(error).__name__)"
+    assert run([code], tmp_path) == ["ModuleNotFoundError\n"]
