@@ -5,15 +5,19 @@ passage once, the languages dealt round) or `pooled` (every passage in every lan
 language version of its passage.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
+from cluster.locations import Location
 from cluster.workspace import Workspace
 from distill.evaluate.settings import EvaluateSettings
+from distill.formats.trec import write_qrels, write_run
 from distill.measures.metrics import measure, ranked
 from distill.measures.significance import holm, paired_t_test
 from distill.tables import COMPARISONS, MEASUREMENTS, QRELS, RUN, TableError
@@ -216,27 +220,30 @@ def _measurements(values: Values, query_ids: Sequence[str]) -> pa.Table:
 
 
 def _write_trec(workspace: Workspace, run: pa.Table, tags: Sequence[str], judgements: dict[str, pa.Table]) -> None:
-    """Runs as `qid Q0 docid rank score tag` and qrels as `qid 0 docid grade`, unless an id holds white space."""
+    """Write each ranked run and each collection's judgements as TREC files, unless an id holds white space."""
     qrels_ids = [qrels[column] for qrels in judgements.values() for column in ("query_id", "passage_id")]
     for ids in (run["passage_id"], *qrels_ids):
         spaced = pc.index(pc.match_substring_regex(ids, r"\s"), value=True).as_py() if len(ids) else -1
         if spaced >= 0:
-            found = ids[spaced].as_py()
-            workspace.note(warning=f"no TREC files written: id {found!r} holds white space, at which the format splits")
+            wrong = ids[spaced].as_py()
+            workspace.note(warning=f"no TREC files written: id {wrong!r} holds white space, at which the format splits")
             return
-    folder = f"{workspace.folder}/trec"
-    workspace.filesystem.create_dir(folder, recursive=True)
     for tag in tags:
-        rows = run.filter(pc.equal(run["tag"], tag)).select(["query_id", "passage_id", "rank", "score"]).to_pylist()
-        # Nine significant digits give back every float32.
-        lines = [f"{row['query_id']} Q0 {row['passage_id']} {row['rank']} {row['score']:.9g} {tag}\n" for row in rows]
-        _write_lines(workspace, f"{folder}/{tag}.run", lines)
+        write_run(_trec_file(workspace, f"{tag}.run"), _rankings(run.filter(pc.equal(run["tag"], tag))), tag)
     for collection, qrels in judgements.items():
-        rows = qrels.sort_by([("query_id", "ascending"), ("passage_id", "ascending")]).to_pylist()
-        lines = [f"{row['query_id']} 0 {row['passage_id']} {row['relevance']}\n" for row in rows]
-        _write_lines(workspace, f"{folder}/{collection}.qrels", lines)
+        rows = qrels.sort_by([("query_id", "ascending"), ("passage_id", "ascending")])
+        columns = (rows[name].to_pylist() for name in ("query_id", "passage_id", "relevance"))
+        write_qrels(_trec_file(workspace, f"{collection}.qrels"), zip(*columns, strict=True))
 
 
-def _write_lines(workspace: Workspace, path: str, lines: Sequence[str]) -> None:
-    with workspace.filesystem.open_output_stream(path) as stream:
-        stream.write("".join(lines).encode())
+def _trec_file(workspace: Workspace, name: str) -> Location:
+    path = f"{workspace.folder}/trec/{name}"
+    return Location(workspace.filesystem, path, path, path)
+
+
+def _rankings(run: pa.Table) -> Iterator[tuple[str, list[str], Float32[np.ndarray, " P"]]]:
+    """Yield query, passages and scores of a ranked run with one tag."""
+    rows = zip(*(run[name].to_pylist() for name in ("query_id", "passage_id", "score")), strict=True)
+    for query_id, group in groupby(rows, itemgetter(0)):
+        _, passage_ids, scores = zip(*group, strict=True)
+        yield query_id, list(passage_ids), np.array(scores, np.float32)

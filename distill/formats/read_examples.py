@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.locations import Location, SourceError, find_all
-from distill.formats.rows import PLACE, Record, Rejects, RowError, Rows, batches, content, identifier
+from distill.formats.rows import ORIGIN, Record, Rejects, RowError, Rows, batches, content, identifier
 from distill.formats.settings import ImportedExamples, PylateExamples, SentenceTransformersExamples
 from distill.formats.text import read_jsonl, read_parquet
 from distill.tables import FLOATS, QUERIES, STRING, STRINGS, duplicates
@@ -279,7 +279,7 @@ def _read(paths: Sequence[str], fields: Sequence[str], parse: Parser, schema: pa
 
 
 def _read_file(place: Location, fields: Sequence[str], parse: Parser, schema: pa.Schema, rejects: Rejects) -> pa.Table:
-    with_place = pa.schema([*schema, *PLACE])
+    with_place = pa.schema([*schema, *ORIGIN])
     tables = [
         part.select(schema.names) for part in batches(place.name, _rows(place, fields), parse, with_place, rejects)
     ]

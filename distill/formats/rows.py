@@ -1,4 +1,4 @@
-"""Records of files to rows of tables; a bad row goes to the rejected ones with its reason."""
+"""Rows of tables made from records of files; a faulty row is rejected with its reason."""
 
 import re
 import unicodedata
@@ -17,8 +17,14 @@ from distill.tables import REJECTED, STRING
 BATCH_ROWS = 16_384
 """Rows collected as Python objects before they become an Arrow table."""
 
-
 SPLITS: tuple[str, ...] = get_args(Split)
+"""Names of the splits of queries."""
+
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
+"""The spelling of a whole number, as grades and ranks have it."""
+
+Record = Mapping[str, Any]
+"""What a file has for one row: values by name of field."""
 
 
 class RowError(ValueError):
@@ -41,13 +47,8 @@ class MissingFieldError(ValueError):
     """A record lacks a field that the configuration names."""
 
 
-Record = Mapping[str, Any]
-
-
 Rows = Iterable[tuple[int, Record | RowError]]
-
-
-_GRADE = re.compile(r"[+-]?[0-9]+")
+"""Records of a file after their line numbers, or why a line cannot be used."""
 
 
 class Passage(NamedTuple):
@@ -79,15 +80,15 @@ class Qrel(NamedTuple):
 
 @dataclass(frozen=True)
 class PassageParser:
-    """Makes a `Passage` of a record.
+    """The rows `Passage` of records.
 
-    A passage without text but with a title is kept (collections of abstracts have them); one with neither is empty. A
-    title of null is none.
+    A passage without text but with a title is kept (collections of abstracts have them); one with neither is empty. A title of null is an
+    empty one.
 
     Attributes:
         fields: the names of the record's fields.
-        lang: the language where `fields.lang` is none.
-        keep_empty: whether empty passages are kept, for a caller that counts them as missing.
+        lang: the language where `fields.lang` is None.
+        keep_empty: keep empty passages, for a caller that counts them as missing.
     """
 
     fields: PassageFields
@@ -100,7 +101,12 @@ class PassageParser:
         return tuple(name for name in self.fields.model_dump().values() if name is not None)
 
     def __call__(self, record: Record) -> Passage:
-        """The row, or a `RowError` or `MissingFieldError`."""
+        """Return the row.
+
+        Raises:
+            RowError: a value cannot be used.
+            MissingFieldError: the record lacks a field.
+        """
         fields = self.fields
         passage_id = identifier(record, fields.id)
         text = content(record, fields.text, passage_id)
@@ -118,12 +124,12 @@ class PassageParser:
 
 @dataclass(frozen=True)
 class QueryParser:
-    """Makes a `Query` of a record.
+    """The rows `Query` of records.
 
     Attributes:
         fields: the names of the record's fields.
-        lang: the language where `fields.lang` is none.
-        split: the split where `fields.split` is none.
+        lang: the language where `fields.lang` is None.
+        split: the split where `fields.split` is None.
     """
 
     fields: QueryFields
@@ -136,7 +142,12 @@ class QueryParser:
         return tuple(name for name in self.fields.model_dump().values() if name is not None)
 
     def __call__(self, record: Record) -> Query:
-        """The row, or a `RowError` or `MissingFieldError`."""
+        """Return the row.
+
+        Raises:
+            RowError: a value cannot be used.
+            MissingFieldError: the record lacks a field.
+        """
         fields = self.fields
         query_id = identifier(record, fields.id)
         text = content(record, fields.text, query_id)
@@ -150,22 +161,22 @@ class QueryParser:
 
 
 def parse_qrel(record: Record) -> Qrel:
-    """A `Qrel` of a record with query, passage and grade; grades are whole numbers of 32 bits."""
+    """Return the row `Qrel` of a record with query, passage and grade; grades are whole numbers of 32 bits."""
     query_id = identifier(record, "query")
     passage_id = identifier(record, "passage", query_id)
     grade = str(record["grade"])
-    if not _GRADE.fullmatch(grade) or not -(2**31) <= int(grade) < 2**31:
+    if not WHOLE_NUMBER.fullmatch(grade) or not -(2**31) <= int(grade) < 2**31:
         raise RowError("grade", f"'{grade}', expected a whole number", query_id)
     return Qrel(query_id, passage_id, int(grade))
 
 
 def identifier(record: Record, name: str, row_id: str = "") -> str:
-    """The id in a field: a string without white space, which TREC files could not carry, or a whole number."""
+    """Return the id in a field: a string without white space, which TREC files cannot carry, or a whole number."""
     value = _value(record, name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        raise RowError(name, f"{_kind(value)}, expected a string or a whole number", row_id)
+        raise RowError(name, f"{kind_of(value)}, expected a string or a whole number", row_id)
     if not value:
         raise RowError(name, "is empty", row_id)
     if value.split() != [value]:
@@ -174,16 +185,16 @@ def identifier(record: Record, name: str, row_id: str = "") -> str:
 
 
 def content(record: Record, name: str, row_id: str) -> str:
-    """The text in a field, Unicode NFC."""
+    """Return the text in a field, normalised to Unicode NFC."""
     value = _value(record, name)
     if not isinstance(value, str):
-        raise RowError(name, f"{_kind(value)}, expected a string", row_id)
+        raise RowError(name, f"{kind_of(value)}, expected a string", row_id)
     return unicodedata.normalize("NFC", _encodable(value, name, row_id))
 
 
 def _value(record: Record, name: str) -> object:
     if name not in record:
-        raise MissingFieldError(f"no field '{name}'; it has {_names(record)}")
+        raise MissingFieldError(f"no field '{name}'; it has {quoted(record)}")
     return record[name]
 
 
@@ -195,7 +206,8 @@ def _encodable(value: str, name: str, row_id: str) -> str:
     return value
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Return the kind of a JSON value in words, for messages: "a number", "null"."""
     names = {
         type(None): "null",
         bool: "a truth value",
@@ -207,21 +219,17 @@ def _kind(value: object) -> str:
     return names.get(type(value), f"a {type(value).__name__}")
 
 
-def _names(names: Iterable[str]) -> str:
+def quoted(names: Iterable[str]) -> str:
+    """Return names in quotes with commas between them, for messages; "none" without any."""
     return ", ".join(f"'{name}'" for name in names) or "none"
 
 
-PLACE = [pa.field("line", pa.int64()), pa.field("source", pa.dictionary(pa.int32(), STRING))]
-"""Where a row came from; carried beside rows until duplicates are known, which messages name by file and line."""
+ORIGIN = [pa.field("line", pa.int64()), pa.field("source", pa.dictionary(pa.int32(), STRING))]
+"""The columns of line and file that rows have until duplicates are known, which messages name by file and line."""
 
-
-PASSAGE_ROWS = pa.schema([*((name, STRING) for name in Passage._fields), *PLACE])
-
-
-QUERY_ROWS = pa.schema([*((name, STRING) for name in Query._fields), *PLACE])
-
-
-QREL_ROWS = pa.schema([("query_id", STRING), ("passage_id", STRING), ("relevance", pa.int32()), *PLACE])
+PASSAGE_ROWS = pa.schema([*((name, STRING) for name in Passage._fields), *ORIGIN])
+QUERY_ROWS = pa.schema([*((name, STRING) for name in Query._fields), *ORIGIN])
+QREL_ROWS = pa.schema([("query_id", STRING), ("passage_id", STRING), ("relevance", pa.int32()), *ORIGIN])
 
 
 @dataclass
@@ -229,7 +237,7 @@ class Rejects:
     """The rows that could not be used.
 
     Attributes:
-        limit: the share of a source's rows above which the source is refused.
+        limit: the share of a source's rows that may be rejected.
         rows: rows of the table `rejected`.
     """
 
@@ -237,13 +245,13 @@ class Rejects:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, source: str, line: int, error: RowError) -> None:
-        """Keep a row's fault."""
+        """Add a row with its fault."""
         self.rows.append(
             {"source": source, "line": line, "id": error.row_id, "field": error.field, "reason": error.reason}
         )
 
     def check(self, source: str, total: int, before: int) -> None:
-        """Refuse `source` where too many of its `total` rows were rejected.
+        """Check that at most the share `limit` of the `total` rows of `source` was rejected; raise SourceError otherwise.
 
         `before` is the number of rows that were rejected before it.
         """
@@ -258,17 +266,19 @@ class Rejects:
         )
 
     def table(self) -> pa.Table:
-        """The table `rejected`."""
+        """Return the table `rejected`."""
         return REJECTED.from_rows(self.rows)
 
 
 def batches(
     name: str, rows: Rows, parse: Callable[[Record], tuple[Any, ...]], schema: pa.Schema, rejects: Rejects
 ) -> Iterator[pa.Table]:
-    """What `parse` makes of `rows`, as Arrow tables of up to `BATCH_ROWS` rows.
+    """Yield what `parse` makes of `rows`, as Arrow tables of up to `BATCH_ROWS` rows.
 
-    Each row also has the line and the source `name` that it came from. Bad rows go to `rejects`, which is
-    checked when the rows end.
+    Each row also has the line and the source `name` that it came from. Faulty rows go to `rejects`, which is checked when the rows end.
+
+    Raises:
+        SourceError: a record lacks a field, or more rows than `rejects.limit` allows are faulty.
     """
     before, total = len(rejects.rows), 0
     kept: list[tuple[Any, ...]] = []

@@ -1,50 +1,31 @@
 """Candidates from files: TREC runs of any retriever, and score files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.locations import locate
-from distill.formats.rows import RowError
 from distill.formats.scores import read_scores
-from distill.formats.text import read_lines
+from distill.formats.trec import read_rankings
 from distill.select.candidates import Judged, candidate_table
 from distill.select.settings import RunSelector, ScoredSelector
 from distill.tables import TableError
 
 
-def read_run(path: str) -> dict[str, list[str]]:
-    """A TREC run file (local or s3://, optionally .gz) as query id -> passage ids by rank.
+def candidates_from_run(query_ids: Sequence[str], passages: pa.Table, judged: Judged, by: RunSelector) -> pa.Table:
+    """Return the first k passages of each query in a run file; a query that the run lacks gets an empty list.
 
-    A line without six fields, with a rank that is no number, or with a document that its query already has is an error with its number.
+    Raises:
+        TableError: a passage does not exist in the source; the message names three of them.
     """
-    found: dict[str, dict[str, int]] = {}
-    for number, line in read_lines(locate(path)):
-        if isinstance(line, RowError):
-            raise TableError(f"{path} line {number}: {line}")
-        fields = line.split()
-        if len(fields) != 6 or not fields[3].lstrip("-").isdigit():
-            raise TableError(f"{path} line {number}: expected 'query Q0 document rank score tag', found {line[:80]!r}")
-        ranks = found.setdefault(fields[0], {})
-        if fields[2] in ranks:
-            raise TableError(
-                f"{path} line {number}: document {fields[2]!r} is already in the ranking of query {fields[0]!r}"
-            )
-        ranks[fields[2]] = int(fields[3])
-    return {query: sorted(ranks, key=lambda document: (ranks[document], document)) for query, ranks in found.items()}
-
-
-def candidates_from_run(
-    run: Mapping[str, Sequence[str]], query_ids: Sequence[str], passages: pa.Table, judged: Judged, by: RunSelector
-) -> pa.Table:
-    """The top k of a run for each query; queries that the run lacks get an empty list. Unknown passages are an error that names them."""
-    found = [list(run.get(query_id, ()))[: by.top_k] for query_id in query_ids]
-    unknown = _unknown({passage_id for ids in found for passage_id in ids}, passages)
+    rankings = read_rankings(locate(by.path))
+    lists = [rankings.get(query_id, [])[: by.top_k] for query_id in query_ids]
+    unknown = _unknown({passage_id for ids in lists for passage_id in ids}, passages)
     if unknown:
         raise TableError(_unknown_message(by.path, "retrieved", unknown))
-    return candidate_table(query_ids, found, f"run:{by.path}", judged)
+    return candidate_table(query_ids, lists, f"run:{by.path}", judged)
 
 
 def candidates_from_scores(

@@ -7,7 +7,7 @@ from cluster.workspace import Pool, Workspace, row_shards
 from distill.select.bm25 import Bm25, Bm25Worker, fill
 from distill.select.candidates import NOTHING_JUDGED, Judged, judged_passages, passages_in, queries_in
 from distill.select.dense import select_dense
-from distill.select.files import candidates_from_run, candidates_from_scores, read_run
+from distill.select.files import candidates_from_run, candidates_from_scores
 from distill.select.late_interaction import select_late_interaction
 from distill.select.settings import (
     Bm25Selector,
@@ -19,7 +19,7 @@ from distill.select.settings import (
 )
 from distill.select.task import Task
 
-__all__ = ["Bm25", "fill", "pool", "read_run", "select"]
+__all__ = ["Bm25", "fill", "pool", "select"]
 
 
 def select(workspace: Workspace, settings: SelectSettings, source_lang: str) -> None:
@@ -53,7 +53,7 @@ def _select_from_files(
 ) -> None:
     passages = workspace.input("sources", "passages", ["passage_id"])
     if isinstance(by, RunSelector):
-        workspace.write("candidates", candidates_from_run(read_run(by.path), query_ids, passages, judged, by))
+        workspace.write("candidates", candidates_from_run(query_ids, passages, judged, by))
         return
     candidates, counts = candidates_from_scores(query_ids, passages, judged, by)
     workspace.write("candidates", candidates)

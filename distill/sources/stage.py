@@ -14,7 +14,8 @@ from cluster.locations import SourceError, find_all
 from cluster.workspace import Workspace
 from distill.formats.rows import PassageParser, QueryParser, Rejects, RowError
 from distill.formats.settings import PassageFields, QueryFields
-from distill.formats.text import read_passages, read_qrels, read_queries
+from distill.formats.text import read_passages, read_queries
+from distill.formats.trec import read_qrels
 from distill.sources import corpus
 from distill.sources.beir import _take_beir
 from distill.sources.intake import Intake, _joined, _places, check_unique, translations

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from cluster.locations import Location, SourceError, exists, locate
 from cluster.workspace import Workspace
 from distill.formats.rows import (
-    PLACE,
+    ORIGIN,
     QREL_ROWS,
     SPLITS,
     Record,
@@ -23,7 +23,8 @@ from distill.formats.rows import (
     identifier,
     parse_qrel,
 )
-from distill.formats.text import read_jsonl, read_qrels
+from distill.formats.text import read_jsonl
+from distill.formats.trec import read_qrels
 from distill.meta.settings import BundledQuestions, LareqaQuestions, MetaSource, QuestionFiles, SentencePairFiles
 from distill.meta.sources import lareqa
 from distill.settings.base import LANGUAGE_PATTERN
@@ -92,9 +93,9 @@ class SentencePair(NamedTuple):
     split: str
 
 
-_QUESTION_ROWS = pa.schema([*((name, STRING) for name in Question._fields), *PLACE])
-_ANSWER_ROWS = pa.schema([*((name, STRING) for name in Answer._fields), *PLACE])
-_PAIR_ROWS = pa.schema([*((column.name, column.type) for column in SENTENCE_PAIRS.columns), *PLACE])
+_QUESTION_ROWS = pa.schema([*((name, STRING) for name in Question._fields), *ORIGIN])
+_ANSWER_ROWS = pa.schema([*((name, STRING) for name in Answer._fields), *ORIGIN])
+_PAIR_ROWS = pa.schema([*((column.name, column.type) for column in SENTENCE_PAIRS.columns), *ORIGIN])
 
 
 @dataclass(frozen=True)

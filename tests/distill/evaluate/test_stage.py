@@ -131,7 +131,7 @@ def test_trec_files(tmp_path: Path) -> None:
         [f"{tag}.run" for tag in RUNS] + ["en.qrels", "de.qrels", "pooled.qrels"]
     )
     assert (folder / "student-de.run").read_text() == (
-        "q1 Q0 a 1 10 student-de\nq1 Q0 b 2 9.75 student-de\nq2 Q0 a 1 10 student-de\nq2 Q0 b 2 9.75 student-de\n"
+        "q1 Q0 a 1 10.0 student-de\nq1 Q0 b 2 9.75 student-de\nq2 Q0 a 1 10.0 student-de\nq2 Q0 b 2 9.75 student-de\n"
     )
     assert (folder / "de.qrels").read_text() == "q1 0 a 3\nq1 0 b 0\nq2 0 b 3\n"
     assert (folder / "pooled.qrels").read_text() == (

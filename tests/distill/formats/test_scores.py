@@ -32,7 +32,7 @@ def test_the_released_layout(tmp_path: Path) -> None:
     assert (seven.query_id, seven.passage_ids) == ("7", ["x"])
     assert seven.scores.tolist() == [np.float32(0.001)]
     assert (empty.query_id, empty.passage_ids) == ("empty", [])
-    assert empty.place == f"{path} line 4"
+    assert empty.source == f"{path} line 4"
 
 
 def test_trec_runs_keep_their_scores(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from distill.formats.rows import (
     parse_qrel,
 )
 from distill.formats.settings import PassageFields, QueryFields
-from distill.formats.text import FORMATS, read_beir_qrels, read_passages, read_qrels, read_queries
+from distill.formats.text import FORMATS, read_beir_qrels, read_passages, read_queries
 
 
 def place(path: Path) -> Location:
@@ -265,22 +265,6 @@ def test_formats_agree(tmp_path: Path) -> None:
 
 
 # --- judgements ----------------------------------------------------------------------------------------------------
-
-
-def test_trec_qrels(tmp_path: Path) -> None:
-    file = tmp_path / "x.qrels"
-    file.write_text("q1 0 p1 1\nq1\t0\tp2\t-2\nq2 0 p1\nq2 0 p1 high\nq2 0 p1 99999999999\n")
-    rejects = Rejects(1.0)
-    tables = list(batches("x", read_qrels(place(file)), parse_qrel, QREL_ROWS, rejects))
-    assert [(row["query_id"], row["passage_id"], row["relevance"]) for row in tables[0].to_pylist()] == [
-        ("q1", "p1", 1),
-        ("q1", "p2", -2),
-    ]
-    assert [(row["line"], row["id"], row["field"], row["reason"]) for row in rejects.rows] == [
-        (3, "", "", "3 columns, expected 4 (query, 0, passage, grade)"),
-        (4, "q2", "grade", "'high', expected a whole number"),
-        (5, "q2", "grade", "'99999999999', expected a whole number"),
-    ]
 
 
 @pytest.mark.parametrize("header", ["query-id\tcorpus-id\tscore\n", ""])

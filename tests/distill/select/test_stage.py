@@ -1,10 +1,9 @@
-import gzip
 from pathlib import Path
 
 import pytest
 
 from distill.select.settings import Bm25Selector, RunSelector, SelectSettings
-from distill.select.stage import Bm25, fill, read_run, select
+from distill.select.stage import Bm25, fill, select
 from distill.tables import PASSAGES, QUERIES, TableError
 from tests.workspaces import LocalWorkspace
 
@@ -69,12 +68,6 @@ def test_fill_is_a_function_of_the_query() -> None:
     assert sorted(fill("q", ["p1"], ["p1", "p2", "p3"], 9)) == ["p2", "p3"]
 
 
-def test_a_run_file_by_rank_not_by_line(tmp_path: Path) -> None:
-    path = tmp_path / "a.run.gz"
-    path.write_bytes(gzip.compress(b"q1 Q0 p2 2 1.5 x\nq1 Q0 p1 1 2.5 x\n\nq2 Q0 p3 1 0.1 x\n"))
-    assert read_run(str(path)) == {"q1": ["p1", "p2"], "q2": ["p3"]}
-
-
 def test_select_from_a_run(tmp_path: Path) -> None:
     path = tmp_path / "a.run"
     path.write_text("q1 Q0 p3 1 9 x\nq1 Q0 p1 2 8 x\nq1 Q0 p2 3 7 x\n")
@@ -82,20 +75,6 @@ def test_select_from_a_run(tmp_path: Path) -> None:
     select(workspace, SelectSettings(by=RunSelector(path=str(path), top_k=2)), "en")
     found = {row["query_id"]: row["passage_ids"] for row in workspace.output("candidates").to_pylist()}
     assert found == {"q1": ["p3", "p1"], "q2": [], "q3": []}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("q1 Q0 p1 1 9\n", r"a.run line 1: expected 'query Q0 document rank score tag', found 'q1 Q0 p1 1 9'"),
-        ("q1 Q0 p1 1 9 x\nq1 Q0 p1 2 8 x\n", r"a.run line 2: document 'p1' is already in the ranking of query 'q1'"),
-    ],
-)
-def test_bad_run_lines_are_named(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "a.run"
-    path.write_text(text)
-    with pytest.raises(TableError, match=message):
-        read_run(str(path))
 
 
 def test_unknown_passages_of_a_run_are_named(tmp_path: Path) -> None:
