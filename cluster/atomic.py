@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from typing import IO
 
 from cluster.locations import Location
-from distill.tables import TableError
+from cluster.storage import StorageError
 
 
 @contextmanager
 def open_whole(place: Location, compression: str | None = None) -> Iterator[IO[bytes]]:
-    """A file to write, under another name until the context ends without an error. What cannot be written is a `TableError`.
+    """A file to write, under another name until the context ends without an error. What cannot be written is a `StorageError`.
 
     Args:
         place: the file; folders that it lies in are made.
@@ -24,5 +24,7 @@ def open_whole(place: Location, compression: str | None = None) -> Iterator[IO[b
         with place.filesystem.open_output_stream(unfinished, compression=compression) as stream:
             yield stream  # pyright: ignore[reportReturnType]
         place.filesystem.move(unfinished, place.path)
+    except StorageError:  # of another file, written inside the context
+        raise
     except OSError as error:
-        raise TableError(f"{place.name} cannot be written: {' '.join(str(error).split())}") from error
+        raise StorageError(f"{place.name} cannot be written: {' '.join(str(error).split())}") from error

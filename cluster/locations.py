@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
+from cluster.errors import UserError
 
-class SourceError(ValueError):
+
+class SourceError(UserError, ValueError):
     """A source of text cannot be used. The message is one line: file, place in it, what is wrong, what to do."""
 
 

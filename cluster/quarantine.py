@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from cluster.errors import UserError
 from cluster.storage import read_json, write_json
 
 _SPLIT = 16
@@ -26,7 +27,7 @@ _DEATHS_ALONE = 2.0
 _LIKELY_INNOCENT = 0.25
 
 
-class ShardError(RuntimeError):
+class ShardError(UserError, RuntimeError):
     """A shard cannot be computed. The message says what was found out and what to do."""
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cluster.errors import UserError
 from cluster.resources import Need, fault, nodes_there, nodes_to_come
 
 _KNOCK_S = 10.0
 
 
-class SessionError(RuntimeError):
+class SessionError(UserError, RuntimeError):
     """No cluster, or one that cannot do what is asked. The message is one line that says what to do."""
 
 

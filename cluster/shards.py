@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from cluster.errors import UserError
 from cluster.quarantine import Attempts, Place, ShardError, compute
 from cluster.storage import list_files, open_storage, read_json, write_json, write_table
 from cluster.watch import Watch
@@ -22,7 +23,7 @@ _ATTEMPTS = "_attempts"
 _MOST_SHARDS = 100_000
 
 
-class StageError(RuntimeError):
+class StageError(UserError, RuntimeError):
     """A stage failed. The message names the stage and what to do."""
 
 

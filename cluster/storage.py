@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from cluster.errors import UserError
 
-class StorageError(OSError):
+
+class StorageError(UserError, OSError):
     """A location cannot be read or written. The message names it and says what to do."""
 
 

@@ -9,7 +9,6 @@ and written some thousands at a time. What is in the files: `distill/formats/wri
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +18,11 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 
 import pyarrow.compute as pc
 
-from cluster.locations import SourceError
-from cluster.stages import StageError
-from cluster.storage import StorageError, open_storage, read_json
+from cluster.errors import UserError, report_error
+from cluster.storage import open_storage, read_json
 from cluster.stored_table import StoredTable
 from distill.formats.write_examples import Format, export_examples
 from distill.settings.load import ConfigError
-from distill.tables import TableError
 from jobs.export_scores import find_stage
 
 PROGRAM = "jobs/export_examples.py"
@@ -37,11 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         storage, folder = find_stage(options, rest)
         export(storage, folder, options.stage, options.format, options.out)
-    except (ConfigError, StageError, StorageError, TableError, SourceError) as error:
-        if os.environ.get("POLYRAY_TRACEBACK"):
-            raise
-        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+    except UserError as error:
+        return report_error(PROGRAM, error)
     return 0
 
 

@@ -9,7 +9,6 @@ written a query at a time, with as many digits as tell them from every other 32-
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,15 +18,13 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 
 import numpy as np
 
-from cluster.locations import SourceError
-from cluster.stages import StageError
-from cluster.storage import StorageError, open_storage, read_json
+from cluster.errors import UserError, report_error
+from cluster.storage import open_storage, read_json
 from cluster.stored_table import StoredTable
 from distill.config import load
 from distill.formats.scores import write_scores
 from distill.score.lists import blocks
 from distill.settings.load import ConfigError
-from distill.tables import TableError
 
 PROGRAM = "jobs/export_scores.py"
 
@@ -38,11 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         storage, folder = find_stage(options, rest)
         export(storage, folder, options.stage, options.format, options.out, whole_number_ids=options.whole_number_ids)
-    except (ConfigError, StageError, StorageError, TableError, SourceError) as error:
-        if os.environ.get("POLYRAY_TRACEBACK"):
-            raise
-        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+    except UserError as error:
+        return report_error(PROGRAM, error)
     return 0
 
 

@@ -11,7 +11,6 @@ single vectors. What another project cannot represent is an error or is said.
 """
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,8 +22,8 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 
 import pyarrow.fs as pafs
 
-from cluster.storage import StorageError, open_storage
-from distill.models.locate import ModelError
+from cluster.errors import UserError, report_error
+from cluster.storage import open_storage
 from distill.settings.load import ConfigError
 from jobs.export_scores import stage_of_run
 
@@ -36,11 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         export(_find(options), options.format, options.out, options.dim)
-    except (ConfigError, StorageError, ModelError) as error:
-        if os.environ.get("POLYRAY_TRACEBACK"):
-            raise
-        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+    except UserError as error:
+        return report_error(PROGRAM, error)
     return 0
 
 

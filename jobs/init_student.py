@@ -9,8 +9,6 @@ minutes. docs/student.md explains the steps.
 """
 
 import argparse
-import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -19,8 +17,8 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from cluster.locations import SourceError
-from distill.models.locate import BUNDLED_TEACHER, ModelError, locate
+from cluster.errors import UserError, report_error
+from distill.models.locate import BUNDLED_TEACHER, locate
 
 PROGRAM = "jobs/init_student.py"
 
@@ -31,12 +29,8 @@ def main() -> None:
     begin = time.monotonic()
     try:
         run(options, lambda line: print(f"{time.monotonic() - begin:5.0f} s  {line}", flush=True))
-    except (ModelError, SourceError, OSError) as error:
-        if os.environ.get("POLYRAY_TRACEBACK"):
-            raise
-        text = re.sub(r"\s+", " ", str(error)).strip()
-        print(f"{PROGRAM}: {text}", file=sys.stderr)
-        sys.exit(1)
+    except (UserError, OSError) as error:
+        sys.exit(report_error(PROGRAM, error))
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: interrupted; nothing was written", file=sys.stderr)
         sys.exit(130)

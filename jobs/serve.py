@@ -29,13 +29,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from cluster.session import Session, SessionError
+from cluster.errors import UserError, report_error
+from cluster.session import Session
 from cluster.settings import ClusterSettings
-from cluster.storage import StorageError, join, open_storage, read_json
+from cluster.storage import join, open_storage, read_json
 from distill.config import Config
 from distill.settings.load import ConfigError, GivenSettings, explain, merge
 from distill.settings.serve import ServeSettings
-from serve.api import ServeError
 
 PROGRAM = "jobs/serve.py"
 STAGES = ("train", "index")
@@ -168,9 +168,8 @@ def main(arguments: Sequence[str]) -> int:
     """Serve, and return the exit code: 0 stopped by a signal, 1 failed, 2 wrong usage."""
     try:
         serve_folder(*configure(arguments))
-    except (ConfigError, SessionError, StorageError, ServeError) as error:
-        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+    except UserError as error:
+        return report_error(PROGRAM, error)
     except KeyboardInterrupt:
         print("stopped", flush=True)
     return 0

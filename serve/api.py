@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cluster.errors import UserError
+
 MAX_BODY = 64 * 1024
 """Largest request body in bytes."""
 EXAMPLE = '{"query": "...", "k": 10}'
@@ -116,7 +118,7 @@ class Error(BaseModel):
     error: str
 
 
-class ServeError(RuntimeError):
+class ServeError(UserError, RuntimeError):
     """The endpoint cannot start. The message is one line that says what to do."""
 
 

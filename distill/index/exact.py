@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cluster.errors import UserError
 from cluster.storage import list_files
 from distill.tables import DOCUMENTS, VECTORS, TableError
 
@@ -32,7 +33,7 @@ READ_DOCUMENTS = 1_024
 """Documents read from a file at once."""
 
 
-class CorruptIndexError(ValueError):
+class CorruptIndexError(UserError, ValueError):
     """An index folder cannot be searched. The message names the folder and what is wrong with it."""
 
 

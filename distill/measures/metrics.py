@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float64
 
+from cluster.errors import UserError
 from distill.tables import QRELS, RUN
 
 
-class MetricsError(ValueError):
+class MetricsError(UserError, ValueError):
     """A run cannot be measured or two cannot be compared. The message names the measure, query or number at fault."""
 
 

@@ -5,11 +5,13 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cluster.errors import UserError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class ModelError(ValueError):
+class ModelError(UserError, ValueError):
     """A model cannot be found or used. The message says which, and what to do."""
 
 

@@ -15,11 +15,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from cluster.errors import UserError
 from cluster.settings import ClusterSettings
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """The configuration cannot be used. The message is one line that names the setting, its value and what was expected."""
+
+    exit_code = 2
 
 
 class GivenSettings(BaseSettings):

@@ -7,12 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.errors import UserError
+
 STRING = pa.string()
 STRINGS = pa.list_(pa.string())
 FLOATS = pa.list_(pa.float32())
 
 
-class TableError(ValueError):
+class TableError(UserError, ValueError):
     """A table does not keep its contract. The message names the columns or rows, what was found and what was expected."""
 
 

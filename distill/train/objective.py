@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from cluster.errors import UserError
 from distill.numerics.maxsim import maxsim_all, maxsim_at
 from distill.train import losses, margins
 from distill.train.batches import TrainingBatch
@@ -30,7 +31,7 @@ from distill.train.loss_settings import (
 AnyLoss = KlLoss | MarginMseLoss | CrossEntropyLoss | InfoNceLoss | LanguageLoss | RelevanceMarginLoss
 
 
-class LossError(ValueError):
+class LossError(UserError, ValueError):
     """A loss cannot be computed on the examples at hand. The message says which and what it needs."""
 
 

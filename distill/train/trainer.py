@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from cluster.errors import UserError
 from distill.encoders.checkpoints import load_encoder, save_encoder
 from distill.encoders.encoder import Encoder, TokenBatch
 from distill.train.batches import TrainingBatch
@@ -23,7 +24,7 @@ from distill.train.settings import TrainSettings
 _STATE = "training_state.pt"
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError, RuntimeError):
     """Training cannot go on. The message names the step and what to do."""
 
 

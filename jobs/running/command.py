@@ -1,21 +1,18 @@
 """The command line of the jobs: configuration, plan, stages in order, report; errors of the user's in one line."""
 
 import argparse
-import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-from cluster.session import Session, SessionError
-from cluster.stages import Runner, Stage, StageError
-from cluster.storage import StorageError, check_writable
+from cluster.errors import UserError, report_error
+from cluster.session import Session
+from cluster.stages import Runner, Stage
+from cluster.storage import check_writable
 from distill.config import Config
-from distill.models.locate import ModelError
-from distill.settings.load import ConfigError, JobConfig, load_as
-from distill.tables import TableError
+from distill.settings.load import JobConfig, load_as
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
@@ -117,12 +114,8 @@ def main_of(
         config = load_as(kind, options.config or [default], rest, program)
         job = build(config)
         run(job.until(until) if until else job, plan=options.plan, report=until is None, serve=options.serve)
-    except ConfigError as error:
-        sys.exit(_fail(program, error, 2))
-    except Exception as error:
-        if not isinstance(error, _expected_errors()) or os.environ.get("POLYRAY_TRACEBACK"):
-            raise
-        sys.exit(_fail(program, error, 1))
+    except UserError as error:
+        sys.exit(report_error(program, error))
     except KeyboardInterrupt:
         print(f"\n{program}: interrupted; the same command goes on from what is done", file=sys.stderr)
         sys.exit(130)
@@ -165,25 +158,3 @@ def _options(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--plan", action="store_true", help="print what would run and what would be reused, and stop")
     parser.add_argument("--serve", action="store_true", help="end by serving the search endpoint")
     return parser
-
-
-_LAZY_ERRORS = (
-    ("distill.formats.text", "SourceError"),
-    ("distill.train.trainer", "TrainingError"),
-    ("distill.measures.metrics", "MetricsError"),
-    ("distill.index.exact", "CorruptIndexError"),
-    ("serve.app", "ServeError"),
-)
-
-
-def _expected_errors() -> tuple[type[Exception], ...]:
-    """Errors that say themselves what to do. Those of heavy modules count only if the module was loaded."""
-    found: list[type[Exception]] = [ConfigError, StageError, SessionError, StorageError, ModelError, TableError]
-    found += [getattr(sys.modules[module], name) for module, name in _LAZY_ERRORS if module in sys.modules]
-    return tuple(found)
-
-
-def _fail(program: str, error: BaseException, code: int) -> int:
-    text = re.sub(r"\s+", " ", str(error)).strip()
-    print(f"{program}: {text}", file=sys.stderr)
-    return code

@@ -1,0 +1,27 @@
+"""Errors whose message tells the user what to do."""
+
+import os
+import sys
+import traceback
+
+
+class UserError(Exception):
+    """An error that the user can mend. The message says what is wrong, where, and what to do; commands show it as one line.
+
+    Attributes:
+        exit_code: the exit code of a command that ends with this error: 1 failed, 2 wrong usage or configuration.
+    """
+
+    exit_code: int = 1
+
+
+def report_error(program: str, error: Exception) -> int:
+    """Print an error on stderr, as one line that begins with the program, and return the exit code.
+
+    With `POLYRAY_TRACEBACK` set, print its whole trace instead.
+    """
+    if os.environ.get("POLYRAY_TRACEBACK"):
+        traceback.print_exception(error)
+    else:
+        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+    return error.exit_code if isinstance(error, UserError) else 1
