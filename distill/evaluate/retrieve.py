@@ -17,6 +17,7 @@ from distill.evaluate.settings import EvaluateSettings
 from distill.evaluate.stage import mixed_assignment
 from distill.index.exact import ExactIndex
 from distill.index.stage import all_documents
+from distill.numerics.best import top_k
 from distill.select.stage import Bm25
 from distill.tables import RUN, TAGS
 from distill.text import passage_texts
@@ -139,12 +140,9 @@ class RetrieveWorker:
     ) -> list[tuple[str, str, list[tuple[str, float]]]]:
         found = []
         for name, places in self._collections.items():
-            # Stable, so that equal scores rank by position, whatever the depth.
-            best, order = scores[:, torch.from_numpy(places)].sort(dim=1, descending=True, stable=True)
-            for row, query_id in enumerate(query_ids):
-                top = places[order[row, : self._depth].numpy()].tolist()
-                values = best[row, : self._depth].tolist()
-                ranking = [(self._name(name, place), score) for place, score in zip(top, values, strict=True)]
+            best, top = top_k(scores[:, torch.from_numpy(places)], self._depth, torch.from_numpy(places))
+            for query_id, values, positions in zip(query_ids, best.tolist(), top.tolist(), strict=True):
+                ranking = [(self._name(name, place), score) for place, score in zip(positions, values, strict=True)]
                 found.append((f"{system}-{name}", query_id, ranking))
         return found
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cluster.errors import UserError
 from cluster.storage import list_files
+from distill.numerics.best import top_k
 from distill.tables import DOCUMENTS, VECTORS, TableError
 
 BLOCK_VECTORS = 32_768
@@ -250,7 +251,7 @@ class ExactIndex:
         if k == 0:
             return [[] for _ in queries]
         step = max(1, QUERY_VECTORS // queries.shape[1])
-        return [hits for chunk in queries.split(step) for hits in _best(self._score(chunk, blocks), k)]
+        return [hits for chunk in queries.split(step) for hits in _hits(self._score(chunk, blocks), k)]
 
     def _check_queries(self, queries: Tensor) -> None:
         if queries.ndim != 3 or queries.shape[2] != self.dim or queries.shape[1] == 0:
@@ -311,15 +312,10 @@ class ExactIndex:
             vectors[places, columns] = vectors[0, columns]
 
 
-def _best(scores: Float[Tensor, "q N"], k: int) -> list[list[Hit]]:
-    """The k best of each row. `topk` alone may take any of equal scores: it gives the k-th, and a stable sort ranks what reaches it."""
-    bounds = scores.topk(k).values[:, -1:]
-    found = []
-    for row, bound in zip(scores, bounds, strict=True):
-        positions = (row >= bound).nonzero()[:, 0]
-        values, order = row[positions].sort(descending=True, stable=True)
-        found.append([Hit(p, s) for p, s in zip(positions[order[:k]].tolist(), values[:k].tolist(), strict=True)])
-    return found
+def _hits(scores: Float[Tensor, "q N"], k: int) -> list[list[Hit]]:
+    """Return the k best of each row, best first, equal scores by position."""
+    values, positions = (part.tolist() for part in top_k(scores, k))
+    return [[Hit(p, s) for p, s in zip(*row, strict=True)] for row in zip(positions, values, strict=True)]
 
 
 def _files(filesystem: pafs.FileSystem, folder: str, table: str) -> list[str]:

@@ -6,8 +6,10 @@ from random import Random
 import bm25s
 import numpy as np
 import pyarrow as pa
+import torch
 
 from cluster.workspace import Shard, shard_rows
+from distill.numerics.best import top_k
 from distill.select.candidates import Judged, candidate_table
 from distill.select.settings import Bm25Selector
 from distill.text import passage_texts, words
@@ -40,8 +42,9 @@ class Bm25:
         if not terms:
             return []
         scores = self._index.get_scores(terms)
-        best = np.argsort(-scores, kind="stable")[:k]
-        return [(self.ids[i], float(scores[i])) for i in best if scores[i] > 0]
+        matching = np.flatnonzero(scores > 0)
+        values, positions = top_k(torch.from_numpy(scores[matching])[None], k, torch.from_numpy(matching))
+        return [(self.ids[i], score) for i, score in zip(positions[0].tolist(), values[0].tolist(), strict=True)]
 
 
 class Bm25Worker:

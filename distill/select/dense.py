@@ -170,7 +170,7 @@ class DenseWorker:
             size = max(1, _BLOCK_SCORES // len(block))
             for start in range(0, len(queries), size):
                 best.add(start, queries[start : start + size] @ passages.T, places)
-        return best.places()
+        return best.positions()
 
 
 def _approximate(index: Any, queries: Float[Tensor, "Q D"], k: int) -> list[np.ndarray]:

@@ -95,6 +95,6 @@ class LateInteractionWorker:
             size = max(1, _BLOCK_SIMILARITIES // (queries.shape[1] * length * count))
             for start in range(0, len(queries), size):
                 best.add(start, block_maxsim(queries[start : start + size], passages), places)
-        found = [self._ids.take(pa.array(row)).to_pylist() for row in best.places()]
+        found = [self._ids.take(pa.array(row)).to_pylist() for row in best.positions()]
         name = f"late_interaction:{self._by.model}"
         return {"candidates": candidate_table(part["query_id"].to_pylist(), found, name, self._judged)}

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import torch
-from torch import distributed
+from jaxtyping import Float, Int
+from torch import Tensor, distributed
 from torch.nn.utils.rnn import pad_sequence
 
 from cluster.stored_table import StoredTable
@@ -21,6 +22,7 @@ from cluster.workspace import Workspace
 from distill.encoders.encoder import Encoder
 from distill.measures.metrics import measure
 from distill.numerics.batching import attention_of
+from distill.numerics.best import top_k
 from distill.numerics.maxsim import maxsim_all
 from distill.tables import QRELS, RUN, TableError
 from distill.text import passage_texts
@@ -113,48 +115,45 @@ class DevSet:
         query_ids = self.queries["query_id"].to_pylist()
         queries = encoder.encode_queries(self.queries["text"].to_pylist())
         for language, passages in self.passages.items():
-            rows = self._retrieve(
-                encoder, queries, passages.take(list(range(rank, len(passages), world))), tokens_per_batch
-            )
+            share = torch.arange(rank, len(passages), world)
+            scores = _scores(encoder, queries, passages.take(share.numpy()), tokens_per_batch)
+            best = top_k(scores, _DEPTH, share)
             if world > 1:
                 parts: list[Any] = [None] * world
-                distributed.all_gather_object(parts, rows)
-                rows = [row for part in parts for row in part]
-            run = _ranked(rows, language)
+                distributed.all_gather_object(parts, best)
+                scores, positions = (torch.cat(columns, dim=1) for columns in zip(*parts, strict=True))
+                best = top_k(scores, _DEPTH, positions)
+            run = _run(query_ids, passages["passage_id"].to_pylist(), *best, language)
             found[language] = float(measure(run, QRELS.check(self.qrels), [name], query_ids)[name].mean())
         return found
 
-    def _retrieve(
-        self, encoder: Encoder, queries: torch.Tensor, passages: pa.Table, tokens_per_batch: int
-    ) -> list[tuple[str, str, float]]:
-        vectors = encoder.encode_passages(passage_texts(passages), tokens_per_batch)
-        ids = passages["passage_id"].to_pylist()
-        scores = torch.empty(len(queries), len(vectors))
-        for start in range(0, len(vectors), _PASSAGES_AT_ONCE):
-            part = vectors[start : start + _PASSAGES_AT_ONCE]
-            block = pad_sequence(part, batch_first=True)
-            keep = attention_of([len(v) for v in part]).bool()
-            for first in range(0, len(queries), _QUERIES_AT_ONCE):
-                rows = slice(first, first + _QUERIES_AT_ONCE)
-                scores[rows, start : start + len(part)] = maxsim_all(queries[rows], block, keep)
-        best = scores.topk(min(_DEPTH, len(vectors)), dim=1)
-        query_ids = self.queries["query_id"].to_pylist()
-        return [
-            (query_id, ids[place], score)
-            for query_id, places, values in zip(query_ids, best.indices.tolist(), best.values.tolist(), strict=True)
-            for place, score in zip(places, values, strict=True)
-        ]
+
+def _scores(
+    encoder: Encoder, queries: Float[Tensor, "Q T D"], passages: pa.Table, tokens_per_batch: int
+) -> Float[Tensor, "Q N"]:
+    vectors = encoder.encode_passages(passage_texts(passages), tokens_per_batch)
+    scores = torch.empty(len(queries), len(vectors))
+    for start in range(0, len(vectors), _PASSAGES_AT_ONCE):
+        part = vectors[start : start + _PASSAGES_AT_ONCE]
+        block = pad_sequence(part, batch_first=True)
+        keep = attention_of([len(v) for v in part]).bool()
+        for first in range(0, len(queries), _QUERIES_AT_ONCE):
+            rows = slice(first, first + _QUERIES_AT_ONCE)
+            scores[rows, start : start + len(part)] = maxsim_all(queries[rows], block, keep)
+    return scores
 
 
-def _ranked(rows: Sequence[tuple[str, str, float]], tag: str) -> pa.Table:
-    """A run of unsorted rows, the best `_DEPTH` of each query."""
-    by_query: dict[str, list[tuple[float, str]]] = {}
-    for query_id, passage_id, score in rows:
-        by_query.setdefault(query_id, []).append((score, passage_id))
+def _run(
+    query_ids: Sequence[str],
+    passage_ids: Sequence[str],
+    scores: Float[Tensor, "Q K"],
+    positions: Int[Tensor, "Q K"],
+    tag: str,
+) -> pa.Table:
     return RUN.from_rows(
-        {"query_id": query_id, "passage_id": passage_id, "rank": rank, "score": score, "tag": tag}
-        for query_id, found in by_query.items()
-        for rank, (score, passage_id) in enumerate(sorted(found, reverse=True)[:_DEPTH], 1)
+        {"query_id": query_id, "passage_id": passage_ids[position], "rank": rank, "score": score, "tag": tag}
+        for query_id, values, row in zip(query_ids, scores.tolist(), positions.tolist(), strict=True)
+        for rank, (position, score) in enumerate(zip(row, values, strict=True), 1)
     )
 
 

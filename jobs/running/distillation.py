@@ -17,7 +17,7 @@ from distill.formats.settings import ImportedExamples, SentenceTransformersExamp
 from distill.mix.settings import MixSettings
 from distill.models.locate import BUNDLED_STUDENT, BUNDLED_TEACHER, locate
 from distill.score.settings import EnsembleTeacher, ImportedTeacher, SingleTeacher
-from distill.select.settings import RunSelector, ScoredSelector
+from distill.select.settings import DenseSelector, LateInteractionSelector, RunSelector, ScoredSelector
 from distill.settings.load import ConfigError
 from distill.sources.settings import FileSource, IrDatasetsSource, Source
 from distill.translate.settings import ModelTranslator
@@ -68,7 +68,9 @@ def select(config: Config, data: Stage, translations: Stage) -> Stage:
     inputs = (data, *_translated(config, translations, settings.passage_lang))
     needs = (_need("select", settings.pool),) if not isinstance(by, RunSelector | ScoredSelector) else ()
     work = _up_to(config, data, "candidates")
-    return Stage("select", 2, run, identity, inputs, reads, needs, rows="candidates", work=work)
+    # Version 3 ranks equal scores of vectors by position; the other selectors did before.
+    version = 3 if isinstance(by, DenseSelector | LateInteractionSelector) else 2
+    return Stage("select", version, run, identity, inputs, reads, needs, rows="candidates", work=work)
 
 
 def _up_to(config: Config, data: Stage, unit: str) -> Callable[[Runner], str]:

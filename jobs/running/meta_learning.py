@@ -159,7 +159,7 @@ def evaluate(config: MetaConfig, system: str, fold: Fold, data: Stage, encoder: 
     needs = (Need.of_pool(name, config.evaluate.pool, "evaluate.pool"),)
     rows = "question_precision" if kind == "retrieval" else "pair_similarity"
     work = f"mAP@{config.evaluate.depth}" if kind == "retrieval" else "Pearson, Spearman"
-    return Stage(name, 1, run, settings, (data, encoder), (), needs, rows=rows, kind="evaluate", work=work)
+    return Stage(name, 2, run, settings, (data, encoder), (), needs, rows=rows, kind="evaluate", work=work)
 
 
 def compare(config: MetaConfig, evaluations: Mapping[str, Mapping[int, Stage]]) -> Stage:

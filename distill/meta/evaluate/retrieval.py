@@ -38,7 +38,7 @@ def best_places(
         rows = max(1, _SIMILARITIES // (questions.shape[1] * length * count))
         for start in range(0, len(questions), rows):
             best.add(start, block_maxsim(questions[start : start + rows], candidates.to(questions.device)), places)
-    return best.places()
+    return best.positions()
 
 
 def filled(vectors: Sequence[Float[Tensor, "_ D"]]) -> Float[Tensor, "Q T D"]:

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
+
+from distill.numerics.best import Best
 
 Negatives = Literal["hard", "semi_hard", "easy"]
 
 _STEPS = 10_000_000
-_LOWEST = _STEPS + 1  # added to a similarity in steps, so that none is negative
-_NONE = -1
 _QUESTIONS_AT_ONCE = 256
 _CANDIDATES_AT_ONCE = 8192
 
@@ -88,7 +88,7 @@ def _best(
     candidates: Float[Tensor, "C D"],
     count: int,
     excluded: Sequence[Sequence[int]],
-    limits: Int[Tensor, " Q"] | None,
+    limits: Float[Tensor, " Q"] | None,
 ) -> list[list[int]]:
     """The places of the `count` best candidates of each question, of those whose similarity in steps is below its limit."""
     found: list[list[int]] = []
@@ -104,29 +104,25 @@ def _best_of_block(
     candidates: Float[Tensor, "C D"],
     count: int,
     excluded: Sequence[Sequence[int]],
-    limits: Int[Tensor, " B"] | None,
+    limits: Float[Tensor, " B"] | None,
 ) -> list[list[int]]:
-    total = len(candidates)
-    best = torch.empty((len(questions), 0), dtype=torch.int64)
-    rows = torch.tensor([i for i, places in enumerate(excluded) for _ in places], dtype=torch.int64)
-    columns = torch.tensor([place for places in excluded for place in places], dtype=torch.int64)
-    for first in range(0, total, _CANDIDATES_AT_ONCE):
+    best = Best(len(questions), count)
+    rows = torch.tensor([i for i, positions in enumerate(excluded) for _ in positions], dtype=torch.int64)
+    columns = torch.tensor([position for positions in excluded for position in positions], dtype=torch.int64)
+    for first in range(0, len(candidates), _CANDIDATES_AT_ONCE):
         block = candidates[first : first + _CANDIDATES_AT_ONCE]
         similarities = _in_steps(questions @ _unit(block).T)
-        # Of equal similarities the earlier candidate has the larger key.
-        keys = (similarities + _LOWEST) * total + (total - 1 - torch.arange(first, first + len(block)))
         if limits is not None:
-            keys[similarities >= limits[:, None]] = _NONE
+            similarities[similarities >= limits[:, None]] = -torch.inf
         here = (columns >= first) & (columns < first + len(block))
-        keys[rows[here], columns[here] - first] = _NONE
-        best = torch.cat([best, keys], dim=1)
-        best = best.topk(min(count, best.shape[1]), dim=1).values
-    return [[total - 1 - key % total for key in row if key != _NONE] for row in best.tolist()]
+        similarities[rows[here], columns[here] - first] = -torch.inf
+        best.add(0, similarities, torch.arange(first, first + len(block)))
+    return [row.tolist() for row in best.positions()]
 
 
 def _unit(vectors: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     return functional.normalize(vectors.double(), dim=1)
 
 
-def _in_steps(similarities: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
-    return (similarities * _STEPS).round().long()
+def _in_steps(similarities: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return (similarities * _STEPS).round()

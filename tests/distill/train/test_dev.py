@@ -1,4 +1,5 @@
 from pathlib import Path
+from threading import Barrier, Thread, current_thread
 from typing import Any
 
 import pyarrow as pa
@@ -103,6 +104,39 @@ def test_the_measure_is_of_the_students_ranking(tmp_path: Path, tiny_student: Pa
             values.append(1 / torch.log2(torch.tensor(rank + 1.0)).item())
         assert found[language] == pytest.approx(sum(values) / 3, abs=1e-6)
     assert found["de"] != found["fr"] or found["de"] < 1
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+def test_passages_that_tie_at_the_depth_are_the_same_for_any_number_of_workers(
+    tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """All four passages are one text. p1 and p2 are kept; of these p2, relevant to q2, has the larger id and ranks first."""
+    tables = {name: sources()[name] for name in ("queries", "qrels")}
+    same = {f"p{i}": "honey" for i in range(1, 5)}
+    passages = PASSAGES.from_rows(
+        {"passage_id": i, "doc_id": i, "lang": "de", "title": "", "text": t} for i, t in same.items()
+    )
+    dev = DevSet(tables["queries"].slice(1, 1), tables["qrels"].slice(1, 1), {"de": passages})
+    encoder = load_encoder(tiny_student)
+    barrier, sent = Barrier(workers), [None] * workers
+
+    def gather(parts: list, own: Any) -> None:
+        sent[int(current_thread().name)] = own
+        barrier.wait(60)
+        parts[:] = sent
+
+    monkeypatch.setattr("distill.train.dev._DEPTH", 2)
+    monkeypatch.setattr("distill.train.dev.distributed.all_gather_object", gather)
+    found = {}
+    threads = [
+        Thread(target=lambda r=r: found.update({r: dev.evaluate(encoder, "RR@20", 1000, r, workers)}), name=str(r))
+        for r in range(workers)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {r: {"de": 1.0} for r in range(workers)}
 
 
 def history(*means: float) -> list[dict[str, Any]]:
