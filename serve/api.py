@@ -1,11 +1,11 @@
-"""Requests and responses of the endpoint."""
+"""Requests of the endpoint: their fields, their limits, and the messages that refuse them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.errors import UserError
+from serve.errors import BadRequestError
 
 MAX_BODY = 64 * 1024
 """Largest request body in bytes."""
@@ -13,7 +13,7 @@ EXAMPLE = '{"query": "...", "k": 10}'
 
 
 class SearchRequest(BaseModel):
-    """A query. Types are exact: a string is no number, and true is no 1."""
+    """A query. Types are exact: a string is not a number, and true is not 1."""
 
     model_config = ConfigDict(
         strict=True,
@@ -35,99 +35,25 @@ class SearchRequest(BaseModel):
     """Languages of the documents; leave it out to search all."""
 
 
-class Result(BaseModel):
-    """A found document."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    rank: int
-    """Rank from 1."""
-    id: str
-    """The passage's id, shared by its language versions."""
-    lang: str
-    """Language of this version."""
-    title: str
-    """Title, empty where there is none."""
-    text: str
-    """Body."""
-    score: float
-    """MaxSim: the sum over query vectors of the best cosine in the document."""
-
-
-class SearchResponse(BaseModel):
-    """The best documents, best first."""
-
-    model_config = ConfigDict(
-        use_attribute_docstrings=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "query": "How do honey bees tell each other where food is?",
-                    "results": [
-                        {
-                            "rank": 1,
-                            "id": "nature-01-a",
-                            "lang": "de",
-                            "title": "Der Schwänzeltanz",
-                            "text": "Hat eine Sammlerin ...",
-                            "score": 24.5,
-                        }
-                    ],
-                    "took_ms": 12.3,
-                }
-            ]
-        },
-    )
-
-    query: str
-    """The query, as it was sent."""
-    results: list[Result]
-    """The documents."""
-    took_ms: float
-    """Time from the request's arrival at the replica to its answer, in milliseconds."""
-
-
-class Health(BaseModel):
-    """What is being served."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    status: str
-    """`ok`: the index is in memory and the encoder answered."""
-    documents: int
-    """Documents in the index; a passage in two languages counts twice."""
-    vectors: int
-    """Their token vectors."""
-    dim: int
-    """Size of a vector."""
-    languages: dict[str, int]
-    """Documents of each language."""
-    model: str
-    """Where the encoder was read from."""
-    index: str
-    """Where the index was read from."""
-    max_k: int
-    """Most results that a request may ask for."""
-    max_query_characters: int
-    """Longest query."""
-
-
 class Error(BaseModel):
-    """Why a request was refused."""
+    """The answer to a request that is refused."""
 
     error: str
-
-
-class ServeError(UserError, RuntimeError):
-    """The endpoint cannot start. The message is one line that says what to do."""
-
-
-class BadRequestError(ValueError):
-    """A request that cannot be answered, with its message."""
+    """The reason, in one line."""
 
 
 def check(request: SearchRequest, languages: Sequence[str], max_k: int, max_query_characters: int) -> None:
-    """Refuse, with a `BadRequestError`, what the types alone do not."""
+    """Check the values of a request whose types are right.
+
+    Args:
+        request: the request.
+        languages: languages of the index.
+        max_k: most results that a request may ask for.
+        max_query_characters: longest query.
+
+    Raises:
+        BadRequestError: the query is empty, too long or not Unicode text, `k` is out of range, or a language is not in the index.
+    """
     if not request.query.strip():
         raise BadRequestError("query is empty")
     if len(request.query) > max_query_characters:
@@ -144,21 +70,21 @@ def check(request: SearchRequest, languages: Sequence[str], max_k: int, max_quer
 
 
 def explain(faults: Sequence[Mapping[str, Any]]) -> str:
-    """The faults that the types found, as one message."""
+    """Return one message for the faults that pydantic lists for a request."""
     return "; ".join(dict.fromkeys(_explain(fault) for fault in faults))
 
 
 def _explain(fault: Mapping[str, Any]) -> str:
     kind, value = fault["type"], fault.get("input")
-    place = [str(part) for part in fault["loc"] if part != "body"]
+    field = [str(part) for part in fault["loc"] if part != "body"]
     if kind == "json_invalid":
         return f"the body is not JSON: {fault['ctx']['error']}, expected {EXAMPLE}"
-    if not place:
+    if not field:
         return f"the body must be a JSON object such as {EXAMPLE}, sent with Content-Type: application/json"
     if kind == "missing":
-        return f"{place[0]} is missing"
+        return f"{field[0]} is missing"
     if kind == "extra_forbidden":
-        return f"unknown field {_short(place[0])}; the fields are {', '.join(SearchRequest.model_fields)}"
+        return f"unknown field {_short(field[0])}; the fields are {', '.join(SearchRequest.model_fields)}"
     expected = {
         "string_type": "must be a string",
         "int_type": "must be a whole number",
@@ -166,11 +92,11 @@ def _explain(fault: Mapping[str, Any]) -> str:
         "list_type": "must be a list of language codes, or left out",
         "too_short": "must name a language, or be left out",
     }.get(kind, fault["msg"])
-    index = f"[{place[1]}]" if len(place) > 1 else ""
-    return f"{place[0]}{index} {expected}, found {_short(value)}"
+    position = f"[{field[1]}]" if len(field) > 1 else ""
+    return f"{field[0]}{position} {expected}, found {_short(value)}"
 
 
 def _short(value: object) -> str:
-    """A value in a message, whatever its size."""
+    """Return a value for a message, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."

@@ -29,24 +29,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cluster.storage import open_storage
 from distill.index.exact import ExactIndex
 from distill.settings.serve import ServeSettings
-from serve.api import (
-    MAX_BODY,
-    BadRequestError,
-    Error,
-    Health,
-    Result,
-    SearchRequest,
-    SearchResponse,
-    ServeError,
-    check,
-    explain,
-)
+from serve.answers import Health, Result, SearchResponse
+from serve.api import MAX_BODY, Error, SearchRequest, check, explain
+from serve.errors import BadRequestError, ServeError
 
 _REFUSED: dict[int | str, dict[str, Any]] = {
     413: {"model": Error, "description": f"The body has more than {MAX_BODY} bytes."},
     422: {"model": Error, "description": "The request cannot be answered; the message says why."},
 }
-# Nothing but the page itself, and requests to where it came from.
+# The page loads nothing but itself, and sends requests to its own origin alone.
 _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self'"
 )
@@ -55,7 +46,11 @@ _PAGE_POLICY = (
 class LimitBody:
     """ASGI middleware that refuses bodies above a size without holding them in memory.
 
-    A length that is announced is refused before a byte is read; one that is not, as soon as what has come is too much.
+    A request whose Content-Length is too large is refused before a byte is read; one without it as soon as too many bytes have come.
+
+    Args:
+        app: the application that takes the requests.
+        limit: largest body in bytes.
     """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
@@ -63,7 +58,7 @@ class LimitBody:
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with a `receive` that counts."""
+        """Pass the request on with a `receive` that counts bytes."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -89,42 +84,42 @@ class LimitBody:
 
 
 class QueryEncoder:
-    """Encodes queries in batches.
+    """The deployment that encodes queries, in batches.
 
     Args:
         checkpoint: the student, a local folder or an s3:// URI.
-        settings: the endpoint's.
+        settings: the endpoint's settings.
     """
 
     def __init__(self, checkpoint: str, settings: ServeSettings) -> None:
         from distill.encoders.checkpoints import load_encoder
 
-        with local_folder(checkpoint) as folder:
+        with _local_folder(checkpoint) as folder:
             self._encoder = load_encoder(folder)
         self._thread = ThreadPoolExecutor(1, "encode")
-        # Serve hangs these setters on the decorated method.
+        # `serve.batch` adds these setters to the method.
         self.encode.set_max_batch_size(settings.max_batch_size)  # pyright: ignore[reportAttributeAccessIssue]
         self.encode.set_batch_wait_timeout_s(settings.batch_wait_s)  # pyright: ignore[reportAttributeAccessIssue]
 
     def dim(self) -> int:
-        """Size of a vector."""
+        """Return the size of a vector."""
         return self._encoder.dim
 
     @serve.batch
     async def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """The vectors of each query, [T, D] in float32."""
+        """Return the vectors of each query, [T, D] in float32."""
         vectors = await asyncio.get_running_loop().run_in_executor(self._thread, self._encoder.encode_queries, texts)
         return list(vectors.numpy())
 
 
 class Searcher:
-    """The HTTP side, and the index.
+    """The deployment that answers HTTP requests and holds the index.
 
     Args:
         encoder: handle of the QueryEncoder.
-        checkpoint: where the encoder was read from, for /health.
+        checkpoint: location that the encoder was read from, for /health.
         index: folder of the index stage, a local folder or an s3:// URI.
-        settings: the endpoint's.
+        settings: the endpoint's settings.
     """
 
     async def __init__(self, encoder: DeploymentHandle, checkpoint: str, index: str, settings: ServeSettings) -> None:
@@ -150,11 +145,15 @@ class Searcher:
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """What Serve sends requests to."""
+        """Return the ASGI application that Serve sends requests to."""
         return build_api(self)
 
     async def search(self, request: SearchRequest) -> SearchResponse:
-        """Answer a request, or raise a `BadRequestError`."""
+        """Answer a request.
+
+        Raises:
+            BadRequestError: the request cannot be answered.
+        """
         start = time.perf_counter()
         check(request, self._index.languages, self._settings.max_k, self._settings.max_query_characters)
         vectors = await self._encoder.encode.remote(request.query)
@@ -166,19 +165,19 @@ class Searcher:
     def _find(self, vectors: np.ndarray, k: int, langs: Sequence[str] | None) -> list[Result]:
         # A copy: arrays that come through Ray are read-only.
         (hits,) = self._index.search(torch.from_numpy(np.array(vectors)).unsqueeze(0), k, langs)
-        found = [(hit, self._index.document(hit.position)) for hit in hits]
+        documents = [(hit, self._index.document(hit.position)) for hit in hits]
         return [
             Result(rank=rank, id=d.passage_id, lang=d.lang, title=d.title, text=d.text, score=hit.score)
-            for rank, (hit, d) in enumerate(found, 1)
+            for rank, (hit, d) in enumerate(documents, 1)
         ]
 
     async def _compute(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run a computation in the replica's one computing thread; torch uses as many cores as it was given."""
+        """Run a computation in the replica's one computing thread, in which torch uses the replica's cores."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
 def build_api(searcher: Searcher) -> FastAPI:
-    """The HTTP side: routes, limits, and errors as `{"error": message}`."""
+    """Build the HTTP side: routes, limits, and errors as `{"error": message}`."""
     api = FastAPI(
         title="Polyray search",
         description="Multilingual search: a query in any language finds passages in all.",
@@ -201,7 +200,7 @@ def build_api(searcher: Searcher) -> FastAPI:
 
     @api.get("/health")
     async def health() -> Health:
-        """What is being served: answers once the index is in memory and the encoder has answered."""
+        """Describe what is being served. Answers once the index is in memory and the encoder has answered."""
         return searcher.health
 
     @api.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -232,8 +231,8 @@ def _failed(_request: Request, _error: Exception) -> JSONResponse:
 
 
 @contextlib.contextmanager
-def local_folder(uri: str) -> Iterator[str]:
-    """A folder with the files of `uri`: itself where it is local, else a copy that lives as long as the context."""
+def _local_folder(uri: str) -> Iterator[str]:
+    """Yield a local folder with the files of `uri`: the folder itself if it is local, else a copy that is deleted at the end."""
     filesystem, path = open_storage(uri)
     if isinstance(filesystem, pafs.LocalFileSystem):
         yield path

@@ -1,4 +1,4 @@
-"""A client of the endpoint, on the standard library alone.
+"""A client of the endpoint that needs the standard library alone.
 
 client = SearchClient("http://127.0.0.1:8000")
 for result in client.search("How do bees find food?", k=3, langs=["de"]).results:
@@ -9,9 +9,10 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
-from serve.api import Health, SearchResponse
+from serve.answers import Health, Result, SearchResponse
 
 
 class SearchError(RuntimeError):
@@ -27,11 +28,14 @@ class SearchError(RuntimeError):
 
 
 class SearchClient:
-    """Asks one endpoint.
+    """A client of one endpoint.
 
     Args:
-        url: where it is, as `jobs/serve.py` prints it.
-        timeout_s: how long to wait for an answer.
+        url: the endpoint's URL, as the serve job prints it.
+        timeout_s: longest wait for an answer, in seconds; default 30.
+
+    Raises:
+        ValueError: the URL does not begin with http:// or https://.
     """
 
     def __init__(self, url: str, timeout_s: float = 30.0) -> None:
@@ -41,13 +45,31 @@ class SearchClient:
         self._timeout_s = timeout_s
 
     def search(self, query: str, k: int = 10, langs: Sequence[str] | None = None) -> SearchResponse:
-        """The k best documents, in any language or in `langs`. What the endpoint refuses is a `SearchError` with its message."""
+        """Return the `k` best documents, in any language or in `langs`.
+
+        Raises:
+            SearchError: the endpoint refused the request, failed, or did not answer; the message says why.
+        """
         body = {"query": query, "k": k} | ({"langs": list(langs)} if langs is not None else {})
-        return SearchResponse.model_validate(self._ask("/search", body))
+        answer = self._known(SearchResponse, self._ask("/search", body))
+        answer["results"] = [Result(**self._known(Result, result)) for result in answer["results"]]
+        return SearchResponse(**answer)
 
     def health(self) -> Health:
-        """What the endpoint serves."""
-        return Health.model_validate(self._ask("/health"))
+        """Return the facts of what the endpoint serves.
+
+        Raises:
+            SearchError: the endpoint failed or did not answer.
+        """
+        return Health(**self._known(Health, self._ask("/health")))
+
+    def _known(self, kind: type, answer: Any) -> dict[str, Any]:
+        """Return the fields of an answer that `kind` has; a later version of the endpoint may send more."""
+        names = [field.name for field in fields(kind)]
+        missing = [name for name in names if not isinstance(answer, dict) or name not in answer]
+        if missing:
+            raise SearchError(f"{self._url} is no Polyray endpoint: its answer has no {', '.join(missing)}")
+        return {name: answer[name] for name in names}
 
     def _ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -55,6 +77,8 @@ class SearchClient:
         try:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as response:  # noqa: S310
                 return json.load(response)
+        except ValueError as error:
+            raise SearchError(f"{self._url} is no Polyray endpoint: its answer is not JSON") from error
         except urllib.error.HTTPError as error:
             raise SearchError(_message(error), error.code) from error
         except (urllib.error.URLError, TimeoutError) as error:

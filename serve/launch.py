@@ -17,22 +17,20 @@ from ray.serve.schema import ApplicationStatus
 from cluster.session import Need
 from cluster.storage import list_files, open_storage
 from distill.settings.serve import ServeSettings
-from serve.api import (
-    ServeError,
-)
 from serve.app import QueryEncoder, Searcher
+from serve.errors import ServeError
 
 NAME = "polyray"
 """The application's name on the Serve cluster."""
 
 
 def build_application(checkpoint: str, index: str, settings: ServeSettings) -> serve.Application:
-    """The application: what `serve.run` takes.
+    """Build the application that `serve.run` takes.
 
     Args:
         checkpoint: the student, a local folder or an s3:// URI that every node of the cluster can read.
         index: the folder of an index stage, likewise.
-        settings: the endpoint's.
+        settings: the endpoint's settings.
     """
     # Serve lets five requests into a replica by default, which would cap batches at five.
     entered = 2 * settings.max_batch_size
@@ -49,9 +47,18 @@ def start(
 ) -> str:
     """Start the endpoint on the Ray cluster that this process is connected to, wait until it answers, and return its URL.
 
-    What would fail or wait for ever is refused at once with a `ServeError`: a checkpoint or an index that is not there, a port that
-    is taken, a Serve that already listens elsewhere. A replica that fails, or does not start within `timeout_s`, is one too; what was
-    started is then stopped (`ray_ends`: see `stop`). An endpoint that runs already is replaced.
+    An endpoint that runs already is replaced. If the start fails, what was started is stopped again.
+
+    Args:
+        checkpoint: the student, a local folder or an s3:// URI that every node of the cluster can read.
+        index: the folder of an index stage, likewise.
+        settings: the endpoint's settings.
+        timeout_s: longest wait for the first answer, in seconds.
+        ray_ends: whether Ray ends with this process (see `stop`).
+
+    Raises:
+        ServeError: the checkpoint or the index is missing, the port is taken, Serve already listens on another port, a replica fails, or
+            the endpoint does not answer within `timeout_s`.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _check_locations(checkpoint, index)
@@ -77,9 +84,10 @@ def start(
 
 
 def stop(*, ray_ends: bool = False) -> None:
-    """Stop the endpoint, and Serve with it where nothing else runs there. Requests that are being answered are finished first.
+    """Stop the endpoint, and Serve with it if nothing else runs there. Requests that are being answered are finished first.
 
-    `ray_ends` says that Ray, and so Serve, ends right after with this process: stopping Serve before that only prints warnings.
+    Args:
+        ray_ends: whether Ray, and so Serve, ends with this process: then Serve is not stopped here, which would only print warnings.
     """
     if NAME in serve.status().applications:
         serve.delete(NAME)
@@ -88,28 +96,16 @@ def stop(*, ray_ends: bool = False) -> None:
 
 
 def needs(settings: ServeSettings) -> list[Need]:
-    """What the endpoint asks of the cluster: a CPU for each encoder and each searcher."""
+    """Return what the endpoint needs of the cluster: a CPU for each encoder and each searcher."""
     return [Need("serve", 2 * settings.replicas, 1.0, 0.0, "serve.replicas")]
 
 
-def _check_locations(checkpoint: str, index: str) -> None:
-    filesystem, path = open_storage(checkpoint)
-    if filesystem.get_file_info(f"{path}/config.json").type != pafs.FileType.File:
-        raise ServeError(f"{checkpoint} holds no checkpoint; run the train stage first")
-    filesystem, path = open_storage(index)
-    for table in ("documents", "vectors"):
-        if not list_files(filesystem, f"{path}/{table}", ".parquet"):
-            raise ServeError(f"{index} holds no table '{table}'; run the index stage first")
-
-
-def _running_port() -> int | None:
-    """The port of the Serve that already runs on the cluster, if one does. Serve has no public way to ask."""
-    client = _get_global_client(raise_if_no_controller_running=False)
-    return client.http_config.port if client else None
-
-
 def check_port(host: str, port: int) -> None:
-    """Refuse a port that is taken: Serve would retry for a minute, then say so in a replica's log."""
+    """Check that the endpoint can listen on `host` and `port`. Serve itself would retry for a minute and report only in a replica's log.
+
+    Raises:
+        ServeError: the port is taken, or the host is not an address of this machine.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -125,6 +121,22 @@ def check_port(host: str, port: int) -> None:
                 f"port {port} of {host} is taken by another program: set serve.port to a free one, or stop it"
             ) from error
         raise ServeError(f"cannot listen on port {port} of {host}: {error.strerror}") from error
+
+
+def _check_locations(checkpoint: str, index: str) -> None:
+    filesystem, path = open_storage(checkpoint)
+    if filesystem.get_file_info(f"{path}/config.json").type != pafs.FileType.File:
+        raise ServeError(f"{checkpoint} holds no checkpoint; run the train stage first")
+    filesystem, path = open_storage(index)
+    for table in ("documents", "vectors"):
+        if not list_files(filesystem, f"{path}/{table}", ".parquet"):
+            raise ServeError(f"{index} holds no table '{table}'; run the index stage first")
+
+
+def _running_port() -> int | None:
+    """Return the port of the Serve that runs on the cluster, or None. Serve has no public function for it."""
+    client = _get_global_client(raise_if_no_controller_running=False)
+    return client.http_config.port if client else None
 
 
 def _wait_until_running(deadline: float) -> None:
@@ -143,7 +155,7 @@ def _wait_until_running(deadline: float) -> None:
 
 
 def _wait_until_answering(url: str, deadline: float) -> None:
-    """Wait for the proxy, which learns of an application a moment after it runs."""
+    """Wait for the proxy, which knows an application a moment after it runs."""
     while True:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310
@@ -155,7 +167,7 @@ def _wait_until_answering(url: str, deadline: float) -> None:
 
 
 def _reason(messages: Sequence[str]) -> str:
-    """The error itself, from the traces of replicas that failed."""
+    """Return the error's own line from the traces of replicas that failed."""
     lines = [line.strip() for message in messages for line in message.splitlines()]
     errors = [line for line in lines if re.match(r"^[\w.]*(Error|Exception)\b.*: ", line)]
     return errors[-1] if errors else " ".join(" ".join(messages).split())[:300]

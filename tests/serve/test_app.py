@@ -14,9 +14,8 @@ import pytest
 
 from distill.encoders.checkpoints import load_late_interaction
 from distill.index.exact import ExactIndex
-from serve.api import ServeError
 from serve.app import LimitBody
-from serve.client import SearchClient, SearchError
+from serve.errors import ServeError
 from serve.launch import needs, start
 from tests.serve.samples import TEXTS, Endpoint, free_port
 
@@ -216,20 +215,6 @@ def test_openapi_documents_the_search(endpoint: Endpoint) -> None:
     }
     assert [sorted(example) for example in request["examples"]] == [["query"], ["k", "langs", "query"]]
     assert "swagger" in httpx.get(f"{endpoint.url}/docs", timeout=30).text
-
-
-def test_client(endpoint: Endpoint) -> None:
-    client = SearchClient(endpoint.url + "/")
-    assert client.health().documents == 5
-    assert [(r.rank, r.lang) for r in client.search("زنبور عسل", k=1, langs=["fa"]).results] == [(1, "fa")]
-    with pytest.raises(SearchError, match=r"^query is empty$") as error:
-        client.search("")
-    assert error.value.status == 422
-    with pytest.raises(SearchError, match=r"does not answer: .*refused") as error:
-        SearchClient(f"http://127.0.0.1:{free_port()}").health()
-    assert error.value.status is None
-    with pytest.raises(ValueError, match="must begin with http"):
-        SearchClient("localhost:8000")
 
 
 def test_start_where_serve_listens_elsewhere(endpoint: Endpoint) -> None:
