@@ -26,7 +26,7 @@ from distill.train.objective import LossError
 from distill.train.trainer import TrainingError
 from distill.translate.engines.interface import TranslatorError
 from jobs.running.command import Pipeline, main
-from serve.api import ServeError
+from serve.errors import ServeError
 
 FAILED = [
     StorageError, ShardError, SessionError, StageError, SourceError, TableError, MetricsError, ModelError,
