@@ -1,4 +1,4 @@
-"""The report of a meta-learning run: `summary.json` for programs and one self-contained HTML file for people; no Ray, only data."""
+"""The report of a meta-learning: `summary.json` for programs and one self-contained HTML file for people; no Ray, only data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,25 +10,23 @@ import pyarrow.compute as pc
 from distill.meta.evaluate.compare import ALL_FOLDS, MEAN, SEEN, UNSEEN, languages_of
 from distill.meta.settings import Kind
 from distill.pages import plots
-from distill.pages.page import page
-from distill.report.facts import StageFacts, joined_versions, p_value, training_summary
+from distill.report.facts import RunFacts, training_summary
 from distill.tables import META_COMPARISONS, META_RESULTS, TRAINING_LOG
 
-_REJECTED_SHOWN = 20
 _NAMES = {"zero_shot": "zero-shot", "fine_tune": "fine-tuning", "maml_align": "MAML-Align"}
 _MEANS = {MEAN: "mean", SEEN: "mean of seen", UNSEEN: "mean of unseen"}
 _WORDS: dict[Kind, dict[str, str]] = {
     "retrieval": {
         "groups": "language",
         "all": "all languages",
-        "what": "questions",
+        "items": "questions",
         "measured": "Every test question, in its language, against the candidates of all languages in one pool.",
         "tested": "Two-sided paired t-tests over the questions of all folds, the versions of a question averaged first.",
     },
     "similarity": {
         "groups": "languages",
         "all": "all pairs of languages",
-        "what": "sentence pairs",
+        "items": "sentence pairs",
         "measured": (
             "Correlation of the encoder's similarity with the graded score, the first sentence in the first language, the second in the "
             "second. A pair of languages counts as seen where both are."
@@ -38,37 +36,27 @@ _WORDS: dict[Kind, dict[str, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class MetaReportInput:
-    """All that a report shows.
+@dataclass(frozen=True, kw_only=True)
+class MetaReportInput(RunFacts):
+    """All that the report of a meta-learning shows.
 
     Attributes:
-        name: the run's name.
         kind: questions or sentence pairs.
         main: the system that the others are compared with.
         seen: the languages that training saw.
-        settings: the resolved configuration as YAML.
-        counts: what was read (`questions`, `candidates` ...) by name.
-        stages: facts of every stage by name, in the order in which they ran.
+        counts: numbers of rows that were read, by name (`questions`, `candidates` ...).
         results: META_RESULTS.
         comparisons: META_COMPARISONS.
         training_logs: system -> fold -> TRAINING_LOG, of systems that were trained.
-        rejected: stage -> REJECTED, of stages that rejected rows.
-        confidence: level of the confidence intervals.
     """
 
-    name: str
     kind: Kind
     main: str
     seen: tuple[str, ...]
-    settings: str
     counts: Mapping[str, int]
-    stages: Mapping[str, StageFacts]
     results: pa.Table
     comparisons: pa.Table
     training_logs: Mapping[str, Mapping[int, pa.Table]] = field(default_factory=dict)
-    rejected: Mapping[str, pa.Table] = field(default_factory=dict)
-    confidence: float = 0.95
 
     @property
     def systems(self) -> list[str]:
@@ -84,27 +72,26 @@ class MetaReportInput:
     def groups(self) -> list[str]:
         """The groups in the order of tables: the means, languages, pairs within a language, other pairs."""
         names = pc.unique(self.results["group"]).to_pylist()
-        found = [name for name in _MEANS if name in names]
         rest = sorted(set(names) - set(_MEANS))
         return [
-            *found,
+            *(name for name in _MEANS if name in names),
             *(name for name in rest if not _is_crossed(name)),
             *(name for name in rest if _is_crossed(name)),
         ]
 
 
 def _is_crossed(group: str) -> bool:
-    """Whether a group is a pair of different languages."""
+    """Return whether a group is a pair of different languages."""
     return len(set(languages_of(group))) > 1
 
 
 def system_name(system: str) -> str:
-    """What a system is called: `maml_mono_bi` is MAML mono_bi."""
+    """Return the name of a system in the report: `maml_mono_bi` is "MAML mono_bi"."""
     return _NAMES.get(system) or (f"MAML {system.removeprefix('maml_')}" if system.startswith("maml_") else system)
 
 
 def summary(inputs: MetaReportInput) -> dict[str, Any]:
-    """What `summary.json` holds: JSON values only.
+    """Return the content of `summary.json`: JSON values only.
 
     - `metrics`: system -> measure -> group -> value, the mean over the folds
     - `intervals`: the same with the two ends of the bootstrap interval
@@ -129,12 +116,10 @@ def summary(inputs: MetaReportInput) -> dict[str, Any]:
             items = max(items, row["items"])
         elif group == MEAN:
             by_fold.setdefault(system, {}).setdefault(measure, {})[fold] = row["value"]
-    return {
-        "name": inputs.name,
+    return inputs.shared_summary() | {
         "kind": inputs.kind,
         "main": inputs.main,
         "seen": list(inputs.seen),
-        "confidence": inputs.confidence,
         "metrics": metrics,
         "intervals": intervals,
         "by_fold": by_fold,
@@ -147,18 +132,13 @@ def summary(inputs: MetaReportInput) -> dict[str, Any]:
         "counts": {
             **inputs.counts,
             "evaluated": items,
-            "rejected": sum(facts.rejected for facts in inputs.stages.values()),
+            "rejected": inputs.rejected_count,
         },
-        "stages": {
-            stage: {"seconds": facts.seconds, "rows": facts.rows, "rejected": facts.rejected, "reused": facts.reused}
-            for stage, facts in inputs.stages.items()
-        },
-        "versions": joined_versions(inputs.stages),
     }
 
 
 def report(inputs: MetaReportInput, numbers: Mapping[str, Any]) -> str:
-    """The HTML report: one file that loads nothing, for light and dark, wide and narrow screens; all text is escaped.
+    """Return the HTML report: one file that loads nothing, for light and dark, wide and narrow screens; all text is escaped.
 
     Args:
         inputs: tables and facts.
@@ -167,11 +147,10 @@ def report(inputs: MetaReportInput, numbers: Mapping[str, Any]) -> str:
     systems, measures = inputs.systems, inputs.measures
     short = [group for group in inputs.groups if not _is_crossed(group)]
     rest = [group for group in inputs.groups if _is_crossed(group)]
-    rejected = [row | {"stage": stage} for stage, table in inputs.rejected.items() for row in table.to_pylist()]
-    return page(
+    return inputs.page(
         "meta/report.html.j2",
-        inputs=inputs,
-        summary=numbers,
+        numbers,
+        _figures(inputs, numbers, short),
         systems=systems,
         measures=measures,
         labels={system: system_name(system) for system in {*systems, *inputs.training_logs, inputs.main}},
@@ -184,10 +163,6 @@ def report(inputs: MetaReportInput, numbers: Mapping[str, Any]) -> str:
             name: {"short": _rows(numbers, systems, name, short), "rest": _rows(numbers, systems, name, rest)}
             for name in measures
         },
-        figures=_figures(inputs, numbers, short),
-        p_value=p_value,
-        rejected=rejected[:_REJECTED_SHOWN],
-        rejected_count=numbers["counts"]["rejected"],
     )
 
 
@@ -202,7 +177,7 @@ class _Cell:
 def _rows(
     numbers: Mapping[str, Any], systems: Sequence[str], measure: str, groups: Sequence[str]
 ) -> list[tuple[str, list[_Cell | None]]]:
-    """A row for each group, a cell for each system."""
+    """Return a row for each group, with a cell for each system."""
     rows = []
     for group in groups:
         values = {system: numbers["metrics"][system][measure].get(group) for system in systems}
@@ -216,9 +191,7 @@ def _rows(
 
 
 def _figures(inputs: MetaReportInput, numbers: Mapping[str, Any], groups: Sequence[str]) -> dict[str, str]:
-    """Title -> SVG, of those figures for which there is something to show."""
-    from markupsafe import Markup
-
+    """Return title -> SVG of the figures for which there are numbers."""
     names = {system: system_name(system) for system in inputs.systems}
     measure = inputs.measures[0]
     intervals: dict[str, dict[str, plots.Interval]] = {
@@ -234,16 +207,13 @@ def _figures(inputs: MetaReportInput, numbers: Mapping[str, Any], groups: Sequen
     logs = {system: mean_log(list(folds.values())) for system, folds in inputs.training_logs.items()}
     logs = {system: log for system, log in logs.items() if len(log)}
     if logs:
-        # Each keeps the colour that it has elsewhere, though untrained systems are not among them.
+        # A system has the same colour in all figures, also where untrained systems are missing.
         figures["training"] = plots.training_curves(logs, names, inputs.systems)
-    if inputs.stages:
-        seconds = {stage: facts.seconds for stage, facts in inputs.stages.items()}
-        figures["stages"] = plots.stage_bars(seconds, [stage for stage, facts in inputs.stages.items() if facts.reused])
-    return {title: Markup(svg) for title, svg in figures.items()}  # noqa: S704 - drawn here, its label is escaped
+    return figures
 
 
 def mean_log(logs: Sequence[pa.Table]) -> pa.Table:
-    """The mean over TRAINING_LOG tables, at every step that one of them has."""
+    """Return the mean over TRAINING_LOG tables, at every step that one of them has."""
     if not logs:
         return TRAINING_LOG.empty()
     columns = [name for name in TRAINING_LOG.schema.names if name != "step"]

@@ -1,4 +1,4 @@
-"""The report of a run: `summary.json` for programs and one self-contained HTML file for people; no Ray, only data."""
+"""The report of a distillation: `summary.json` for programs and one self-contained HTML file for people; no Ray, only data."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 from distill.evaluate.stage import MIXED, POOLED, primary_measure
 from distill.measures.significance import bootstrap_interval
 from distill.pages import plots
-from distill.pages.page import page
-from distill.report.facts import StageFacts, joined_versions, p_value, training_summary
+from distill.report.facts import RunFacts, training_summary
 from distill.tables import COMPARISONS, MEASUREMENTS
 
 SYSTEMS = {
@@ -21,10 +20,9 @@ SYSTEMS = {
     "student": "student",
     "teacher": "teacher",
 }
-"""Systems in the order of tables and figures, and what they are called there."""
+"""Systems in the order of tables and figures, with their names there."""
 _CEILING = "teacher"
 _LETTERS = {"bm25": "b", "english_distillation": "e", "student": "s", "teacher": "t"}
-_REJECTED_SHOWN = 20
 _MEASURE_WORDS = {
     "nDCG": "normalised discounted cumulative gain: graded relevance, better ranks counting more",
     "AP": "average precision; its mean is MAP",
@@ -36,7 +34,7 @@ _MEASURE_WORDS = {
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The size of what a run read.
+    """The numbers of rows that a run read.
 
     Attributes:
         passages: passages in the source language.
@@ -59,39 +57,29 @@ class DataFacts:
         return cls(passages, by_split, _counts(translations["lang"]), _counts(missing["lang"]))
 
 
-@dataclass(frozen=True)
-class ReportInput:
-    """All that a report shows.
+@dataclass(frozen=True, kw_only=True)
+class ReportInput(RunFacts):
+    """All that the report of a distillation shows.
 
     Attributes:
-        name: the run's name.
         source_lang: language of the training queries and of the teacher.
         languages: the other languages.
-        settings: the resolved configuration as YAML.
-        data: sizes of what was read.
-        stages: facts of every stage by name, in the order in which they ran.
+        data: numbers of rows that were read.
         measurements: MEASUREMENTS.
         comparisons: COMPARISONS.
         training_logs: TRAINING_LOG of `student` and, where it was trained, `english_distillation`.
-        scores: SCORES of the teacher, whole or a sample; none: no figure.
-        rejected: stage -> REJECTED, of stages that rejected rows.
+        scores: SCORES of the teacher, whole or a sample. If None, their figure is left out.
         language_shares: system -> language -> share among the ten best of the pooled collection; may be empty.
-        confidence: level of the confidence intervals.
     """
 
-    name: str
     source_lang: str
     languages: tuple[str, ...]
-    settings: str
     data: DataFacts
-    stages: Mapping[str, StageFacts]
     measurements: pa.Table
     comparisons: pa.Table
     training_logs: Mapping[str, pa.Table] = field(default_factory=dict)
     scores: pa.Table | None = None
-    rejected: Mapping[str, pa.Table] = field(default_factory=dict)
     language_shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    confidence: float = 0.95
 
     @property
     def collections(self) -> list[str]:
@@ -110,11 +98,11 @@ class ReportInput:
     @property
     def measures(self) -> list[str]:
         """The measures, the one to compare by first."""
-        found = pc.unique(self.measurements["measure"]).to_pylist()
-        first = primary_measure(sorted(found)) if found else ""
+        names = pc.unique(self.measurements["measure"]).to_pylist()
+        first = primary_measure(sorted(names)) if names else ""
         # Other cut-offs of the first measure follow it.
         return sorted(
-            found, key=lambda name: (name != first, _family(name) != _family(first), _family(name), len(name), name)
+            names, key=lambda name: (name != first, _family(name) != _family(first), _family(name), len(name), name)
         )
 
 
@@ -123,7 +111,7 @@ Intervals = dict[str, dict[str, dict[str, plots.Interval]]]
 
 
 def summary(inputs: ReportInput) -> dict[str, Any]:
-    """What `summary.json` holds: JSON values only, none of them NaN.
+    """Return the content of `summary.json`: JSON values only, none of them NaN.
 
     - `metrics`: system -> collection -> measure -> mean over the queries
     - `stages`: stage -> seconds, rows, rejected, reused
@@ -134,15 +122,13 @@ def summary(inputs: ReportInput) -> dict[str, Any]:
     - `counts`: queries evaluated, passages, translations, missing translations, rejected rows
     - `name`, `source_lang`, `languages`, `confidence`, `versions`
     """
-    found = _intervals(inputs)
-    return {
-        "name": inputs.name,
+    intervals = _intervals(inputs)
+    return inputs.shared_summary() | {
         "source_lang": inputs.source_lang,
         "languages": list(inputs.languages),
-        "metrics": _each(found, lambda interval: interval[0]),
-        "means": _language_means(found, inputs.languages),
-        "intervals": _each(found, lambda interval: list(interval[1:])),
-        "confidence": inputs.confidence,
+        "metrics": _each(intervals, lambda interval: interval[0]),
+        "means": _language_means(intervals, inputs.languages),
+        "intervals": _each(intervals, lambda interval: list(interval[1:])),
         "comparisons": COMPARISONS.check(inputs.comparisons).to_pylist(),
         "training": {system: training_summary(log) for system, log in inputs.training_logs.items() if len(log)},
         "counts": {
@@ -150,49 +136,40 @@ def summary(inputs: ReportInput) -> dict[str, Any]:
             "passages": inputs.data.passages,
             "translations": sum(inputs.data.translations.values()),
             "missing_translations": sum(inputs.data.missing.values()),
-            "rejected": sum(facts.rejected for facts in inputs.stages.values()),
+            "rejected": inputs.rejected_count,
         },
-        "stages": {
-            stage: {"seconds": facts.seconds, "rows": facts.rows, "rejected": facts.rejected, "reused": facts.reused}
-            for stage, facts in inputs.stages.items()
-        },
-        "versions": joined_versions(inputs.stages),
     }
 
 
 def report(inputs: ReportInput, numbers: Mapping[str, Any]) -> str:
-    """The HTML report: one file that loads nothing, for light and dark, wide and narrow screens; all text is escaped.
+    """Return the HTML report: one file that loads nothing, for light and dark, wide and narrow screens; all text is escaped.
 
     Args:
         inputs: tables and facts.
         numbers: `summary(inputs)`.
     """
-    found = {
+    intervals = {
         system: {
             c: {m: (mean, *numbers["intervals"][system][c][m]) for m, mean in by.items()} for c, by in metrics.items()
         }
         for system, metrics in numbers["metrics"].items()
     }
     name = inputs.measures[0] if inputs.measures else ""
-    primary = {system: {c: by[name] for c, by in found[system].items()} for system in inputs.systems} if name else {}
+    primary = (
+        {system: {c: by[name] for c, by in intervals[system].items()} for system in inputs.systems} if name else {}
+    )
     competitors = [system for system in numbers["means"] if system != _CEILING]
-    return page(
+    return inputs.page(
         "report/report.html.j2",
-        inputs=inputs,
-        summary=numbers,
+        numbers,
+        _figures(inputs, primary, name),
         best_mean=max(competitors, key=lambda system: numbers["means"][system][name], default=""),
         labels=SYSTEMS,
         letters=_LETTERS,
         primary=name,
         rows=_headline(inputs, primary, name),
-        found=found,
+        intervals=intervals,
         measure_words=_measure_words(inputs.measures),
-        p_value=p_value,
-        figures=_figures(inputs, primary, name),
-        rejected=[row | {"stage": stage} for stage, table in inputs.rejected.items() for row in table.to_pylist()][
-            :_REJECTED_SHOWN
-        ],
-        rejected_count=sum(facts.rejected for facts in inputs.stages.values()),
         splits=[split for split in ("train", "dev", "test") if split in inputs.data.queries],
     )
 
@@ -207,15 +184,14 @@ class _Cell:
 def _headline(
     inputs: ReportInput, primary: Mapping[str, Mapping[str, plots.Interval]], name: str
 ) -> list[tuple[str, list[_Cell]]]:
-    """The first table: a row for each collection, a cell for each system."""
+    """Return the first table: a row for each collection, a cell for each system."""
     rows = []
     alpha = 1 - inputs.confidence
     significant = [
         row for row in inputs.comparisons.to_pylist() if row["measure"] == name and row["p_corrected"] < alpha
     ]
     for collection in inputs.collections:
-        # The teacher reads the source language only, at a cost that no search engine can pay: a ceiling, not a
-        # competitor.
+        # The teacher reads the source language only, and costs too much for a search engine: it is a ceiling, not a competitor.
         best = max(
             (by[collection][0] for system, by in primary.items() if system != _CEILING and collection in by),
             default=-1.0,
@@ -236,9 +212,7 @@ def _headline(
 
 
 def _figures(inputs: ReportInput, primary: Mapping[str, Mapping[str, plots.Interval]], name: str) -> dict[str, str]:
-    """Title -> SVG, of those figures for which there is something to show."""
-    from markupsafe import Markup
-
+    """Return title -> SVG of the figures for which there are numbers."""
     figures = {}
     if primary:
         figures["quality"] = plots.quality_bars(primary, inputs.collections, SYSTEMS, name)
@@ -247,14 +221,11 @@ def _figures(inputs: ReportInput, primary: Mapping[str, Mapping[str, plots.Inter
         figures["training"] = plots.training_curves(logs, SYSTEMS)
     if inputs.scores is not None and pc.sum(pc.list_value_length(inputs.scores["scores"])).as_py():
         figures["scores"] = plots.score_distribution(inputs.scores)
-    if inputs.stages:
-        seconds = {stage: facts.seconds for stage, facts in inputs.stages.items()}
-        figures["stages"] = plots.stage_bars(seconds, [stage for stage, facts in inputs.stages.items() if facts.reused])
-    return {title: Markup(svg) for title, svg in figures.items()}  # noqa: S704 - drawn here, its label is escaped
+    return figures
 
 
 def _intervals(inputs: ReportInput) -> Intervals:
-    """Mean and bootstrap interval of every system, collection and measure, in the order of tables."""
+    """Return mean and bootstrap interval of every system, collection and measure, in the order of tables."""
     table = MEASUREMENTS.check(inputs.measurements).sort_by(
         [(key, "ascending") for key in ("system", "collection", "measure", "query_id")]
     )
@@ -262,27 +233,27 @@ def _intervals(inputs: ReportInput) -> Intervals:
     columns = (table[column].to_pylist() for column in ("system", "collection", "measure", "value"))
     for system, collection, measure, value in zip(*columns, strict=True):
         values.setdefault((system, collection, measure), []).append(value)
-    found: Intervals = {}
+    intervals: Intervals = {}
     for system in inputs.systems:
         for collection in inputs.collections:
             for measure in inputs.measures:
                 if (system, collection, measure) in values:
                     numbers = np.array(values[system, collection, measure])
                     interval = (float(numbers.mean()), *bootstrap_interval(numbers, inputs.confidence))
-                    found.setdefault(system, {}).setdefault(collection, {})[measure] = interval
-    return found
+                    intervals.setdefault(system, {}).setdefault(collection, {})[measure] = interval
+    return intervals
 
 
-def _each(found: Intervals, part: Callable[[plots.Interval], float | list[float]]) -> dict[str, Any]:
+def _each(intervals: Intervals, part: Callable[[plots.Interval], float | list[float]]) -> dict[str, Any]:
     return {
         system: {c: {m: part(i) for m, i in by.items()} for c, by in collections.items()}
-        for system, collections in found.items()
+        for system, collections in intervals.items()
     }
 
 
-def _language_means(found: Intervals, languages: Sequence[str]) -> dict[str, dict[str, float]]:
+def _language_means(intervals: Intervals, languages: Sequence[str]) -> dict[str, dict[str, float]]:
     means: dict[str, dict[str, float]] = {}
-    for system, collections in found.items():
+    for system, collections in intervals.items():
         if languages and all(language in collections for language in languages):
             measures = collections[languages[0]]
             means[system] = {
@@ -299,12 +270,12 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _family(measure: str) -> str:
-    """`nDCG` of `nDCG@20`, `AP` of `AP(rel=2)@100`."""
+    """Return a measure's name without cut-off and parameters: `nDCG` of `nDCG@20`, `AP` of `AP(rel=2)@100`."""
     return measure.partition("@")[0].partition("(")[0]
 
 
 def _measure_words(measures: Sequence[str]) -> dict[str, str]:
-    """What the measures say, those of one kind together."""
+    """Return names of measures -> their meaning, those of one kind together."""
     together: dict[str, list[str]] = {}
     for measure in measures:
         together.setdefault(_family(measure), []).append(measure)
