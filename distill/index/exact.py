@@ -22,6 +22,7 @@ from torch import Tensor
 from cluster.errors import UserError
 from cluster.storage import list_files
 from distill.numerics.best import top_k
+from distill.numerics.blocks import block_maxsim, repeat_first
 from distill.tables import DOCUMENTS, VECTORS, TableError
 
 BLOCK_VECTORS = 32_768
@@ -259,18 +260,16 @@ class ExactIndex:
         if not bool(torch.isfinite(queries).all()):
             raise ValueError("queries hold numbers that are not finite")
 
-    @torch.no_grad()
     def _score(self, queries: Float[Tensor, "q T D"], blocks: Sequence[_Block]) -> Float[Tensor, "q N"]:
-        """Scores of documents in the blocks; minus infinity for others."""
-        count, length, _ = queries.shape
-        flat = queries.reshape(count * length, self.dim).to(self.device, self.dtype)
-        scores = torch.full((count, len(self)), -torch.inf)
+        """Return the scores of documents in the blocks; minus infinity for others."""
+        queries = queries.to(self.device, self.dtype)
+        scores = torch.full((len(queries), len(self)), -torch.inf)
         for block in blocks:
-            products = self._store[block.rows] @ flat.T
-            # Vectors of a document are far apart in a block: its maximum runs over the slowest axis, which vectorises over all others.
-            best = products.view(block.length, -1).amax(0).view(-1, count, length)
-            scores[:, block.positions] = best.sum(2, dtype=torch.float32).T.cpu()
+            scores[:, block.positions] = block_maxsim(queries, self._vectors(block)).cpu()
         return scores
+
+    def _vectors(self, block: _Block) -> Float[Tensor, "L n D"]:
+        return self._store[block.rows].view(block.length, -1, self.dim)
 
     def _cut(self, tokens: Int[np.ndarray, " N"], names: Sequence[str]) -> Iterator[_Block]:
         """Cut the documents into blocks and place them in the store."""
@@ -306,10 +305,7 @@ class ExactIndex:
     def _pad(self) -> None:
         """Repeat the first vector of documents that are shorter than their block."""
         for block in self._blocks:
-            vectors = self._store[block.rows].view(block.length, -1, self.dim)
-            short = torch.arange(block.length)[:, None] >= self._tokens[block.positions][None, :]
-            places, columns = short.nonzero(as_tuple=True)
-            vectors[places, columns] = vectors[0, columns]
+            repeat_first(self._vectors(block), self._tokens[block.positions])
 
 
 def _hits(scores: Float[Tensor, "q N"], k: int) -> list[list[Hit]]:

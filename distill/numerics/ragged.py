@@ -1,4 +1,4 @@
-"""Numbers in lists of different lengths: one flat array, and where each list begins, as Arrow holds them. No loop over lists.
+"""Numbers in lists of different lengths: one flat array, and where each list begins. No loop over lists.
 
 Shapes: P values of all lists together, Q lists; list q holds the values `offsets[q]` to `offsets[q + 1]`.
 """

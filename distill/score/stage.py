@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Shared, Workspace, planned_shards, row_shards
-from distill.numerics.ids import SortedIds, sorted_ids
+from distill.score.ids import SortedIds, sorted_ids
 from distill.score.imported import import_scores
 from distill.score.settings import ImportedTeacher, ScoreSettings, SingleTeacher
 from distill.score.teachers import ModelTeacher, load_teacher

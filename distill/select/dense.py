@@ -5,13 +5,11 @@ FAISS index that is built once and that every actor holds.
 """
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import torch
 from jaxtyping import Float
@@ -19,8 +17,9 @@ from torch import Tensor
 
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
+from distill.formats.vectors import vector_blocks
 from distill.models.locate import ModelError
-from distill.numerics.best import Best
+from distill.numerics.blocks import best_by_maxsim
 from distill.select.candidates import Judged, candidate_table
 from distill.select.settings import DenseSelector
 from distill.select.task import Task
@@ -30,9 +29,6 @@ from distill.text import passage_texts
 if TYPE_CHECKING:
     from distill.score.teachers.encoders import BiEncoder
 
-_BLOCK_ROWS = 65_536
-_BLOCK_SCORES = 2**26
-"""Scores in memory at once: 256 MiB."""
 _INDEX_FILE = "passages.faiss"
 
 
@@ -85,14 +81,6 @@ def _encoder(by: DenseSelector, device: str) -> "BiEncoder":
     from distill.score.teachers.encoders import BiEncoder
 
     return BiEncoder(by.encoder, by.dtype, by.tokens_per_batch, device)
-
-
-def vector_blocks(vectors: StoredTable, rows: int = _BLOCK_ROWS) -> Iterator[tuple[int, Float[np.ndarray, "N D"]]]:
-    """The vectors of PASSAGE_VECTORS in blocks, each after the number of its first row."""
-    for start in range(0, len(vectors), rows):
-        column = vectors.read(start, start + rows, ["vector"])["vector"].combine_chunks()
-        flat = np.asarray(pc.list_flatten(column))
-        yield start, flat.reshape(len(column), -1)
 
 
 class IndexWorker:
@@ -162,15 +150,11 @@ class DenseWorker:
         return {"candidates": table}
 
     def _exact(self, queries: Float[Tensor, "Q D"]) -> list[np.ndarray]:
-        best = Best(len(queries), self._by.top_k)
-        queries = queries.to(self._device)
-        for first, block in vector_blocks(self._vectors):
-            passages = torch.from_numpy(block.copy()).to(self._device)
-            places = torch.arange(first, first + len(block))
-            size = max(1, _BLOCK_SCORES // len(block))
-            for start in range(0, len(queries), size):
-                best.add(start, queries[start : start + size] @ passages.T, places)
-        return best.positions()
+        blocks = (
+            (torch.arange(first, first + len(block)), torch.from_numpy(block.copy())[None])
+            for first, block in vector_blocks(self._vectors)
+        )
+        return best_by_maxsim(queries[:, None].to(self._device), blocks, self._by.top_k)
 
 
 def _approximate(index: Any, queries: Float[Tensor, "Q D"], k: int) -> list[np.ndarray]:

@@ -11,17 +11,14 @@ import torch
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
 from distill.encoders.checkpoints import load_late_interaction
+from distill.formats.vectors import passage_blocks
 from distill.models.locate import fetch_folder
-from distill.numerics.best import Best
-from distill.numerics.blocks import block_maxsim, passage_blocks
+from distill.numerics.blocks import best_by_maxsim
 from distill.select.candidates import Judged, candidate_table
 from distill.select.settings import LateInteractionSelector
 from distill.select.task import Task
 from distill.tables import VECTORS
 from distill.text import passage_texts
-
-_BLOCK_SIMILARITIES = 2**26
-"""Similarities in memory at once: 256 MiB."""
 
 
 def select_late_interaction(workspace: Workspace, by: LateInteractionSelector, task: Task) -> None:
@@ -87,14 +84,8 @@ class LateInteractionWorker:
         texts = part["text"].to_pylist()
         size = max(1, self._by.tokens_per_batch // self._encoder.settings.query_tokens)
         queries = torch.cat([self._encoder.encode_queries(texts[i : i + size]) for i in range(0, len(texts), size)])
-        best = Best(len(texts), self._by.top_k)
-        queries = queries.to(self._device)
-        for places, vectors in passage_blocks(self._vectors, self._encoder.settings.dim):
-            passages = vectors.to(self._device)
-            length, count, _ = passages.shape
-            size = max(1, _BLOCK_SIMILARITIES // (queries.shape[1] * length * count))
-            for start in range(0, len(queries), size):
-                best.add(start, block_maxsim(queries[start : start + size], passages), places)
-        found = [self._ids.take(pa.array(row)).to_pylist() for row in best.positions()]
+        blocks = passage_blocks(self._vectors, self._encoder.settings.dim)
+        best = best_by_maxsim(queries.to(self._device), blocks, self._by.top_k)
+        found = [self._ids.take(pa.array(row)).to_pylist() for row in best]
         name = f"late_interaction:{self._by.model}"
         return {"candidates": candidate_table(part["query_id"].to_pylist(), found, name, self._judged)}

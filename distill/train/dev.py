@@ -15,22 +15,18 @@ import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, distributed
-from torch.nn.utils.rnn import pad_sequence
 
 from cluster.stored_table import StoredTable
 from cluster.workspace import Workspace
 from distill.encoders.encoder import Encoder
 from distill.measures.metrics import measure
-from distill.numerics.batching import attention_of
 from distill.numerics.best import top_k
-from distill.numerics.maxsim import maxsim_all
+from distill.numerics.blocks import maxsim_of_each
 from distill.tables import QRELS, RUN, TableError
 from distill.text import passage_texts
 from distill.train.settings import DevSettings
 
 _DEPTH = 1000
-_QUERIES_AT_ONCE = 64
-_PASSAGES_AT_ONCE = 512
 
 
 def write_dev(
@@ -116,8 +112,8 @@ class DevSet:
         queries = encoder.encode_queries(self.queries["text"].to_pylist())
         for language, passages in self.passages.items():
             share = torch.arange(rank, len(passages), world)
-            scores = _scores(encoder, queries, passages.take(share.numpy()), tokens_per_batch)
-            best = top_k(scores, _DEPTH, share)
+            texts = passage_texts(passages.take(share.numpy()))
+            best = top_k(maxsim_of_each(queries, encoder.encode_passages(texts, tokens_per_batch)), _DEPTH, share)
             if world > 1:
                 parts: list[Any] = [None] * world
                 distributed.all_gather_object(parts, best)
@@ -126,21 +122,6 @@ class DevSet:
             run = _run(query_ids, passages["passage_id"].to_pylist(), *best, language)
             found[language] = float(measure(run, QRELS.check(self.qrels), [name], query_ids)[name].mean())
         return found
-
-
-def _scores(
-    encoder: Encoder, queries: Float[Tensor, "Q T D"], passages: pa.Table, tokens_per_batch: int
-) -> Float[Tensor, "Q N"]:
-    vectors = encoder.encode_passages(passage_texts(passages), tokens_per_batch)
-    scores = torch.empty(len(queries), len(vectors))
-    for start in range(0, len(vectors), _PASSAGES_AT_ONCE):
-        part = vectors[start : start + _PASSAGES_AT_ONCE]
-        block = pad_sequence(part, batch_first=True)
-        keep = attention_of([len(v) for v in part]).bool()
-        for first in range(0, len(queries), _QUERIES_AT_ONCE):
-            rows = slice(first, first + _QUERIES_AT_ONCE)
-            scores[rows, start : start + len(part)] = maxsim_all(queries[rows], block, keep)
-    return scores
 
 
 def _run(

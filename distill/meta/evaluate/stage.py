@@ -15,18 +15,15 @@ from torch.nn import functional
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
 from distill.encoders.checkpoints.fetch import fetch_encoder
-from distill.meta.evaluate.retrieval import average_precision, best_places, filled
+from distill.formats.vectors import BLOCK_ROWS, BLOCK_VECTORS, passage_blocks
+from distill.meta.evaluate.retrieval import average_precision
 from distill.meta.evaluate.vectors import device_of, encode_texts, size_of
 from distill.meta.settings import Kind, MetaEvaluateSettings
 from distill.meta.sources.folds import Fold, source_articles
-from distill.numerics.blocks import passage_blocks
+from distill.numerics.blocks import best_by_maxsim, filled, maxsim_of_each
 from distill.select.stage import pool
 from distill.tables import PAIR_SIMILARITY, QUESTION_PRECISION, STRING, TableError
 
-_BLOCK_TEXTS = 65_536
-"""Candidates of one vector each in memory at once."""
-_BLOCK_VECTORS = 2**18
-"""Vectors of late interaction in memory at once."""
 _MOST_QUESTIONS = 1000
 """Questions that are ranked as one shard."""
 
@@ -143,9 +140,9 @@ class RankWorker:
         vectors = self._question_vectors.read(shard.args["start"], shard.args["stop"])
         questions, size = _tensors(vectors), size_of(vectors)
         # `passage_blocks` reads as many texts as 128 vectors each would fit.
-        limit = 128 * _BLOCK_TEXTS if questions.shape[1] == 1 else _BLOCK_VECTORS
+        limit = 128 * BLOCK_ROWS if questions.shape[1] == 1 else BLOCK_VECTORS
         blocks = passage_blocks(self._answer_vectors, size, limit)
-        found = best_places(questions.to(self._device), blocks, self._depth)
+        found = best_by_maxsim(questions.to(self._device), blocks, self._depth)
         values = [
             average_precision(places, self._answered[xling_id], self._depth)
             for places, xling_id in zip(found, part["xling_id"].to_pylist(), strict=True)
@@ -231,13 +228,9 @@ def similarities(
     Late interaction is divided by the number of the first text's vectors. A text without a vector (of punctuation only) has 0.
     """
     ones, others = ([functional.normalize(one.double(), dim=-1) for one in side] for side in (firsts, seconds))
-    if all(len(one) == 1 for one in [*ones, *others]):
-        return (torch.cat(ones) @ torch.cat(others).T).numpy()
-    values = np.zeros((len(ones), len(others)))
-    for (i, one), (j, other) in product(enumerate(ones), enumerate(others)):
-        if len(one) and len(other):
-            values[i, j] = float((one @ other.T).amax(dim=1).mean())
-    return values
+    counts = torch.tensor([len(one) for one in ones])
+    values = maxsim_of_each(filled(ones), others) / counts.clamp(min=1)[:, None]
+    return values.masked_fill(values.isneginf(), 0.0).numpy()
 
 
 def _of_languages(table: pa.Table, settings: MetaEvaluateSettings, sources: str) -> pa.Table:

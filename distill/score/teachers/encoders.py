@@ -14,6 +14,7 @@ from distill.encoders.checkpoints import load_late_interaction
 from distill.encoders.single_vector import mean_pooled
 from distill.models.locate import fetch_folder, load_tokenizer, locate
 from distill.numerics.batching import fitting_tokens, token_budget_batches
+from distill.numerics.blocks import maxsim_of_each
 from distill.score.settings import BiEncoderTeacher, Dtype, LateInteractionTeacher
 from distill.score.teachers.interface import Pair, Provenance, Scored
 
@@ -128,7 +129,9 @@ class LateInteraction:
                 for place in by_passage[text]:
                     by_query.setdefault(query_of[place], []).append((place, number))
             for query, found in by_query.items():
-                scores[[place for place, _ in found]] = maxsim_each(vectors[query], [encoded[n] for _, n in found])
+                scores[[place for place, _ in found]] = maxsim_of_each(
+                    vectors[query][None], [encoded[n] for _, n in found]
+                )[0]
         settings = self._encoder.settings
         read = self._encoder.tokenizer_texts(passages, settings.passage_marker)
         cut = longer_than(self._encoder.tokenizer, read, self._encoder.tokenizer_limit(settings.passage_tokens))
@@ -143,17 +146,6 @@ class LateInteraction:
         size = max(1, _TOKENS_IN_MEMORY // self._encoder.settings.passage_tokens)
         for start in range(0, len(texts), size):
             yield list(texts[start : start + size])
-
-
-def maxsim_each(query: Float[Tensor, "T D"], passages: Sequence[Float[Tensor, "_ D"]]) -> Float[Tensor, " N"]:
-    r"""Late interaction of one query with passages of any lengths: :math:`\sum_t \max_l \langle q_t, p_l \rangle`, without padding.
-
-    Computed in float32. A passage without vectors scores minus infinity. Cost: one matrix product.
-    """
-    lengths = torch.tensor([len(passage) for passage in passages])
-    similarity = torch.cat([passage.float() for passage in passages]) @ query.float().T
-    best = torch.segment_reduce(similarity, "max", lengths=lengths, axis=0, initial=-torch.inf)
-    return best.sum(dim=1)
 
 
 def longer_than(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> np.ndarray:

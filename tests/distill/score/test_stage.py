@@ -6,8 +6,8 @@ import pytest
 
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard
-from distill.numerics.ids import sorted_ids
 from distill.score import stage as score_module
+from distill.score.ids import sorted_ids
 from distill.score.settings import BiEncoderTeacher, CrossEncoderTeacher, ScoreSettings
 from distill.score.stage import ScoreWorker, score
 from distill.score.teachers import load_teacher

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from cluster.stored_table import StoredTable
+from distill.formats.vectors import vector_blocks
 from distill.models.locate import ModelError
 from distill.score.settings import BiEncoderTeacher
 from distill.score.teachers.encoders import BiEncoder
-from distill.select.dense import load_faiss, vector_blocks
+from distill.select.dense import load_faiss
 from distill.select.settings import DenseSelector, SelectSettings
 from distill.select.stage import select
 from distill.tables import PASSAGE_INDEX, PASSAGE_VECTORS, PASSAGES, QUERIES
@@ -59,8 +60,8 @@ def expected(encoder: BiEncoderTeacher) -> dict[str, list[str]]:
 def test_exact_search_equals_brute_force(
     tmp_path: Path, encoder: BiEncoderTeacher, expected: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill.select.dense._BLOCK_SCORES", 30)
-    monkeypatch.setattr("distill.select.dense.vector_blocks.__defaults__", (13,))
+    monkeypatch.setattr("distill.numerics.blocks._SIMILARITIES", 30)
+    monkeypatch.setattr("distill.formats.vectors.BLOCK_ROWS", 13)
     workspace = run(tmp_path, encoder)
     assert found(workspace) == {q: ids[:5] for q, ids in expected.items()}
     assert workspace.computed == [0, 1, 2, 4, 5, 6]
@@ -123,7 +124,7 @@ def test_training_vectors_are_evenly_spaced(
         return index
 
     monkeypatch.setattr(faiss, "index_factory", spy)
-    monkeypatch.setattr("distill.select.dense.vector_blocks.__defaults__", (13,))
+    monkeypatch.setattr("distill.formats.vectors.BLOCK_ROWS", 13)
     workspace = LocalWorkspace(tmp_path, "select", sources())
     select(workspace, SelectSettings(by=DenseSelector(encoder=encoder, factory="Flat", training_vectors=7)), "en")
     stored = StoredTable.open(workspace.filesystem, f"{workspace.folder}/passage_vectors")

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.stored_table import StoredTable
 from distill.encoders.checkpoints import load_late_interaction
-from distill.numerics.blocks import block_maxsim, passage_blocks
 from distill.numerics.maxsim import maxsim
 from distill.select.settings import LateInteractionSelector, SelectSettings
 from distill.select.stage import select
@@ -30,8 +28,8 @@ def test_search_equals_maxsim_of_every_pair(
     tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Vectors are stored with 11 bits: the order may differ where scores are closer than that."""
-    monkeypatch.setattr("distill.numerics.blocks.passage_blocks.__defaults__", (1000,))
-    monkeypatch.setattr("distill.select.late_interaction._BLOCK_SIMILARITIES", 2000)
+    monkeypatch.setattr("distill.formats.vectors.BLOCK_VECTORS", 1000)
+    monkeypatch.setattr("distill.numerics.blocks._SIMILARITIES", 2000)
     workspace = LocalWorkspace(tmp_path, "select", sources())
     by = LateInteractionSelector(model=str(tiny_student), top_k=6, passages_per_shard=15)
     select(workspace, SelectSettings(by=by, queries_per_shard=2), "en")
@@ -50,28 +48,3 @@ def test_search_equals_maxsim_of_every_pair(
         best = sorted(scores, reverse=True)[:6]
         assert [by_id[i] for i in ids] == pytest.approx(best, abs=5e-3)
         assert ids[0] == max(by_id, key=by_id.__getitem__)
-
-
-def test_block_scores_by_hand() -> None:
-    """Query vectors (1, 0) and (0, 2); passages {(3, 0), (1, 1)} and {(-1, 2)}, the second filled up with itself."""
-    queries = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
-    passages = torch.tensor([[[3.0, 0.0], [-1.0, 2.0]], [[1.0, 1.0], [-1.0, 2.0]]])
-    assert block_maxsim(queries, passages).tolist() == [[3 + 2, -1 + 4]]
-
-
-def test_blocks_hold_every_passage_once_and_are_bounded(tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    vectors = [random.normal(size=(length, 4)).astype(np.float16) for length in [5, 1, 0, 9, 3, 3, 8, 1, 30, 2]]
-    workspace = LocalWorkspace(tmp_path)
-    workspace.write("vectors", VECTORS.from_rows({"position": i, "vectors": v.ravel()} for i, v in enumerate(vectors)))
-    stored = StoredTable.open(workspace.filesystem, f"{workspace.folder}/vectors")
-    query = torch.from_numpy(random.normal(size=(1, 3, 4)).astype(np.float32))
-    scores = {}
-    for places, block in passage_blocks(stored, 4, limit=20):
-        assert block.shape[0] * block.shape[1] <= 20 or block.shape[1] == 1
-        scores |= dict(zip(places.tolist(), block_maxsim(query, block)[0].tolist(), strict=True))
-    expected = {
-        i: float((query[0].numpy() @ v.astype(np.float32).T).max(axis=1).sum()) if len(v) else 0.0
-        for i, v in enumerate(vectors)
-    }
-    assert scores == {i: pytest.approx(score, abs=1e-5) for i, score in expected.items()}

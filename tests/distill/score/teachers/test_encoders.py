@@ -10,7 +10,7 @@ from distill.models.locate import ModelError
 from distill.numerics.maxsim import maxsim
 from distill.score.settings import BiEncoderTeacher, LateInteractionTeacher
 from distill.score.teachers import encoders
-from distill.score.teachers.encoders import BiEncoder, LateInteraction, longer_than, maxsim_each
+from distill.score.teachers.encoders import BiEncoder, LateInteraction, longer_than
 
 QUERIES = ["honey bee", "river", "honey bee"]
 PASSAGES = ["bee dance sun angle food", "stone bridge , river", "city map", "bee dance sun angle food", "bee " * 40]
@@ -88,12 +88,6 @@ def test_late_interaction_in_bfloat16(tiny_student: Path) -> None:
     )
     assert rough.dtype == np.float32
     assert 0 < np.abs(exact - rough).max() < 0.1
-
-
-def test_maxsim_of_passages_of_any_length_by_hand() -> None:
-    query = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    passages = [torch.tensor([[1.0, 0.0], [0.6, 0.8]]), torch.empty(0, 2), torch.tensor([[0.0, -1.0]])]
-    assert maxsim_each(query, passages).tolist() == [pytest.approx(1.8), -torch.inf, pytest.approx(-1.0)]
 
 
 def test_late_interaction_needs_its_metadata(tiny_bert: Path) -> None:

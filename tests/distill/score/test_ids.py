@@ -3,7 +3,7 @@ from random import Random
 import pyarrow as pa
 import pytest
 
-from distill.numerics.ids import SortedIds, sorted_ids
+from distill.score.ids import SortedIds, sorted_ids
 from distill.tables import TableError
 
 
