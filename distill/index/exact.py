@@ -7,23 +7,21 @@ and cut into blocks of nearly equal length, so that a block is one matrix produc
 each token vector of the collection; `benchmarks/exact_search.md` says what that takes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cluster.errors import UserError
-from cluster.storage import list_files
+from distill.index.reading import CorruptIndexError, check_documents, dimension, name_of, read_documents, read_vectors
 from distill.numerics.best import top_k
 from distill.numerics.blocks import block_maxsim, repeat_first
-from distill.tables import DOCUMENTS, VECTORS, TableError
+from distill.tables import DOCUMENTS
 
 BLOCK_VECTORS = 32_768
 """Document vectors in one matrix product: enough to keep the arithmetic units busy, few enough for the product to stay in cache."""
@@ -31,23 +29,17 @@ QUERY_VECTORS = 256
 """Query vectors in one matrix product (8 queries of 32)."""
 SHORTEST = 0.875
 """A block's shortest document has at least this share of its longest one's vectors; the rest is padding."""
-READ_DOCUMENTS = 1_024
-"""Documents read from a file at once."""
-
-
-class CorruptIndexError(UserError, ValueError):
-    """An index folder cannot be searched. The message names the folder and what is wrong with it."""
 
 
 class Hit(NamedTuple):
-    """A found document: its position in the index and its score."""
+    """A document that a search returns: its position in the index and its score."""
 
     position: int
     score: float
 
 
 class Document(NamedTuple):
-    """What an index knows of a document, its vectors apart."""
+    """A document of an index, without its vectors."""
 
     position: int
     passage_id: str
@@ -57,7 +49,7 @@ class Document(NamedTuple):
 
 
 def native_dtype(device: str | torch.device = "cpu") -> torch.dtype:
-    """The type to multiply in: bfloat16 where the hardware multiplies it natively, float32 elsewhere.
+    """Return the type to multiply in: bfloat16 where the hardware multiplies it natively, float32 elsewhere.
 
     On x86 that takes AVX512-BF16 or AMX, and on ARM the BF16 extension; without them bfloat16 is emulated and slower than float32.
     """
@@ -71,13 +63,13 @@ def native_dtype(device: str | torch.device = "cpu") -> torch.dtype:
 
 @dataclass(frozen=True)
 class _Block:
-    """Documents of one language and nearly one length, whose vectors lie together, all first vectors before all second ones.
+    """Documents of one language and of like lengths, whose vectors lie together, all first vectors before all second ones.
 
     Attributes:
         lang: their language.
         positions: their positions in the index.
         rows: their rows in the store, `length` times their number.
-        length: vectors of the longest one. Shorter ones repeat their first vector, which changes no maximum.
+        length: vectors of the longest one; shorter ones repeat their first vector.
     """
 
     lang: str
@@ -98,8 +90,8 @@ class ExactIndex:
     Args:
         documents: a DOCUMENTS table ordered by position.
         dim: D.
-        dtype: what to multiply in; none: `native_dtype(device)`.
-        device: where the vectors lie.
+        dtype: the type to multiply in. If None, `native_dtype(device)`.
+        device: the device that holds the vectors.
 
     Attributes:
         counts: the number of documents in each language.
@@ -127,22 +119,22 @@ class ExactIndex:
         )
 
     def __len__(self) -> int:
-        """N, the number of documents."""
+        """Return N, the number of documents."""
         return len(self.documents)
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The languages of its documents, sorted."""
+        """Languages of its documents, sorted."""
         return tuple(self.counts)
 
     @property
     def vectors(self) -> int:
-        """The number of token vectors, padding left out."""
+        """Number of token vectors, without padding."""
         return int(self._tokens.sum())
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the stored vectors, padding included."""
+        """Bytes of the stored vectors, with padding."""
         return self._store.nbytes
 
     @classmethod
@@ -156,33 +148,35 @@ class ExactIndex:
         """Read the `documents` and `vectors` tables of an index stage's folder.
 
         Vectors are read a thousand documents at a time, so that memory holds little more than the index itself.
-        A missing table, tables that disagree, documents without vectors and vectors that are not finite are a `CorruptIndexError`.
+
+        Raises:
+            CorruptIndexError: a table is missing, the tables disagree, a document has no vectors, or a number is not finite.
         """
-        documents = _read_documents(filesystem, folder)
+        documents = read_documents(filesystem, folder)
         tokens = documents["tokens"].to_numpy().astype(np.int64)
         index: ExactIndex | None = None
         seen = torch.zeros(len(documents), dtype=torch.bool)
-        for source, positions, lengths, values in _read_vectors(filesystem, folder):
+        for source, positions, lengths, values in read_vectors(filesystem, folder):
             bad = np.flatnonzero((positions < 0) | (positions >= len(documents)))
             if len(bad):
                 raise CorruptIndexError(
                     f"{source}: position {positions[bad[0]]} is not one of the {len(documents)} documents"
                 )
             if index is None:
-                dim = _dim(source, int(lengths[0]), int(tokens[positions[0]]), documents, int(positions[0]))
+                dim = dimension(source, int(lengths[0]), int(tokens[positions[0]]), documents, int(positions[0]))
                 index = cls(documents, dim, dtype, device)
             bad = np.flatnonzero(lengths != tokens[positions] * index.dim)
             if len(bad):
                 position = int(positions[bad[0]])
                 raise CorruptIndexError(
-                    f"{source}: document {_name(documents, position)} has {tokens[position]} tokens of {index.dim} numbers"
+                    f"{source}: document {name_of(documents, position)} has {tokens[position]} tokens of {index.dim} numbers"
                     f" but {lengths[bad[0]]} numbers"
                 )
             where = torch.from_numpy(positions)
             if bool(seen[where].any()):
                 position = int(where[seen[where]][0])
                 raise CorruptIndexError(
-                    f"{source}: document {_name(documents, position)} has a second row in 'vectors'"
+                    f"{source}: document {name_of(documents, position)} has a second row in 'vectors'"
                 )
             index._fill(source, where, values.view(-1, index.dim))
             seen[where] = True
@@ -190,10 +184,55 @@ class ExactIndex:
             lost = int((~seen).sum())
             first = int((~seen).nonzero()[0])
             raise CorruptIndexError(
-                f"{folder}: {lost} of {len(documents)} documents have no row in 'vectors', the first is {_name(documents, first)}"
+                f"{folder}: {lost} of {len(documents)} documents have no row in 'vectors', the first is {name_of(documents, first)}"
             )
         index._pad()
         return index
+
+    @classmethod
+    def build(
+        cls,
+        ids: Sequence[str],
+        vectors: Iterable[Float[Tensor, "_ D"] | Float[Tensor, " D"] | np.ndarray],
+        langs: Sequence[str] | None = None,
+        titles: Sequence[str] | None = None,
+        texts: Sequence[str] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+    ) -> "ExactIndex":
+        """Build an index in memory, without storage.
+
+        Args:
+            ids: of the documents; the versions of a document in several languages share one.
+            vectors: of each document, as `encode_passages` of an encoder gives them; one dimension is a single vector.
+            langs: the language of each document. If None, `und` (undetermined).
+            titles: of each document. If None, empty.
+            texts: of each document. If None, empty.
+            dtype: the type to multiply in. If None, `native_dtype(device)`.
+            device: the device that holds the vectors.
+
+        Raises:
+            CorruptIndexError: the arguments have different lengths, a document is given twice in a language or has no vectors, or a
+                number is not finite.
+        """
+        every = [torch.atleast_2d(torch.as_tensor(one)) for one in vectors]
+        columns = {
+            "passage_id": list(ids),
+            "lang": ["und"] * len(ids) if langs is None else list(langs),
+            "title": [""] * len(ids) if titles is None else list(titles),
+            "text": [""] * len(ids) if texts is None else list(texts),
+            "tokens": [len(one) for one in every],
+        }
+        counts = {name: len(column) for name, column in columns.items()}
+        if len(set(counts.values())) > 1:
+            raise CorruptIndexError(
+                f"documents: {counts.pop('tokens')} vectors of documents, but "
+                + ", ".join(f"{count} of {name}" for name, count in counts.items())
+            )
+        types = {name: DOCUMENTS.schema.field(name).type for name in ("position", *columns)}
+        arrays = [pa.array(column, types[name]) for name, column in ({"position": range(len(ids))} | columns).items()]
+        return cls.from_vectors(every, pa.table(arrays, names=list(types)), dtype, device)
 
     @classmethod
     def from_vectors(
@@ -203,14 +242,18 @@ class ExactIndex:
         dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
     ) -> "ExactIndex":
-        """Build an index in memory: one tensor for each row of `documents`, which must be in the order of its positions."""
-        documents = _check_documents(documents, "documents")
+        """Build an index in memory from a DOCUMENTS table and one tensor for each of its rows, in the order of its positions.
+
+        Raises:
+            CorruptIndexError: the table and the vectors disagree, a document has no vectors, or a number is not finite.
+        """
+        documents = check_documents(documents, "documents")
         if len(vectors) != len(documents):
             raise CorruptIndexError(f"documents: {len(documents)} documents but vectors of {len(vectors)}")
         for row, (vector, tokens) in enumerate(zip(vectors, documents["tokens"].to_pylist(), strict=True)):
             if vector.shape != (tokens, vectors[0].shape[1]):
                 raise CorruptIndexError(
-                    f"documents: document {_name(documents, row)} has {tokens} tokens of {vectors[0].shape[1]} numbers"
+                    f"documents: document {name_of(documents, row)} has {tokens} tokens of {vectors[0].shape[1]} numbers"
                     f" but vectors of shape {list(vector.shape)}"
                 )
         index = cls(documents, vectors[0].shape[1], dtype, device)
@@ -219,7 +262,7 @@ class ExactIndex:
         return index
 
     def document(self, position: int) -> Document:
-        """The document at a position."""
+        """Return the document at a position; an `IndexError` if there is none."""
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} is not one of the {len(self)} documents")
         return Document(
@@ -227,17 +270,24 @@ class ExactIndex:
         )
 
     def scores(self, queries: Float[Tensor, "Q T D"]) -> Float[Tensor, "Q N"]:
-        """The score of every document for every query, in float32 on the CPU. The result is the only thing that grows with Q times N."""
+        """Return the score of every document for every query, in float32 on the CPU. Memory: nothing else grows with Q times N."""
         self._check_queries(queries)
         step = max(1, QUERY_VECTORS // queries.shape[1])
         chunks = [self._score(chunk, self._blocks) for chunk in queries.split(step)]
         return torch.cat(chunks) if chunks else torch.empty(0, len(self))
 
     def search(self, queries: Float[Tensor, "Q T D"], k: int, langs: Sequence[str] | None = None) -> list[list[Hit]]:
-        """The k best documents for each query, best first, ties by position; all documents where there are fewer.
+        """Return the k best documents for each query, best first, equal scores by position; all documents where there are fewer.
 
-        `langs` searches only documents in these languages, and costs only their share. An unknown language or a k below 1 is a
-        `ValueError`. Queries are scored a few at a time, so memory does not grow with Q.
+        Queries are scored a few at a time, so memory does not grow with Q.
+
+        Args:
+            queries: their vectors, as `encode_queries` of an encoder gives them.
+            k: documents for each query, at least 1.
+            langs: the languages to search; the cost is only their share. If None, all.
+
+        Raises:
+            ValueError: k is below 1, a language is unknown, or the queries have another shape or numbers that are not finite.
         """
         self._check_queries(queries)
         if k < 1:
@@ -272,7 +322,7 @@ class ExactIndex:
         return self._store[block.rows].view(block.length, -1, self.dim)
 
     def _cut(self, tokens: Int[np.ndarray, " N"], names: Sequence[str]) -> Iterator[_Block]:
-        """Cut the documents into blocks and place them in the store."""
+        """Cut the documents into blocks and lay out the store."""
         codes = self._codes.numpy()
         order = np.lexsort((-tokens, codes))  # stable: positions ascend among equals
         start, row = 0, 0
@@ -289,17 +339,17 @@ class ExactIndex:
             yield block
 
     def _fill(self, source: str, positions: Int[Tensor, " n"], values: Float[Tensor, "m D"]) -> None:
-        """Put the vectors of some documents, one document after the other, in their places."""
+        """Store the vectors of some documents, which lie one document after the other."""
         lengths = self._tokens[positions]
         owner = torch.repeat_interleave(torch.arange(len(positions)), lengths)
         finite = torch.isfinite(values).all(1)
         if not bool(finite.all()):
             position = int(positions[owner[(~finite).nonzero()[0, 0]]])
             raise CorruptIndexError(
-                f"{source}: document {_name(self.documents, position)} has vectors that are not finite"
+                f"{source}: document {name_of(self.documents, position)} has vectors that are not finite"
             )
-        place = torch.arange(len(owner)) - (lengths.cumsum(0) - lengths)[owner]
-        rows = self._first[positions][owner] + place * self._stride[positions][owner]
+        step = torch.arange(len(owner)) - (lengths.cumsum(0) - lengths)[owner]
+        rows = self._first[positions][owner] + step * self._stride[positions][owner]
         self._store[rows.to(self.device)] = values.to(self.device, self.dtype)
 
     def _pad(self) -> None:
@@ -312,90 +362,3 @@ def _hits(scores: Float[Tensor, "q N"], k: int) -> list[list[Hit]]:
     """Return the k best of each row, best first, equal scores by position."""
     values, positions = (part.tolist() for part in top_k(scores, k))
     return [[Hit(p, s) for p, s in zip(*row, strict=True)] for row in zip(positions, values, strict=True)]
-
-
-def _files(filesystem: pafs.FileSystem, folder: str, table: str) -> list[str]:
-    """The Parquet files of a table, in the order of their names."""
-    files = list_files(filesystem, f"{folder}/{table}", ".parquet")
-    if not files:
-        raise CorruptIndexError(
-            f"{folder}: there is no table '{table}'; run the index stage, or give the folder of one that is finished"
-        )
-    return files
-
-
-def _read_documents(filesystem: pafs.FileSystem, folder: str) -> pa.Table:
-    tables = []
-    for file in _files(filesystem, folder, "documents"):
-        try:
-            with filesystem.open_input_file(file) as stream:
-                tables.append(pq.ParquetFile(stream).read())
-        except pa.ArrowInvalid as error:
-            raise CorruptIndexError(f"{file}: {error}") from error
-    return _check_documents(pa.concat_tables(tables, promote_options="permissive"), f"{folder}/documents")
-
-
-def _check_documents(documents: pa.Table, source: str) -> pa.Table:
-    """The documents in the order of their positions; each must have vectors."""
-    try:
-        documents = DOCUMENTS.check(documents, source).sort_by("position").combine_chunks()
-    except TableError as error:
-        raise CorruptIndexError(str(error)) from error
-    if not len(documents):
-        raise CorruptIndexError(f"{source}: there are no documents")
-    positions = documents["position"].to_numpy()
-    wrong = np.flatnonzero(positions != np.arange(len(documents)))
-    if len(wrong):
-        raise CorruptIndexError(
-            f"{source}: positions must run from 0 to {len(documents) - 1} without gaps, found {positions[wrong[0]]} in place {wrong[0]}"
-        )
-    empty = np.flatnonzero(documents["tokens"].to_numpy() < 1)
-    if len(empty):
-        raise CorruptIndexError(
-            f"{source}: {len(empty)} documents have no vectors and so no score, the first is {_name(documents, int(empty[0]))};"
-            " index passages with text only"
-        )
-    return documents
-
-
-def _read_vectors(
-    filesystem: pafs.FileSystem, folder: str
-) -> Iterator[tuple[str, Int[np.ndarray, " n"], Int[np.ndarray, " n"], Tensor]]:
-    """The table `vectors` piece by piece: the file, positions, numbers of each document, and the vectors of all."""
-    for file in _files(filesystem, folder, "vectors"):
-        try:
-            with filesystem.open_input_file(file) as stream:
-                reader = pq.ParquetFile(stream)
-                for batch in reader.iter_batches(READ_DOCUMENTS):
-                    # The piece's keys are checked here; whether every document has exactly one row, by `ExactIndex.open`.
-                    table = VECTORS.check(pa.Table.from_batches([batch]), file).combine_chunks()
-                    if len(table):
-                        lists = table["vectors"].combine_chunks()
-                        yield file, table["position"].to_numpy().copy(), _lengths(lists), _flat(lists)
-        except (pa.ArrowInvalid, TableError) as error:
-            raise CorruptIndexError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from error
-
-
-def _lengths(lists: pa.ListArray) -> Int[np.ndarray, " n"]:
-    return np.diff(lists.offsets.to_numpy()).astype(np.int64)
-
-
-def _flat(lists: pa.ListArray) -> Tensor:
-    values = lists.flatten()
-    if values.null_count:
-        raise TableError("column 'vectors' has nulls inside its lists")
-    return torch.from_numpy(np.array(values.to_numpy(zero_copy_only=False)))
-
-
-def _dim(source: str, numbers: int, tokens: int, documents: pa.Table, position: int) -> int:
-    """D, from the first document that is read."""
-    if numbers == 0 or numbers % tokens:
-        raise CorruptIndexError(
-            f"{source}: document {_name(documents, position)} has {tokens} tokens but {numbers} numbers, not a whole vector for each"
-        )
-    return int(numbers // tokens)
-
-
-def _name(documents: pa.Table, position: int) -> str:
-    """A document in an error message."""
-    return f"'{documents['passage_id'][position]}' ({documents['lang'][position]}, position {position})"

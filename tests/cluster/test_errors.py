@@ -16,7 +16,7 @@ from cluster.session import SessionError
 from cluster.shards import StageError
 from cluster.storage import StorageError
 from distill.config import Config
-from distill.index.exact import CorruptIndexError
+from distill.index.reading import CorruptIndexError
 from distill.measures.metrics import MetricsError
 from distill.models.locate import ModelError
 from distill.score.report.suspicions import SuspiciousTeacherError

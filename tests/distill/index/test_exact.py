@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 import torch
 
 from distill.index import exact as index_module
-from distill.index.exact import CorruptIndexError, Document, ExactIndex, Hit, native_dtype
+from distill.index.exact import Document, ExactIndex, Hit, native_dtype
+from distill.index.reading import CorruptIndexError
 from distill.tables import DOCUMENTS, VECTORS
 
 
@@ -160,6 +162,43 @@ def test_impossible_searches(query: torch.Tensor, k: int, langs: list[str] | Non
         index.search(query, k, langs)
 
 
+def test_build_from_memory() -> None:
+    index = ExactIndex.build(
+        ["a", "b", "b"], HAND_VECTORS, ["en", "en", "fa"], ["A", "B", "B"], ["one", "two", "three"], dtype=torch.float32
+    )
+    assert index.search(HAND_QUERY, 2) == [[Hit(2, 6.0), Hit(0, 1.5)]]
+    assert index.search(HAND_QUERY, 2, ["en"]) == [[Hit(0, 1.5), Hit(1, 1.5)]]
+    assert index.document(2) == Document(2, "b", "fa", "B", "three")
+
+
+@pytest.mark.parametrize("form", [np.asarray, torch.tensor])
+def test_build_from_single_vectors(form: Callable) -> None:
+    index = ExactIndex.build(["a", "b"], form([[1.0, 0.0], [0.5, 2.0]]), dtype=torch.float32)
+    assert (len(index), index.vectors, index.languages) == (2, 2, ("und",))
+    assert index.search(torch.tensor([[[1.0, 1.0]]]), 1) == [[Hit(1, 2.5)]]
+    assert index.document(1) == Document(1, "b", "und", "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ids": ["a"]}, "documents: 2 vectors of documents, but 1 of passage_id, 1 of lang, 1 of title, 1 of text"),
+        ({"langs": ["en"]}, "documents: 2 vectors of documents, but 2 of passage_id, 1 of lang, 2 of title, 2 of text"),
+        ({"vectors": [torch.ones(1, 2), torch.ones(1, 3)]}, "document 'b' (und, position 1) has 1 tokens of 2 numbers"),
+        ({"vectors": [torch.ones(1, 2), torch.ones(0, 2)]}, "1 documents have no vectors and so no score"),
+        (
+            {"vectors": torch.tensor([[1.0], [torch.inf]])},
+            "document 'b' (und, position 1) has vectors that are not finite",
+        ),
+        ({"ids": ["a", "a"]}, "1 repeated keys, among them (passage_id 'a', lang 'und')"),
+        ({"ids": [], "vectors": []}, "there are no documents"),
+    ],
+)
+def test_build_from_what_disagrees(arguments: dict, message: str) -> None:
+    with pytest.raises(CorruptIndexError, match=re.escape(message)):
+        ExactIndex.build(**{"ids": ["a", "b"], "vectors": torch.ones(2, 1)} | arguments)
+
+
 def test_document() -> None:
     index = ExactIndex.from_vectors(HAND_VECTORS, documents([1, 2, 3], ["en", "fa", "de"]))
     assert index.document(1) == Document(1, "p1", "fa", "title 1", "text 1")
@@ -173,7 +212,7 @@ def test_native_dtype_is_one_that_the_machine_multiplies() -> None:
 
 @pytest.mark.parametrize("files", [1, 3])
 def test_open_reads_what_was_written(tmp_path: Path, files: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "READ_DOCUMENTS", 7)
+    monkeypatch.setattr("distill.index.reading.READ_DOCUMENTS", 7)
     vectors = [v.half().float() for v in ragged(50, 8)]
     table = documents([len(v) for v in vectors], ["de", "en"] * 25)
     write(tmp_path / "index", table, [v.numpy() for v in vectors], files)
@@ -244,7 +283,7 @@ def test_a_second_row_for_a_document(tmp_path: Path) -> None:
 
 def test_positions_with_a_gap() -> None:
     table = documents([1, 1]).set_column(0, "position", pa.array([0, 2], pa.int64()))
-    with pytest.raises(CorruptIndexError, match="positions must run from 0 to 1 without gaps, found 2 in place 1"):
+    with pytest.raises(CorruptIndexError, match="positions must run from 0 to 1 without gaps, found 2 in row 1"):
         ExactIndex.from_vectors([torch.ones(1, 1)] * 2, table)
 
 
