@@ -4,6 +4,7 @@ Shapes: U passages of this worker, A passages of all workers, L vectors of a pas
 size of a vector, K keys of a passage.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -39,6 +40,14 @@ def gather_passages(vectors: Float[Tensor, "U L D"], keep: Bool[Tensor, "U L"], 
     real = torch.cat([torch.arange(most, device=vectors.device) < count for count in counts[:, 0].tolist()])
     first = int(counts[: distributed.get_rank(), 0].sum())
     return Gathered(gathered.flatten(0, 1)[real], kept.flatten(0, 1)[real], all_keys.flatten(0, 1)[real], first)
+
+
+def all_sum(values: Sequence[float], device: torch.device) -> list[float]:
+    """Return the sums of numbers over all workers; without a worker group the numbers themselves."""
+    total = torch.tensor(values, dtype=torch.float64, device=device)
+    if distributed.is_initialized():
+        distributed.all_reduce(total)
+    return total.tolist()
 
 
 def _counts(vectors: Tensor) -> Int[Tensor, "W 2"]:

@@ -77,17 +77,32 @@ def join(settings: GroupSettings) -> tuple[int, int]:
     return context.get_world_rank(), context.get_world_size()
 
 
-def report_step(metrics: Mapping[str, Any], rank: int, save: Callable[[Path], None]) -> None:
-    """Tell Ray Train of the step in `metrics`, which every worker must, and the first with the checkpoint that `save` writes."""
-    import ray.train
+class RayCheckpoints:
+    """The checkpoints of a Ray Train run."""
 
-    if rank != 0:
-        ray.train.report(dict(metrics))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        save(Path(folder))
-        checkpoint = ray.train.Checkpoint.from_directory(folder)
-        ray.train.report(dict(metrics), checkpoint=checkpoint, checkpoint_dir_name=f"step-{metrics['step']:08d}")
+    @contextmanager
+    def last(self) -> Iterator[Path | None]:
+        """Return a context with the local folder of the last checkpoint; None before the first."""
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            yield None
+            return
+        with checkpoint.as_directory() as folder:
+            yield Path(folder)
+
+    def report(self, metrics: Mapping[str, Any], rank: int, save: Callable[[Path], None]) -> None:
+        """Report the step in `metrics` to Ray Train, on every worker; the first adds the checkpoint that `save` writes."""
+        import ray.train
+
+        if rank != 0:
+            ray.train.report(dict(metrics))
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            save(Path(folder))
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report(dict(metrics), checkpoint=checkpoint, checkpoint_dir_name=f"step-{metrics['step']:08d}")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from distill.meta.train.trainer import MetaStep, MetaTrainer, TrainedMethod
 from distill.tables import META_LOSSES, RETRIEVAL_TASKS, SIMILARITY_TASKS, TRAINING_LOG, TableError
 from distill.train.stream import ExampleStream, Prefetch
 from distill.train.trainer import read_history, read_state, write_state
-from distill.train.worker_group import fit, join, leaving_faults, report_step
+from distill.train.worker_group import RayCheckpoints, fit, join, leaving_faults
 
 _SETS = {"maml": 2, "maml_align": 3}
 """Sets of the tasks of each method that needs a certain number."""
@@ -208,7 +208,7 @@ class MetaLoop:
     def _report(self) -> None:
         trainer = self._trainer
         metrics = {"step": trainer.step, "loss": self._log[-1]["loss"]}
-        report_step(metrics, trainer.rank, self._save)
+        RayCheckpoints().report(metrics, trainer.rank, self._save)
 
     def _save(self, folder: Path) -> None:
         save_encoder(self._encoder, folder)

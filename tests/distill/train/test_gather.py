@@ -8,7 +8,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
 from distill.numerics.maxsim import maxsim_all
-from distill.train.gather import gather_passages
+from distill.train.gather import all_sum, gather_passages
 from distill.train.losses import info_nce
 
 COUNTS, LENGTHS = (3, 2), (4, 5)
@@ -38,6 +38,7 @@ def worker(rank: int, folder: str) -> None:
     result = {
         "loss": loss.detach(), "keys": found.keys, "first": found.first, "vectors": found.vectors.detach(),
         "keep": found.keep, "queries": own_queries.grad, "passages": own.grad,
+        "sums": all_sum([1.0 + rank, 2.5], torch.device("cpu")),
     }  # fmt: skip
     torch.save(result, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
@@ -56,6 +57,7 @@ def test_two_workers_have_the_negatives_and_gradients_of_one(tmp_path: Path) -> 
     for rank, result in enumerate(results):
         assert result["keys"].tolist() == [[0], [1], [2], [3], [4]]
         assert result["first"] == (0, 3)[rank]
+        assert result["sums"] == [3.0, 5.0]
         assert torch.equal(result["vectors"], passages.detach() * keep.unsqueeze(-1))
         assert torch.equal(result["keep"], keep)
         # DDP takes the mean over two workers: each worker's gradient is twice its share of the whole's.
@@ -70,3 +72,7 @@ def test_alone_a_worker_has_its_own_passages() -> None:
     found = gather_passages(passages, keep, torch.arange(5)[:, None])
     assert found.vectors is passages
     assert found.first == 0
+
+
+def test_without_a_worker_group_sums_are_the_numbers() -> None:
+    assert all_sum([1.5, 2.0], torch.device("cpu")) == [1.5, 2.0]
