@@ -12,11 +12,19 @@ from distill.sources.intake import Intake
 from distill.sources.settings import BeirSource
 from distill.tables import STRING
 
+_SPLIT = "split of its qrels"
+"""A field that is added to records, named so that no file has it."""
 
-def _take_beir(intake: Intake, source: BeirSource, source_lang: str) -> None:
-    passages, queries = _beir_file(source.path, "corpus.jsonl"), _beir_file(source.path, "queries.jsonl")
-    for place in filter(None, (_beir_find(source.path, f"qrels/{split}.tsv") for split in SPLITS)):
-        intake.add_qrels(place.name, read_beir_qrels(place))
+
+def add_beir(intake: Intake, source: BeirSource, source_lang: str) -> None:
+    """Add a BEIR folder: its judged queries, each in the split of the file that judges it, all passages and all judgements.
+
+    Raises:
+        SourceError: a file of the layout is missing, or a query is judged in two splits.
+    """
+    passages, queries = _file(source.path, "corpus.jsonl"), _file(source.path, "queries.jsonl")
+    for file in filter(None, (_find(source.path, f"qrels/{split}.tsv") for split in SPLITS)):
+        intake.add_qrels(file.name, read_beir_qrels(file))
     qrels = intake.qrels.table()
     if not len(qrels):
         raise SourceError(
@@ -24,40 +32,36 @@ def _take_beir(intake: Intake, source: BeirSource, source_lang: str) -> None:
         )
     fields = PassageFields(id="_id", title="title")
     intake.add_passages(passages.name, read_jsonl(passages), PassageParser(fields, source_lang))
-    splits = _beir_splits(qrels)
+    splits = _splits(qrels)
     rows = _with_split(intake, read_jsonl(queries), splits)
-    intake.add_queries(queries.name, rows, QueryParser(QueryFields(id="_id", split=_BEIR_SPLIT), source_lang, "train"))
+    intake.add_queries(queries.name, rows, QueryParser(QueryFields(id="_id", split=_SPLIT), source_lang, "train"))
 
 
-_BEIR_SPLIT = "split of its qrels"
-"""A field that is added to records, named so that no file has it."""
+def _find(folder: str, name: str) -> Location | None:
+    locations = (locate(candidate, folder) for candidate in (name, f"{name}.gz"))
+    return next(filter(exists, locations), None)
 
 
-def _beir_find(folder: str, name: str) -> Location | None:
-    places = (locate(candidate, folder) for candidate in (name, f"{name}.gz"))
-    return next((place for place in places if exists(place)), None)
-
-
-def _beir_file(folder: str, name: str) -> Location:
-    place = _beir_find(folder, name)
-    if place is None:
+def _file(folder: str, name: str) -> Location:
+    file = _find(folder, name)
+    if file is None:
         missing = locate(name, folder).name
         raise SourceError(f"{missing}[.gz] does not exist; a BEIR folder has corpus.jsonl and queries.jsonl")
-    return place
+    return file
 
 
-def _beir_splits(qrels: pa.Table) -> dict[str, str]:
-    """The split of each judged query: the name of the file with its judgements."""
+def _splits(qrels: pa.Table) -> dict[str, str]:
+    """Return the split of each judged query: the name of the file with its judgements."""
     splits: dict[str, str] = {}
-    places: dict[str, str] = {}
+    first: dict[str, str] = {}
     for table in qrels.to_batches():
         names = table["source"].cast(STRING).to_pylist()
         for query_id, line, name in zip(table["query_id"].to_pylist(), table["line"].to_pylist(), names, strict=True):
             split = name.removesuffix(".gz").removesuffix(".tsv").rpartition("/")[2]
             if splits.setdefault(query_id, split) != split:
-                where = f"{places[query_id]} and {name} line {line}"
-                raise SourceError(f"query '{query_id}' is judged in two splits: {where}; a query has one split")
-            places.setdefault(query_id, f"{name} line {line}")
+                both = f"{first[query_id]} and {name} line {line}"
+                raise SourceError(f"query '{query_id}' is judged in two splits: {both}; a query has one split")
+            first.setdefault(query_id, f"{name} line {line}")
     return splits
 
 
@@ -66,6 +70,6 @@ def _with_split(intake: Intake, rows: Rows, splits: dict[str, str]) -> Iterator[
         if isinstance(record, RowError) or "_id" not in record:
             yield line, record
         elif str(record["_id"]) in splits:
-            yield line, {**record, _BEIR_SPLIT: splits[str(record["_id"])]}
+            yield line, {**record, _SPLIT: splits[str(record["_id"])]}
         else:
             intake.count("unused_queries", "without judgements")

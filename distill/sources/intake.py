@@ -1,4 +1,4 @@
-"""What a source gives: rows taken, rejected and left out."""
+"""Rows of a source, collected: those that are kept, rejected and left out on purpose."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,17 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.locations import SourceError
-from distill.formats.rows import (
-    PASSAGE_ROWS,
-    QREL_ROWS,
-    QUERY_ROWS,
-    Record,
-    Rejects,
-    Rows,
-    batches,
-    parse_qrel,
-)
-from distill.tables import STRING, STRINGS, TRANSLATIONS, duplicates
+from distill.formats.rows import PASSAGE_ROWS, QREL_ROWS, QUERY_ROWS, Record, Rejects, Rows, batches, parse_qrel
+from distill.sources.checks import check_unique, known_judgements
+from distill.tables import STRING, STRINGS, TRANSLATIONS
 
 
 @dataclass
@@ -42,17 +34,17 @@ class Pile:
     rejected: list[str] = field(default_factory=list)
 
     def table(self) -> pa.Table:
-        """All kept rows; no copy."""
+        """Return all kept rows; no copy."""
         return pa.concat_tables([self.schema.empty_table(), *self.tables])
 
     def ids(self) -> list[pa.Array]:
-        """The ids of all kept rows."""
+        """Return the ids of all kept rows, as chunks; no copy."""
         return [chunk for table in self.tables for chunk in table[self.key].chunks]
 
 
 @dataclass
 class Intake:
-    """What has been read so far.
+    """Everything that has been read of a source.
 
     Attributes:
         source_lang: the language of `passages`; passages in others go to `parallel`.
@@ -71,7 +63,7 @@ class Intake:
     counts: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add_passages(self, name: str, rows: Rows, parse: Callable[[Record], tuple[Any, ...]]) -> None:
-        """Take the passages of one file."""
+        """Add the passages of one file."""
         for table in self._wanted(
             self.passages, "skipped_passages", batches(name, rows, parse, PASSAGE_ROWS, self.rejects)
         ):
@@ -80,28 +72,28 @@ class Intake:
             self.parallel.tables.append(keep(table, pc.invert(in_source)))
 
     def add_queries(self, name: str, rows: Rows, parse: Callable[[Record], tuple[Any, ...]]) -> None:
-        """Take the queries of one file."""
+        """Add the queries of one file."""
         tables = batches(name, rows, parse, QUERY_ROWS, self.rejects)
         self.queries.tables.extend(self._wanted(self.queries, "skipped_queries", tables))
 
     def add_qrels(self, name: str, rows: Rows) -> None:
-        """Take the judgements of one file."""
+        """Add the judgements of one file."""
         self.qrels.tables.extend(batches(name, rows, parse_qrel, QREL_ROWS, self.rejects))
 
     def count(self, fact: str, reason: str, number: int = 1) -> None:
-        """Count rows that were left out."""
+        """Count `number` rows that were left out, under a fact of the manifest and the reason."""
         if number:
             self.counts.setdefault(fact, Counter())[reason] += number
 
-    def check_found(self, passages: int, queries: int) -> None:
-        """Refuse a source of which nothing is left."""
+    def check_kept(self, passages: int, queries: int) -> None:
+        """Check that there is a passage and a query in a language that is kept; raise SourceError otherwise."""
         for noun, number in (("passages", passages), ("queries", queries)):
             if not number:
                 skipped = self.counts.get(f"skipped_{noun}", Counter())
-                found = ", ".join(f"{lang} ({count})" for lang, count in sorted(skipped.items())) or "none at all"
+                languages = ", ".join(f"{lang} ({count})" for lang, count in sorted(skipped.items())) or "none at all"
                 wanted = ", ".join(sorted(self.kept))
                 raise SourceError(
-                    f"no {noun} in {wanted}; the source has them in: {found}; set source_lang and languages"
+                    f"no {noun} in {wanted}; the source has them in: {languages}; set source_lang and languages"
                 )
 
     def _wanted(self, pile: Pile, fact: str, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -115,39 +107,34 @@ class Intake:
             yield keep(table, wanted)
         pile.rejected.extend(row["id"] for row in self.rejects.rows[before:])
 
+    def known_qrels(self) -> pa.Table:
+        """Return the judgements of kept queries and passages; count those of skipped ones, reject those of rejected ones.
 
-def keep(table: pa.Table, mask: pa.Array | pa.ChunkedArray) -> pa.Table:
-    """The rows where `mask` is true, without a copy where it is true everywhere."""
-    return table if pc.all(mask, min_count=0).as_py() else table.filter(mask)
-
-
-def check_unique(table: pa.Table, key: tuple[str, ...], noun: str) -> None:
-    """Refuse rows of `readers` with the same `key`; the message names the first and where it occurs."""
-    repeated = duplicates(table, key)
-    if not repeated:
-        return
-    first = dict(zip(key, repeated[0], strict=True))
-    shown = " ".join(f"{name} '{value}'" for name, value in first.items())
-    places = _places(table, first)
-    more = f" ({len(repeated) - 1} more such)" if len(repeated) > 1 else ""
-    raise SourceError(f"{noun} more than once: {shown} in {' and '.join(places[:2])}{more}; ids must be unique")
-
-
-def _places(table: pa.Table, values: dict[str, Any]) -> list[str]:
-    for name, value in values.items():
-        table = table.filter(pc.equal(table[name], value))
-    return [f"{row['source']} line {row['line']}" for row in table.select(["source", "line"]).to_pylist()]
+        Raises:
+            SourceError: a judgement occurs twice, or is of a query or passage that exists nowhere.
+        """
+        qrels = self.qrels.table()
+        check_unique(qrels, ("query_id", "passage_id"), "judgement")
+        passages = [*self.passages.ids(), *self.parallel.ids()]
+        for noun, pile, ids in (("query", self.queries, self.queries.ids()), ("passage", self.passages, passages)):
+            qrels, skipped = known_judgements(
+                qrels, pile.key, noun, _joined(ids), self.rejects, pile.rejected, _joined(pile.skipped)
+            )
+            self.count("skipped_qrels", f"{noun} in a skipped language", skipped)
+        return qrels
 
 
 def _joined(ids: list[pa.Array]) -> pa.Array:
     return pa.chunked_array(ids, STRING).combine_chunks()
 
 
-def translations(passages: pa.Table, source_lang: str) -> pa.Table:
-    """Passages of `readers` as rows of `translations`, without flags.
+def keep(table: pa.Table, mask: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Return the rows where `mask` is true, without a copy where it is true everywhere."""
+    return table if pc.all(mask, min_count=0).as_py() else table.filter(mask)
 
-    The translator is the file or data set that they came from.
-    """
+
+def translations(passages: pa.Table, source_lang: str) -> pa.Table:
+    """Return passages (PASSAGE_ROWS) as rows of `translations` without flags; the translator is the file or data set they came from."""
     count = len(passages)
     columns = {
         "passage_id": passages["passage_id"],

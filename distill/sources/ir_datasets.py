@@ -10,8 +10,19 @@ from distill.formats.text import FORMATS, read_queries
 from distill.sources.intake import Intake
 from distill.sources.settings import IrDatasetsSource
 
+IrDataset: TypeAlias = Any
+"""An ir_datasets `Dataset`. Which methods it has (docs_iter, queries_iter, qrels_iter ...) depends on its parts."""
 
-def _take_ir_datasets(intake: Intake, source: IrDatasetsSource, source_lang: str) -> None:
+IR_PASSAGE = PassageFields(title="title")
+"""Names of the fields in the records of `ir_passages`."""
+
+
+def add_ir_datasets(intake: Intake, source: IrDatasetsSource, source_lang: str) -> None:
+    """Add data sets of ir_datasets: passages by language, queries by split with their judgements, translated queries.
+
+    Raises:
+        SourceError: ir_datasets is not installed, does not have a data set or a part of it, or cannot read or download it.
+    """
     passages = {lang: load_ir_dataset(name, "docs") for lang, name in source.passages.items()}
     queries = [(split, name, load_ir_dataset(name, "queries")) for split, name in source.queries.items()]
     for lang, dataset in passages.items():
@@ -25,26 +36,18 @@ def _take_ir_datasets(intake: Intake, source: IrDatasetsSource, source_lang: str
         if dataset.has("qrels"):
             intake.add_qrels(name, _ir_qrels(name, dataset))
     for lang, splits in source.translated_queries.items():
-        for split, place in splits.items():
-            if place.endswith(FORMATS):
-                file = locate(place)
+        for split, path in splits.items():
+            if path.endswith(FORMATS):
+                file = locate(path)
                 intake.add_queries(file.name, *read_queries(file, QueryFields(), lang, split))
             else:
-                name = f"ir_datasets:{place}"
-                rows = _ir_queries(name, load_ir_dataset(place, "queries"))
+                name = f"ir_datasets:{path}"
+                rows = _ir_queries(name, load_ir_dataset(path, "queries"))
                 intake.add_queries(name, rows, QueryParser(QueryFields(), lang, split))
 
 
-IrDataset: TypeAlias = Any
-"""An ir_datasets `Dataset`. Which methods it has (docs_iter, queries_iter, qrels_iter ...) depends on its parts."""
-
-
-IR_PASSAGE = PassageFields(title="title")
-"""Names of the fields in the records of `ir_passages`."""
-
-
 def load_ir_dataset(name: str, part: str) -> IrDataset:
-    """The data set `name` of ir_datasets, which must have `part` (docs or queries). Nothing is downloaded yet."""
+    """Return the data set `name` of ir_datasets, which must have `part` (docs or queries). Nothing is downloaded yet."""
     try:
         import ir_datasets
     except ImportError as error:
@@ -59,7 +62,7 @@ def load_ir_dataset(name: str, part: str) -> IrDataset:
 
 
 def ir_passages(name: str, dataset: IrDataset) -> Iterator[tuple[int, Record]]:
-    """The documents of a data set as records of `IR_PASSAGE`: title where there is one, and text (or body).
+    """Yield the documents of a data set as records of `IR_PASSAGE`: title where there is one, and text (or body).
 
     A document of other fields (abstracts, claims, tables) is read as ir_datasets itself puts it into one text
     (`default_text`).
@@ -73,7 +76,7 @@ def ir_passages(name: str, dataset: IrDataset) -> Iterator[tuple[int, Record]]:
 
 
 def _ir_queries(name: str, dataset: IrDataset) -> Iterator[tuple[int, Record]]:
-    """The queries of a data set: a TREC topic is its title and description (arXiv 2401.04810, 2405.00977)."""
+    """Yield the queries of a data set: a TREC topic is its title and description (arXiv 2401.04810, 2405.00977)."""
     for number, query in _items(name, dataset.queries_iter):
         if {"title", "description"} <= set(query._fields):
             yield number, {"id": query.query_id, "text": f"{query.title} {query.description}".strip()}
@@ -87,7 +90,7 @@ def _ir_qrels(name: str, dataset: IrDataset) -> Iterator[tuple[int, Record]]:
 
 
 def _items(name: str, iterate: Callable[[], Iterator[Any]]) -> Iterator[tuple[int, Any]]:
-    """What ir_datasets yields, numbered from 1. Failed downloads and malformed files become a `SourceError`."""
+    """Yield what ir_datasets yields, numbered from 1. Failed downloads and malformed files become a `SourceError`."""
     try:
         yield from enumerate(iterate(), start=1)
     except (OSError, RuntimeError, ValueError) as error:

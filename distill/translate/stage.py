@@ -16,7 +16,8 @@ from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, planned_shards, row_shards
 from distill.formats.rows import BATCH_ROWS, PASSAGE_ROWS, PassageParser, Rejects, batches
 from distill.formats.text import read_passages
-from distill.sources.intake import check_unique, keep, translations
+from distill.sources.checks import check_unique
+from distill.sources.intake import keep, translations
 from distill.sources.ir_datasets import IR_PASSAGE, ir_passages, load_ir_dataset
 from distill.tables import MISSING_TRANSLATIONS, STRING, STRINGS, TRANSLATIONS
 from distill.translate.settings import PrecomputedTranslator, TranslateSettings

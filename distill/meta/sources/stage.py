@@ -1,7 +1,7 @@
 """The sources stage of meta-learning: parallel questions and their answers, or parallel sentence pairs with graded scores."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, assert_never
 
@@ -28,8 +28,8 @@ from distill.formats.trec import read_qrels
 from distill.meta.settings import BundledQuestions, LareqaQuestions, MetaSource, QuestionFiles, SentencePairFiles
 from distill.meta.sources import lareqa
 from distill.settings.base import LANGUAGE_PATTERN
-from distill.sources.intake import check_unique
-from distill.sources.stage import corpus
+from distill.sources import corpus
+from distill.sources.checks import check_unique, check_versions, known_judgements, origin
 from distill.tables import ANSWERED, ANSWERS, QUESTIONS, SENTENCE_PAIRS, STRING
 from distill.text import passage_text
 
@@ -246,7 +246,8 @@ def _write_questions(workspace: Workspace, intake: _Intake) -> None:
         (answers, ("answer_id",), "candidate"),
     ):
         check_unique(table, key, noun)
-    _check_versions(questions)
+    for column in ("article", "split"):
+        check_versions(questions, "xling_id", column, "question")
     links = _links(intake, questions, answers)
     _check_answers(links)
     questions = _answered_questions(intake.rejects, questions, links)
@@ -266,36 +267,17 @@ def _write_questions(workspace: Workspace, intake: _Intake) -> None:
     )
 
 
-def _check_versions(questions: pa.Table) -> None:
-    """Refuse a question whose versions are of different articles or splits."""
-    for column in ("article", "split"):
-        counts = questions.select(["xling_id", column]).group_by("xling_id").aggregate([(column, "count_distinct")])
-        torn = counts.filter(pc.greater(counts[f"{column}_count_distinct"], 1))["xling_id"].to_pylist()
-        if torn:
-            versions = questions.filter(pc.equal(questions["xling_id"], min(torn))).to_pylist()
-            shown = ", ".join(f"'{row[column]}' in {row['lang']} ({_place(row)})" for row in versions[:3])
-            raise SourceError(
-                f"{len(torn)} questions have versions of different {column}s, among them '{min(torn)}': {shown}"
-            )
-
-
 def _links(intake: _Intake, questions: pa.Table, answers: pa.Table) -> pa.Table:
     """Judgements above 0 of known questions and candidates: their xling_id and answer_id, and article and split of both."""
     qrels = pa.concat_tables([QREL_ROWS.empty_table(), *intake.qrels])
     check_unique(qrels, ("query_id", "passage_id"), "judgement")
     qrels = qrels.filter(pc.greater(qrels["relevance"], 0))
-    rejected = pa.array([row["id"] for row in intake.rejects.rows if row["id"]], STRING)
+    rejected = [row["id"] for row in intake.rejects.rows if row["id"]]
     for column, known, noun in (
         ("query_id", questions["question_id"], "question"),
         ("passage_id", answers["answer_id"], "candidate"),
     ):
-        there = pc.is_in(qrels[column], value_set=known.combine_chunks())
-        others, qrels = qrels.filter(pc.invert(there)), qrels.filter(there)
-        unusable = pc.is_in(others[column], value_set=rejected)
-        for row in others.filter(unusable).to_pylist():
-            reason = f"'{row[column]}' was rejected, so its judgement is too"
-            intake.rejects.add(row["source"], row["line"], RowError(noun, reason, row["query_id"]))
-        _refuse_unknown(others.filter(pc.invert(unusable)), column, noun)
+        qrels, _ = known_judgements(qrels, column, noun, known.combine_chunks(), intake.rejects, rejected)
     asked = questions.take(pc.index_in(qrels["query_id"], value_set=questions["question_id"].combine_chunks()))
     given = answers.take(pc.index_in(qrels["passage_id"], value_set=answers["answer_id"].combine_chunks()))
     return pa.table(
@@ -309,15 +291,6 @@ def _links(intake: _Intake, questions: pa.Table, answers: pa.Table) -> pa.Table:
     )
 
 
-def _refuse_unknown(qrels: pa.Table, column: str, noun: str) -> None:
-    if len(qrels):
-        first = qrels.slice(0, 1).to_pylist()[0]
-        raise SourceError(
-            f"{len(qrels)} judgements are of a {noun} that exists nowhere: '{first[column]}' ({_place(first)}); "
-            "add the file that has it, or remove the line"
-        )
-
-
 def _check_answers(links: pa.Table) -> None:
     """Refuse an answer of another article or split than its question: folds and splits would tear them apart."""
     for column in ("article", "split"):
@@ -326,7 +299,7 @@ def _check_answers(links: pa.Table) -> None:
             row = torn.slice(0, 1).to_pylist()[0]
             raise SourceError(
                 f"{len(torn)} answers are of another {column} than their question, among them '{row['answer_id']}' "
-                f"('{row[f'given_{column}']}') of question '{row['xling_id']}' ('{row[f'asked_{column}']}'; {_place(row)})"
+                f"('{row[f'given_{column}']}') of question '{row['xling_id']}' ('{row[f'asked_{column}']}'; {origin(row)})"
             )
 
 
@@ -339,10 +312,6 @@ def _answered_questions(rejects: Rejects, questions: pa.Table, links: pa.Table) 
     if lost:
         rejects.check(lost[0]["source"], len(questions), before)
     return questions.filter(known)
-
-
-def _place(row: Mapping[str, Any]) -> str:
-    return f"{row['source']} line {row['line']}"
 
 
 # --- sentence pairs --------------------------------------------------------------------------------------------------

@@ -224,8 +224,8 @@ def test_judgements_of_skipped_languages_are_counted(tmp_path: Path) -> None:
             "queries.jsonl",
             '{"id": "q2", "lang": "de", "text": "x", "split": "dev"}',
             (
-                r"^1 queries have language versions in different splits, among them 'q2': test in en \(\S+queries\.jsonl line 3\),"
-                r" dev in de \(\S+queries\.jsonl line 4\)$"
+                r"^1 queries have versions of different splits, among them 'q2': 'test' in en \(\S+queries\.jsonl line 3\),"
+                r" 'dev' in de \(\S+queries\.jsonl line 4\)$"
             ),
         ),
         (
