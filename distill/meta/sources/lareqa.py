@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cluster.locations import Location, SourceError, find_all
 from distill.formats.rows import Record, RowError, Rows
 
@@ -126,27 +128,38 @@ def read_folder(path: str) -> list[LareqaFile]:
 
 
 def article_names(files: Sequence[LareqaFile]) -> list[list[str]]:
-    """The name of every article of every file: the same where articles share a question, or their title within a file.
+    """Return the name of every article of every file: the same where articles share a question, or their title within a file.
 
     It is the English title where there is one. Cost: a few steps for each question.
     """
-    joined = _Joined()
-    askers: dict[str, tuple[int, str]] = {}
-    for number, file in enumerate(files):
+    titles = [[(number, file.title(article)) for article in range(len(file.data))] for number, file in enumerate(files)]
+    nodes = {node: index for index, node in enumerate(dict.fromkeys(node for of_file in titles for node in of_file))}
+    askers: dict[str, int] = {}
+    edges = []
+    for of_file, file in zip(titles, files, strict=True):
         for article, question in file.ids():
-            node = (number, file.title(article))
-            joined.join(node, askers.setdefault(question, node))
-    groups: dict[tuple[int, str], list[tuple[int, str]]] = {}
-    nodes = [[(number, file.title(article)) for article in range(len(file.data))] for number, file in enumerate(files)]
-    for node in dict.fromkeys(node for of_file in nodes for node in of_file):
-        groups.setdefault(joined.root(node), []).append(node)
+            node = nodes[of_file[article]]
+            edges.append((node, askers.setdefault(question, node)))
+    groups = _components(len(nodes), edges)
 
     def rank(node: tuple[int, str]) -> tuple[bool, bool, str, str]:
         lang = files[node[0]].lang
         return node[1].startswith("#"), lang != _FIRST, lang, node[1]
 
-    names = {root: min(group, key=rank)[1] for root, group in groups.items()}
-    return [[names[joined.root(node)] for node in of_file] for of_file in nodes]
+    names: dict[int, str] = {}
+    for node in sorted(nodes, key=rank):
+        names.setdefault(groups[nodes[node]], node[1])
+    return [[names[groups[nodes[node]]] for node in of_file] for of_file in titles]
+
+
+def _components(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the number of the connected component of each of `count` nodes."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1].tolist()
 
 
 def disagreements(files: Sequence[LareqaFile]) -> list[str]:
@@ -259,18 +272,3 @@ def _candidate_id(file: LareqaFile, paragraph: _Paragraph, sentence: int) -> str
 
 def _is_range(pair: Any) -> bool:
     return isinstance(pair, list) and len(pair) == 2 and all(type(number) is int for number in pair)
-
-
-class _Joined:
-    """Groups that grow together (union-find)."""
-
-    def __init__(self) -> None:
-        self._parents: dict[tuple[int, str], tuple[int, str]] = {}
-
-    def root(self, node: tuple[int, str]) -> tuple[int, str]:
-        while (parent := self._parents.setdefault(node, node)) != node:
-            self._parents[node] = node = self._parents.setdefault(parent, parent)
-        return node
-
-    def join(self, one: tuple[int, str], other: tuple[int, str]) -> None:
-        self._parents[self.root(one)] = self.root(other)

@@ -1,14 +1,12 @@
-"""Measures and tests against numbers worked by hand."""
+"""Measures against numbers worked by hand."""
 
 from collections.abc import Mapping, Sequence
-from math import log2, sqrt
+from math import log2
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from distill.measures.metrics import MetricsError, measure, ranked
-from distill.measures.significance import bootstrap_interval, holm, paired_t_test
 from distill.tables import QRELS, RUN
 
 
@@ -155,79 +153,3 @@ def test_queries_must_be_judged_and_distinct() -> None:
 def test_one_tag_at_a_time() -> None:
     with pytest.raises(MetricsError, match=r"one run at a time, got the tags \['bm25-de', 'student-de'\]"):
         measure(pa.concat_tables([FOUND, make_run({"q": [("a", 1.0)]}, "bm25-de")]), GRADED, ["AP"], ["q"])
-
-
-def test_paired_t_test_by_hand() -> None:
-    """Differences 1 to 5: mean 3, sd sqrt(2.5), standard error sqrt(0.5), t = 3 sqrt(2), 4 degrees of freedom.
-
-    Student's t with 4 degrees of freedom has the closed form F(t) = 1/2 + 3/8 u (1 - t^2 / (12 s)) with s = 1 + t^2 / 4
-    and u = t / sqrt(s); tables give its 97.5 % point as 2.776445.
-    """
-    test = paired_t_test(np.array([1.0, 3.0, 5.0, 7.0, 9.0]), np.array([0.0, 1.0, 2.0, 3.0, 4.0]))
-    assert test.difference == 3.0
-    assert test.low == pytest.approx(3 - 2.776445 * sqrt(0.5), abs=1e-6)
-    assert test.high == pytest.approx(3 + 2.776445 * sqrt(0.5), abs=1e-6)
-    t, s = 3 * sqrt(2), 1 + 18 / 4
-    assert test.p == pytest.approx(2 * (0.5 - 3 / 8 * t / sqrt(s) * (1 - 18 / (12 * s))))
-    assert test.p == pytest.approx(0.013236, abs=1e-6)
-
-
-def test_paired_t_test_is_symmetric() -> None:
-    a, b = np.array([0.2, 0.9, 0.4]), np.array([0.1, 0.3, 0.6])
-    one, other = paired_t_test(a, b), paired_t_test(b, a)
-    assert (one.difference, one.low, one.high, one.p) == pytest.approx(
-        (-other.difference, -other.high, -other.low, other.p)
-    )
-
-
-def test_level_of_confidence_widens_the_interval() -> None:
-    # The 99.5 % point of t with 4 degrees of freedom is 4.604095.
-    test = paired_t_test(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.zeros(5), confidence=0.99)
-    assert test.high == pytest.approx(3 + 4.604095 * sqrt(0.5), abs=1e-6)
-
-
-def test_equal_systems_do_not_differ() -> None:
-    same = np.array([0.1, 0.5, 0.9])
-    test = paired_t_test(same, same)
-    assert (test.difference, test.low, test.high, test.p) == (0.0, 0.0, 0.0, 1.0)
-
-
-def test_a_constant_difference_is_certain() -> None:
-    test = paired_t_test(np.array([1.5, 2.5, 3.5]), np.array([1.0, 2.0, 3.0]))
-    assert (test.difference, test.low, test.high, test.p) == (0.5, 0.5, 0.5, 0.0)
-
-
-def test_paired_t_test_needs_pairs() -> None:
-    with pytest.raises(MetricsError, match="compares the same queries, got 2 and 3 values"):
-        paired_t_test(np.zeros(2), np.zeros(3))
-    with pytest.raises(MetricsError, match="needs two queries or more, got 1"):
-        paired_t_test(np.zeros(1), np.ones(1))
-
-
-def test_holm_by_hand() -> None:
-    # Sorted .01 .02 .03 .04 times 4 3 2 1 = .04 .06 .06 .04, and none below the one before.
-    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert holm([0.9, 0.6]) == [1.0, 1.0]
-    assert holm([]) == []
-
-
-def test_bootstrap_interval_of_zeros_and_ones() -> None:
-    """The mean of n draws from half ones is binomial: with n = 100 its 2.5 % and 97.5 % points are 0.40 and 0.60."""
-    values = np.array([0.0, 1.0] * 50)
-    low, high = bootstrap_interval(values, resamples=20_000)
-    assert low == pytest.approx(0.40, abs=0.011)
-    assert high == pytest.approx(0.60, abs=0.011)
-    narrow = bootstrap_interval(values, confidence=0.5, resamples=20_000)
-    assert narrow == pytest.approx((0.47, 0.53), abs=0.011)
-
-
-def test_bootstrap_interval_is_deterministic_and_stays_within_the_values() -> None:
-    values = np.array([1.0] * 9 + [0.0])
-    assert bootstrap_interval(values) == bootstrap_interval(values)
-    assert bootstrap_interval(values)[1] == 1.0
-    assert bootstrap_interval(np.array([0.25])) == (0.25, 0.25)
-
-
-def test_bootstrap_interval_needs_a_value() -> None:
-    with pytest.raises(MetricsError, match="one query or more, got 0"):
-        bootstrap_interval(np.zeros(0))
