@@ -41,7 +41,7 @@ def run(codes: list[str], folder: Path) -> list[str]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("document", ["docs/python.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
 def test_examples_print_what_the_document_says(document: str, tmp_path: Path) -> None:
     found = examples(document)
     assert found
