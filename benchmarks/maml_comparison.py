@@ -15,7 +15,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 import torch
 from scipy import stats
 
-from cluster.workspace import Pool, Shard
 from distill.encoders.checkpoints import load_encoder, save_encoder
 from distill.encoders.settings import PretrainedStudent, SingleVectorStudent
 from distill.encoders.start import start_student
@@ -47,6 +44,7 @@ from distill.meta.tasks.stage import make_tasks
 from distill.meta.train.batches import TaskLoss, task_sets
 from distill.meta.train.trainer import MetaTrainer
 from distill.models.locate import BUNDLED_STUDENT, BUNDLED_TEACHER
+from tests.workspaces import LocalWorkspace
 
 SEEDS = (1, 2, 3)
 WEIGHTS = (0.1, 0.5, 0.9)
@@ -117,57 +115,16 @@ def systems(*, questions: bool) -> dict[str, System]:
     return found
 
 
-class Folder:
-    """A workspace in a folder, whose shards are computed here."""
+class Folder(LocalWorkspace):
+    """A workspace whose inputs are the folders beside its own."""
 
     def __init__(self, root: Path, name: str) -> None:
+        super().__init__(root, name)
         self._root = root
-        self.filesystem = pafs.LocalFileSystem()
-        self.folder = self.uri = str(root / name)
 
     def input_folder(self, stage: str) -> str:
-        """Folder of another stage."""
+        """Return the folder of another stage."""
         return str(self._root / stage)
-
-    def input(self, stage: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A table of another stage."""
-        return pq.read_table(f"{self.input_folder(stage)}/{table}", columns=list(columns) if columns else None)
-
-    def output(self, table: str) -> pa.Table:
-        """A table of this stage."""
-        return pq.read_table(f"{self.folder}/{table}")
-
-    def write(self, table: str, data: pa.Table, row_group_size: int | None = None) -> None:
-        """Write a table."""
-        path = Path(self.folder) / table
-        path.mkdir(parents=True, exist_ok=True)
-        pq.write_table(data, path / "00000.parquet", row_group_size=row_group_size)
-
-    def map_shards(
-        self, shards: Sequence[Shard], worker: Callable[..., Any], arguments: Mapping[str, Any], pool: Pool, unit: str
-    ) -> None:
-        """Compute the shards, one after the other."""
-        del pool, unit
-        made = {name: value.make() if hasattr(value, "make") else value for name, value in arguments.items()}
-        compute = worker(**made)
-        for shard in shards:
-            for name, table in compute(shard).items():
-                path = Path(self.folder) / name
-                path.mkdir(parents=True, exist_ok=True)
-                pq.write_table(table, path / f"{shard.index:05d}.parquet")
-
-    def note(self, **facts: Any) -> None:
-        """Nobody reads it."""
-        del facts
-
-    def map_series(self, *args: Any) -> Any:
-        """Not used by these stages."""
-        raise NotImplementedError
-
-    def remember(self, name: str, make: Callable[[], Any]) -> Any:
-        """Made anew each time."""
-        del name
-        return make()
 
 
 @dataclass

@@ -15,6 +15,10 @@ class UserError(Exception):
     exit_code: int = 1
 
 
+class StageError(UserError, RuntimeError):
+    """A stage failed. The message names the stage and what to do."""
+
+
 def report_error(program: str, error: Exception) -> int:
     """Print an error on stderr, as one line that begins with the program, and return the exit code.
 

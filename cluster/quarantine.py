@@ -14,13 +14,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.errors import UserError
 from cluster.storage import read_json, write_json
+from cluster.workspace import SeparableWorker, Shard, ShardWorker
 
 _SPLIT = 16
 _DEATHS_ALONE = 2.0
@@ -29,10 +30,6 @@ _LIKELY_INNOCENT = 0.25
 
 class ShardError(UserError, RuntimeError):
     """A shard cannot be computed. The message says what was found out and what to do."""
-
-
-class _Worker(Protocol):
-    def __call__(self, shard: Any) -> Mapping[str, pa.Table]: ...
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ class Attempts:
             self._filesystem.delete_file(self._path)
 
 
-def compute(worker: _Worker, shard: Any, attempts: Attempts, max_restarts: int) -> Mapping[str, pa.Table]:
+def compute(worker: ShardWorker, shard: Shard, attempts: Attempts, max_restarts: int) -> Mapping[str, pa.Table]:
     """A shard's tables; rows that kill their actor or run out of memory are left out of them, and are in `attempts.lost`.
 
     A worker's rows can be tried apart if it has `row_ids`, `try_rows` and `without_rows`. Raises `ShardError` for a shard of another worker
@@ -140,11 +137,11 @@ def compute(worker: _Worker, shard: Any, attempts: Attempts, max_restarts: int) 
             with attempts.trying("whole"):
                 return worker(shard)
         except Exception as error:
-            if not _separable(worker) or not _out_of_memory(error):
+            if not isinstance(worker, SeparableWorker) or not _out_of_memory(error):
                 raise
         _free_memory()
         attempts.careful = True
-    if not _separable(worker):
+    if not isinstance(worker, SeparableWorker):
         raise ShardError(
             "a shard killed its actor more often than pool.max_restarts (memory, or a crash): give actors more memory "
             f"(pool.memory_gb), or make batches or shards smaller; it is shard {shard.index} {_shown(shard)}"
@@ -154,7 +151,7 @@ def compute(worker: _Worker, shard: Any, attempts: Attempts, max_restarts: int) 
     return _compute_rest(worker, shard, attempts, max_restarts)
 
 
-def _search(worker: Any, shard: Any, attempts: Attempts) -> None:
+def _search(worker: SeparableWorker, shard: Shard, attempts: Attempts) -> None:
     """Try what is still suspected, until each row either survived or is lost."""
     if attempts.suspects is None:
         count = len(worker.row_ids(shard))
@@ -181,7 +178,7 @@ def _search(worker: Any, shard: Any, attempts: Attempts) -> None:
         _condemn(attempts, shard, start, stop, reason)
 
 
-def _condemn(attempts: Attempts, shard: Any, start: int, stop: int, reason: str) -> None:
+def _condemn(attempts: Attempts, shard: Shard, start: int, stop: int, reason: str) -> None:
     """Leave a row out, or cut a range of rows."""
     parts = _split(start, stop) if stop - start > 1 else []
     attempts.suspects = parts + (attempts.suspects or [])[1:]
@@ -195,7 +192,9 @@ def _condemn(attempts: Attempts, shard: Any, start: int, stop: int, reason: str)
         )
 
 
-def _compute_rest(worker: Any, shard: Any, attempts: Attempts, max_restarts: int) -> Mapping[str, pa.Table]:
+def _compute_rest(
+    worker: SeparableWorker, shard: Shard, attempts: Attempts, max_restarts: int
+) -> Mapping[str, pa.Table]:
     found = f"{len(attempts.lost)} rows are at fault alone" if attempts.lost else "no row is at fault alone"
     message = (
         f"shard {shard.index} {_shown(shard)} kills its actor though {found}: all rows together need too much memory; "
@@ -217,10 +216,6 @@ def _split(start: int, stop: int) -> list[list[float]]:
     return [[low, min(low + size, stop), 0.0] for low in range(start, stop, size)] if size else []
 
 
-def _separable(worker: object) -> bool:
-    return all(callable(getattr(worker, name, None)) for name in ("row_ids", "try_rows", "without_rows"))
-
-
 def _out_of_memory(error: BaseException) -> bool:
     """Whether a worker ran out of memory and lived to tell: Python's and Arrow's error, PyTorch's on a GPU and on the CPU."""
     torch = sys.modules.get("torch")
@@ -236,7 +231,7 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _shown(shard: Any) -> str:
+def _shown(shard: Shard) -> str:
     return f"({', '.join(f'{name} {value}' for name, value in shard.args.items())})"[:200]
 
 

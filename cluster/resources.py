@@ -4,29 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
+
+from cluster.settings import PoolSettings
 
 _EPSILON = 1e-9
 _ACCELERATOR = "accelerator_type:"
-
-
-class _Pool(Protocol):
-    @property
-    def min_actors(self) -> int: ...
-    @property
-    def num_cpus(self) -> float: ...
-    @property
-    def num_gpus(self) -> float: ...
-    @property
-    def memory_gb(self) -> float | None: ...
-    @property
-    def accelerator_type(self) -> str | None: ...
-    @property
-    def resources(self) -> Mapping[str, float]: ...
-    @property
-    def labels(self) -> Mapping[str, str]: ...
-    @property
-    def fallback_labels(self) -> Sequence[Mapping[str, str]]: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +41,7 @@ class Need:
     fallback_labels: Sequence[Mapping[str, str]] = ()
 
     @classmethod
-    def of_pool(cls, stage: str, pool: _Pool, setting: str) -> Self:
+    def of_pool(cls, stage: str, pool: PoolSettings, setting: str) -> Self:
         """What a pool needs to start: its first actors."""
         return cls(
             stage, pool.min_actors, pool.num_cpus, pool.num_gpus, setting, pool.memory_gb, pool.accelerator_type,

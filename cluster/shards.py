@@ -8,106 +8,21 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from cluster.errors import UserError
+from cluster.errors import StageError
 from cluster.quarantine import Attempts, Place, ShardError, compute
+from cluster.settings import PoolSettings
 from cluster.storage import list_files, open_storage, read_json, write_json, write_table
 from cluster.watch import Watch
+from cluster.workspace import Shard, Shared
 
 MARKERS = "_shards"
 _ATTEMPTS = "_attempts"
 _MOST_SHARDS = 100_000
-
-
-class StageError(UserError, RuntimeError):
-    """A stage failed. The message names the stage and what to do."""
-
-
-class Shard(Protocol):
-    """What is read of a shard."""
-
-    @property
-    def index(self) -> int:
-        """Its number, which names its files."""
-        ...
-
-    @property
-    def args(self) -> Mapping[str, Any]:
-        """What the worker needs to find its rows."""
-        ...
-
-
-class Pool(Protocol):
-    """What is read of a pool; `cluster.workspace.Pool` says what each means."""
-
-    @property
-    def min_actors(self) -> int:
-        """Actors that start at once."""
-        ...
-
-    @property
-    def max_actors(self) -> int:
-        """Actors that it may grow to."""
-        ...
-
-    @property
-    def num_cpus(self) -> float:
-        """CPUs of each."""
-        ...
-
-    @property
-    def num_gpus(self) -> float:
-        """GPUs of each."""
-        ...
-
-    @property
-    def memory_gb(self) -> float | None:
-        """Memory of each, in 10^9 bytes."""
-        ...
-
-    @property
-    def accelerator_type(self) -> str | None:
-        """The accelerator that each needs."""
-        ...
-
-    @property
-    def resources(self) -> Mapping[str, float]:
-        """Custom resources of each."""
-        ...
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Labels of the node."""
-        ...
-
-    @property
-    def fallback_labels(self) -> Sequence[Mapping[str, str]]:
-        """Other labels, in order."""
-        ...
-
-    @property
-    def runtime_env(self) -> Mapping[str, Any]:
-        """Ray's runtime environment."""
-        ...
-
-    @property
-    def max_restarts(self) -> int:
-        """Whole tries after the first."""
-        ...
-
-    @property
-    def start_timeout_s(self) -> float:
-        """Seconds to wait for an actor."""
-        ...
-
-    @property
-    def stall_timeout_s(self) -> float | None:
-        """Seconds to wait for a shard."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -137,8 +52,35 @@ def committed(filesystem: pafs.FileSystem, folder: str) -> list[int]:
 
 
 def read_marker(filesystem: pafs.FileSystem, folder: str, index: int) -> dict[str, Any] | None:
-    """What a committed shard's marker says: `rows` of each table, `seconds`, `args`, and how many rows were `lost`."""
+    """Return a committed shard's marker, None before the commit: `rows` of each table, `seconds`, `args`, and how many rows were `lost`."""
     return read_json(filesystem, f"{folder}/{MARKERS}/{index:05d}.json")
+
+
+def read_markers(filesystem: pafs.FileSystem, folder: str) -> list[dict[str, Any]]:
+    """Return the markers of a stage's committed shards, in order."""
+    markers = [read_marker(filesystem, folder, index) for index in committed(filesystem, folder)]
+    return [marker for marker in markers if marker is not None]
+
+
+def commit(
+    filesystem: pafs.FileSystem,
+    folder: str,
+    shard: Shard,
+    tables: Mapping[str, pa.Table],
+    seconds: float,
+    lost: int = 0,
+) -> dict[str, Any]:
+    """Write a shard's tables and then its marker, with which it counts; return the marker."""
+    for name, table in tables.items():
+        write_table(filesystem, f"{folder}/{name}/{shard.index:05d}.parquet", table)
+    marker = {
+        "rows": {name: len(table) for name, table in tables.items()},
+        "seconds": round(seconds, 3),
+        "args": dict(shard.args),
+        "lost": lost,
+    }
+    write_json(filesystem, f"{folder}/{MARKERS}/{shard.index:05d}.json", marker)
+    return marker
 
 
 def run_shards(
@@ -147,7 +89,7 @@ def run_shards(
     work: Sequence[Any],
     worker: Callable[..., Any],
     arguments: Mapping[str, Any],
-    pool: Pool,
+    pool: PoolSettings,
     unit: str,
     *,
     progress: bool = True,
@@ -155,7 +97,7 @@ def run_shards(
     """Compute and commit `work` on a pool of actors, each made by `worker(**arguments)`; the number of rows that were left out.
 
     A piece of work is a shard, or a function from the markers of what is committed to the next shard or None: such a series is computed
-    by one actor. Arguments with a method `make` are made by a task and lie in shared memory, as Arrow tables do.
+    by one actor. `Shared` arguments are made by a task and lie in shared memory, as Arrow tables do.
     """
     import ray
     from ray.exceptions import RayError
@@ -199,7 +141,7 @@ def run_shards(
     return lost
 
 
-def actor_options(pool: Pool) -> dict[str, Any]:
+def actor_options(pool: PoolSettings) -> dict[str, Any]:
     """A pool's demands under the names that Ray Data has for them. Absent ones are left out."""
     options = {
         "num_cpus": pool.num_cpus,
@@ -231,14 +173,10 @@ def _scale(context: Any, watch: Watch) -> None:
 def _share(ray: Any, value: Any) -> Any:
     if isinstance(value, pa.Table):
         return ray.put(value)
-    if not callable(getattr(value, "make", None)):
+    if not isinstance(value, Shared):
         return value
     # Made on the cluster, so that it never lies in the driver's own memory; made again where its node is lost.
-    return ray.remote(_make).options(num_cpus=0, max_retries=-1).remote(value)
-
-
-def _make(value: Any) -> Any:
-    return value.make()
+    return ray.remote(Shared.make).options(num_cpus=0, max_retries=-1).remote(value)
 
 
 class ShardActor:
@@ -284,14 +222,10 @@ class ShardActor:
 
     def _commit_series(self, work: Callable[..., Any]) -> tuple[int, int]:
         rows = lost = 0
-        while (shard := work(self._markers())) is not None:
+        while (shard := work(read_markers(self._filesystem, self._folder))) is not None:
             found = self._commit(shard)
             rows, lost = rows + found[0], lost + found[1]
         return rows, lost
-
-    def _markers(self) -> list[dict[str, Any]]:
-        numbers = committed(self._filesystem, self._folder)
-        return [marker for i in numbers if (marker := read_marker(self._filesystem, self._folder, i)) is not None]
 
     def _commit(self, shard: Shard) -> tuple[int, int]:
         marker = read_marker(self._filesystem, self._folder, shard.index)
@@ -303,15 +237,8 @@ class ShardActor:
         attempts = self._attempts(f"{shard.index:05d}", shard.args)
         started = time.monotonic()
         tables = compute(self._worker, shard, attempts, self._max_restarts)
-        for name, table in tables.items():
-            write_table(self._filesystem, f"{self._folder}/{name}/{shard.index:05d}.parquet", table)
-        marker = {
-            "rows": {name: len(table) for name, table in tables.items()},
-            "seconds": round(time.monotonic() - started, 3),
-            "args": dict(shard.args),
-            "lost": len(attempts.lost),
-        }
-        write_json(self._filesystem, f"{self._folder}/{MARKERS}/{shard.index:05d}.json", marker)
+        seconds = time.monotonic() - started
+        marker = commit(self._filesystem, self._folder, shard, tables, seconds, len(attempts.lost))
         attempts.forget()
         return marker
 

@@ -13,18 +13,20 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from cluster.errors import StageError
 from cluster.session import Need, Session
-from cluster.shards import Commits, Pool, Shard, StageError, committed, forget_attempts, read_marker, run_shards
-from cluster.storage import fingerprint, join, list_files, open_storage, read_json, read_table, write_json, write_table
+from cluster.settings import PoolSettings
+from cluster.shards import Commits, committed, forget_attempts, read_markers, run_shards
+from cluster.storage import fingerprint, join, list_files, open_storage, read_json, read_table, write_json
 from cluster.stored_table import StoredTable
+from cluster.workspace import Shard, ShardWorker, Workspace
 
 _MANIFEST = "manifest.json"
 
@@ -103,116 +105,75 @@ class StageResult:
     reused: bool
 
 
-@dataclass
-class StageRun:
-    """A stage while it runs: the `Workspace` that stage functions see."""
+class StageRun(Workspace):
+    """A stage while it runs: a workspace whose shards are computed by Ray actors and committed in the stage's folder.
 
-    stage: Stage
-    storage: str
-    session: Session
-    progress: bool = True
-    notes: dict[str, Any] = field(default_factory=dict)
-    shards_total: int = 0
-    shards_computed: int = 0
+    Attributes:
+        stage: the stage.
+        shards_total: shards that the stage's function asked for.
+        shards_computed: those of them that were computed by this run.
+    """
 
-    def __post_init__(self) -> None:
-        self._filesystem, self._root = open_storage(self.storage)
+    def __init__(self, stage: Stage, storage: str, session: Session, *, progress: bool = True) -> None:
+        filesystem, root = open_storage(storage)
+        inputs = {candidate.name: f"{root}/{candidate.folder}" for candidate in stage.inputs}
+        uri = join(storage if "://" in storage else root, stage.folder)
+        super().__init__(stage.name, filesystem, f"{root}/{stage.folder}", uri, inputs)
+        self.stage = stage
+        self.shards_total = 0
+        self.shards_computed = 0
+        self._storage = storage
+        self._session = session
+        self._progress = progress
         self._measured: set[int] = set()
 
-    @property
-    def filesystem(self) -> pafs.FileSystem:
-        """The storage's file system."""
-        return self._filesystem
-
-    @property
-    def folder(self) -> str:
-        """The stage's folder, a path on `filesystem`."""
-        return f"{self._root}/{self.stage.folder}"
-
-    @property
-    def uri(self) -> str:
-        """The stage's folder as a local path or an s3:// URI."""
-        return join(self.storage if "://" in self.storage else self._root, self.stage.folder)
-
-    def input_folder(self, stage: str) -> str:
-        """An earlier stage's folder, a path on `filesystem`."""
-        for candidate in self.stage.inputs:
-            if candidate.name == stage:
-                return f"{self._root}/{candidate.folder}"
-        raise StageError(
-            f"stage '{self.stage.name}' has no input '{stage}'; it has {[s.name for s in self.stage.inputs]}"
-        )
-
-    def input(self, stage: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A table of an earlier stage, whole."""
-        return read_table(self.filesystem, f"{self.input_folder(stage)}/{table}", list(columns) if columns else None)
-
-    def output(self, table: str) -> pa.Table:
-        """A table that this stage wrote, whole; shards in the order of their numbers."""
-        return read_table(self.filesystem, f"{self.folder}/{table}")
-
-    def write(self, table: str, data: pa.Table, row_group_size: int | None = None) -> None:
-        """Write a whole table of this stage; a later write replaces it."""
-        write_table(self.filesystem, f"{self.folder}/{table}/{0:05d}.parquet", data, row_group_size)
-
-    def note(self, **facts: Any) -> None:
-        """Record facts in the manifest; a `warning` is also printed, and warnings add up."""
-        warning = facts.pop("warning", None)
-        self.notes.update(facts)
-        if warning:
-            self.notes.setdefault("warnings", []).append(warning)
-            print(f"  {self.stage.name}: {warning}", flush=True)
-
     def map_shards(
-        self, shards: Sequence[Shard], worker: Callable[..., Any], arguments: Mapping[str, Any], pool: Pool, unit: str
+        self,
+        shards: Sequence[Shard],
+        worker: Callable[..., ShardWorker],
+        arguments: Mapping[str, Any],
+        pool: PoolSettings,
+        unit: str,
     ) -> None:
-        """Run the shards that are not committed yet on a pool of Ray Data actors, each made by `worker(**arguments)`."""
+        """Compute the shards that are not committed yet on a pool of Ray Data actors, each made by `worker(**arguments)`."""
         done = set(committed(self.filesystem, self.folder))
         pending = [shard for shard in shards if shard.index not in done]
         self.shards_total += len(shards)
         self.shards_computed += len(pending)
-        if found := len(shards) - len(pending) - len(self._measured & done):
-            print(f"  {self.stage.name}: {found} of {len(shards)} shards are there", flush=True)
+        if before := len(shards) - len(pending) - len(self._measured & done):
+            print(f"  {self.name}: {before} of {len(shards)} shards are done", flush=True)
         if pending:
             self._run(pending, worker, arguments, pool, unit)
 
     def map_series(
         self,
         next_shard: Callable[[Sequence[Mapping[str, Any]]], Shard | None],
-        worker: Callable[..., Any],
+        worker: Callable[..., ShardWorker],
         arguments: Mapping[str, Any],
-        pool: Pool,
+        pool: PoolSettings,
         unit: str,
     ) -> list[dict[str, Any]]:
-        """Run shards one after the other on one actor, each chosen by what the markers of those before it say; all their markers."""
-        before = self._markers()
+        """Compute shards one after the other on one actor, each chosen by the markers of those before it; return all their markers."""
+        before = read_markers(self.filesystem, self.folder)
         if next_shard(before) is None:
             return before
         self._run([next_shard], worker, arguments, pool, unit)
-        after = self._markers()
+        after = read_markers(self.filesystem, self.folder)
         self._measured = set(range(len(before), len(after)))
         self.shards_computed += len(self._measured)
         return after
 
-    def remember(self, name: str, make: Callable[[], Any]) -> Any:
-        """A JSON value that is made once and kept in the stage's folder: a stage that is run again finds the same."""
-        path = f"{self.folder}/_{name}.json"
-        found = read_json(self.filesystem, path)
-        if found is None:
-            found = {"value": make()}
-            write_json(self.filesystem, path, found)
-        return found["value"]
-
-    def _markers(self) -> list[dict[str, Any]]:
-        found = [read_marker(self.filesystem, self.folder, i) for i in committed(self.filesystem, self.folder)]
-        return [marker for marker in found if marker is not None]
-
     def _run(
-        self, work: Sequence[Any], worker: Callable[..., Any], arguments: Mapping[str, Any], pool: Pool, unit: str
+        self,
+        work: Sequence[Any],
+        worker: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        pool: PoolSettings,
+        unit: str,
     ) -> None:
-        self.session.connect()
-        commits = Commits(self.storage, self.stage.folder)
-        lost = run_shards(self.stage.name, commits, work, worker, arguments, pool, unit, progress=self.progress)
+        self._session.connect()
+        commits = Commits(self._storage, self.stage.folder)
+        lost = run_shards(self.name, commits, work, worker, arguments, pool, unit, progress=self._progress)
         forget_attempts(self.filesystem, self.folder)
         if lost:
             self.note(
@@ -265,7 +226,7 @@ class Runner:
     def _compute(self, stage: Stage) -> Mapping[str, Any]:
         if stage.uses_ray:
             self.session.connect()
-        run = StageRun(stage, self.storage, self.session, self._progress)
+        run = StageRun(stage, self.storage, self.session, progress=self._progress)
         started = time.time()
         write_json(
             self._filesystem, f"{run.folder}/settings.json", {"version": stage.version, "settings": stage.settings}

@@ -1,9 +1,10 @@
-"""What a stage is given: where to read its inputs, where to write its tables, and how to spread work.
+"""Workspaces: a stage's view of storage and cluster.
 
-Stages are functions `stage(workspace, settings)`. They see only this protocol, so the methods never import the cluster; the runner that
-implements it (`cluster.stages.StageRun`) decides where folders lie, what is already done, and which actors do the rest.
+A stage is a function `stage(workspace, settings)` that reads earlier stages' tables, writes its own, and spreads work over actors, all
+through its workspace. `cluster.stages.StageRun` is the one that runs shards on Ray. Nothing here imports Ray.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,40 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-
-@dataclass(frozen=True)
-class Pool:
-    """How many actors do a stage's shards and what each of them holds.
-
-    Attributes:
-        min_actors: actors that start at once.
-        max_actors: actors that the pool may grow to while shards wait.
-        num_cpus: CPUs that Ray reserves for each actor; also its number of compute threads, at least 1.
-        num_gpus: GPUs for each actor; a fraction shares one, a whole number takes several of one node.
-        memory_gb: memory that Ray reserves for each actor, in 10^9 bytes.
-        accelerator_type: Ray's name of the accelerator that the actors need.
-        resources: custom resources of each actor.
-        labels: labels that a node must have.
-        fallback_labels: other sets of labels, tried in order where no node can have `labels`.
-        runtime_env: Ray's runtime environment of the actors.
-        max_restarts: how often a shard whose actor died is tried again whole, before its rows are tried apart or the stage fails.
-        start_timeout_s: seconds to wait for the first actor before the stage fails.
-        stall_timeout_s: seconds that actors may run without finishing a shard before the stage fails; None waits without end.
-    """
-
-    min_actors: int = 1
-    max_actors: int = 1
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0
-    memory_gb: float | None = None
-    accelerator_type: str | None = None
-    resources: Mapping[str, float] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    fallback_labels: tuple[Mapping[str, str], ...] = ()
-    runtime_env: Mapping[str, Any] = field(default_factory=dict)
-    max_restarts: int = 3
-    start_timeout_s: float = 1800.0
-    stall_timeout_s: float | None = 7200.0
+from cluster.errors import StageError
+from cluster.settings import PoolSettings
+from cluster.storage import read_json, read_table, write_json, write_table
 
 
 @dataclass(frozen=True)
@@ -62,31 +32,174 @@ class Shard:
     args: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Shared:
+    """A worker's argument that a task on the cluster makes once and that lies in shared memory once on each machine.
+
+    It is for tables of a whole collection: they never lie in the driver's memory, and actors read them without a copy.
+
+    Attributes:
+        function: makes the value, an Arrow table or an object that holds Arrow or numpy arrays; must be importable, or a method of such a
+            class.
+        arguments: its arguments by name; small.
+    """
+
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self) -> Any:
+        """Return the value, made in this process."""
+        return self.function(**self.arguments)
+
+
+@runtime_checkable
+class ShardWorker(Protocol):
+    """A worker that computes shards. Each actor makes one (models load in its constructor) and calls it once a shard.
+
+    The result maps table names to tables and must depend on nothing but the shard: not on the actor, nor on what it did before.
+    """
+
+    def __call__(self, shard: Shard) -> Mapping[str, pa.Table]:
+        """Return the shard's tables by name."""
+        ...
+
+
+@runtime_checkable
+class SeparableWorker(ShardWorker, Protocol):
+    """A worker that can compute its rows apart, so that a row that ends its actor can be found and left out."""
+
+    def row_ids(self, shard: Shard) -> list[str]:
+        """Return the ids of what can be computed apart, in order. Cheap: nothing is computed."""
+        ...
+
+    def try_rows(self, shard: Shard, start: int, stop: int) -> None:
+        """Compute rows start to stop of `row_ids` and drop the result: rows that the process survives are not at fault."""
+        ...
+
+    def without_rows(self, shard: Shard, lost: Mapping[int, str]) -> Mapping[str, pa.Table]:
+        """Return the shard's tables without some rows; `lost` maps their positions in `row_ids` to reasons, which go to `rejected`."""
+        ...
+
+
+class Workspace(ABC):
+    """A stage's view of storage and cluster.
+
+    Args:
+        name: the stage's name.
+        filesystem: the file system of every folder here.
+        folder: the stage's output folder, a path on `filesystem`.
+        uri: the same folder as a local path or an s3:// URI, for libraries that take those.
+        inputs: folders of the stages that this one reads, paths on `filesystem`, by the stages' names.
+
+    Attributes:
+        notes: facts that the stage noted, by name; `warnings` is a list.
+    """
+
+    def __init__(
+        self, name: str, filesystem: pafs.FileSystem, folder: str, uri: str, inputs: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        self.filesystem = filesystem
+        self.folder = folder
+        self.uri = uri
+        self.notes: dict[str, Any] = {}
+        self._inputs = dict(inputs)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings that the stage noted, in order."""
+        return self.notes.get("warnings", [])
+
+    def input_folder(self, stage: str) -> str:
+        """Return an earlier stage's folder, a path on `filesystem`. Raise `StageError` if this stage does not read it."""
+        if stage not in self._inputs:
+            raise StageError(f"stage '{self.name}' has no input '{stage}'; it has {list(self._inputs)}")
+        return self._inputs[stage]
+
+    def input(self, stage: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a table of an earlier stage, whole, with all columns unless some are named."""
+        return read_table(self.filesystem, f"{self.input_folder(stage)}/{table}", list(columns) if columns else None)
+
+    def output(self, table: str) -> pa.Table:
+        """Return a table that this stage wrote, whole; shards in the order of their numbers."""
+        return read_table(self.filesystem, f"{self.folder}/{table}")
+
+    def write(self, table: str, data: pa.Table, row_group_size: int | None = None) -> None:
+        """Write a whole table of this stage. A later write of the same table replaces it."""
+        write_table(self.filesystem, f"{self.folder}/{table}/{0:05d}.parquet", data, row_group_size)
+
+    def remember(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return a JSON value that is made once and kept in the stage's folder: a stage that is run again gets the same."""
+        path = f"{self.folder}/_{name}.json"
+        kept = read_json(self.filesystem, path)
+        if kept is None:
+            kept = {"value": make()}
+            write_json(self.filesystem, path, kept)
+        return kept["value"]
+
+    def note(self, **facts: Any) -> None:
+        """Record facts (counts, versions) in the stage's manifest. A `warning` is also printed, and warnings add up."""
+        warning = facts.pop("warning", None)
+        self.notes.update(facts)
+        if warning:
+            self.notes.setdefault("warnings", []).append(warning)
+            print(f"  {self.name}: {warning}", flush=True)
+
+    @abstractmethod
+    def map_shards(
+        self,
+        shards: Sequence[Shard],
+        worker: Callable[..., ShardWorker],
+        arguments: Mapping[str, Any],
+        pool: PoolSettings,
+        unit: str,
+    ) -> None:
+        """Compute the shards that are not committed yet on a pool of actors, each made by `worker(**arguments)`.
+
+        Arrow tables among `arguments` are put into the object store once and shared, and what is `Shared` is made there. `unit` names the
+        rows in progress bars.
+        """
+
+    @abstractmethod
+    def map_series(
+        self,
+        next_shard: Callable[[Sequence[Mapping[str, Any]]], Shard | None],
+        worker: Callable[..., ShardWorker],
+        arguments: Mapping[str, Any],
+        pool: PoolSettings,
+        unit: str,
+    ) -> Sequence[Mapping[str, Any]]:
+        """Compute shards one after the other on one actor, until `next_shard` returns None; return all markers, in order.
+
+        `next_shard` gets the markers of the shards that are committed. A marker holds a shard's `args` and the `seconds` that it took.
+        """
+
+
 def row_shards(count: int, size: int) -> list[Shard]:
-    """Shards of `size` consecutive rows each, of a table of `count` rows."""
+    """Return shards of `size` consecutive rows each, of a table of `count` rows."""
     return [Shard(i, {"start": start, "stop": start + size}) for i, start in enumerate(range(0, count, size))]
 
 
 def shard_rows(table: pa.Table, shard: Shard) -> pa.Table:
-    """The rows of a shard that `row_shards` made."""
+    """Return the rows of a shard that `row_shards` made."""
     return table.slice(shard.args["start"], shard.args["stop"] - shard.args["start"])
 
 
 def planned_shards(
-    workspace: "Workspace",
+    workspace: Workspace,
     count: int,
     seconds: float,
-    worker: "Callable[..., ShardWorker]",
+    worker: Callable[..., ShardWorker],
     arguments: Mapping[str, Any],
-    pool: Pool,
+    pool: PoolSettings,
     unit: str,
 ) -> list[Shard]:
-    """Shards of consecutive rows that take an actor about `seconds` each, of a table of `count` rows.
+    """Return shards of consecutive rows that take an actor about `seconds` each, of a table of `count` rows.
 
     One actor computes and commits the first rows: one, then more as their time allows, until a shard took half of `seconds` or no row is
     left. Time counts from when the worker is made, so loading a model is not in it. The rest is cut by what a row took in the last of them,
-    into at least `_SHARDS_PER_ACTOR` shards for each of `pool.max_actors`. The plan is kept with the stage: whoever goes on with it
-    has the same shards. Give the result to `map_shards` with the same worker, arguments and pool.
+    into at least `_SHARDS_PER_ACTOR` shards for each of `pool.max_actors`. The plan is kept with the stage, so that a run which
+    continues it has the same shards. Give the result to `map_shards` with the same worker, arguments and pool.
     """
     if count == 0:
         return []
@@ -109,7 +222,7 @@ _PROBE_GROWTH = 8
 
 
 def _next_probe(count: int, seconds: float, done: Sequence[Mapping[str, Any]]) -> Shard | None:
-    """The next of the first shards, which are there to be measured; `done` are the markers of those before."""
+    """Return the next of the first shards, which are measured; `done` are the markers of those before."""
     if not done:
         return Shard(0, {"start": 0, "stop": 1})
     last = done[-1]["args"]
@@ -121,127 +234,6 @@ def _next_probe(count: int, seconds: float, done: Sequence[Mapping[str, Any]]) -
 
 
 def _rows_in(marker: Mapping[str, Any], seconds: float) -> int:
-    """Rows that take `seconds`, as those of a committed shard did."""
+    """Return the number of rows that take `seconds`, at the speed of a committed shard."""
     rows = marker["args"]["stop"] - marker["args"]["start"]
     return max(1, int(rows * seconds / max(marker["seconds"], 1e-3)))
-
-
-@dataclass(frozen=True)
-class Shared:
-    """A worker's argument that is made once on the cluster, by a task, and lies in shared memory once on each machine.
-
-    It is for tables of a whole collection: they never lie in the driver's memory, and actors read them without a copy.
-
-    Attributes:
-        function: makes the value, an Arrow table or what holds Arrow or numpy arrays; must be importable, or a method of such a class.
-        arguments: its arguments by name; small.
-    """
-
-    function: Callable[..., Any]
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-    def make(self) -> Any:
-        """The value."""
-        return self.function(**self.arguments)
-
-
-@runtime_checkable
-class ShardWorker(Protocol):
-    """Computes one shard. Made once in each actor (models load in its constructor), called once a shard.
-
-    The result maps table names to tables and must depend on nothing but the shard: not on the actor, nor on what it did before.
-    """
-
-    def __call__(self, shard: Shard) -> Mapping[str, pa.Table]:
-        """The shard's tables by name."""
-        ...
-
-
-@runtime_checkable
-class SeparableWorker(ShardWorker, Protocol):
-    """A worker whose rows can be computed apart, so that a row that kills its actor can be found and left out."""
-
-    def row_ids(self, shard: Shard) -> list[str]:
-        """Ids of what can be computed apart, in order. Cheap: nothing is computed."""
-        ...
-
-    def try_rows(self, shard: Shard, start: int, stop: int) -> None:
-        """Compute rows start to stop of `row_ids` and forget the result: who survives this is not at fault."""
-        ...
-
-    def without_rows(self, shard: Shard, lost: Mapping[int, str]) -> Mapping[str, pa.Table]:
-        """The shard's tables without some rows; `lost` maps their places in `row_ids` to reasons, which go to `rejected`."""
-        ...
-
-
-@runtime_checkable
-class Workspace(Protocol):
-    """A stage's view of storage and cluster."""
-
-    @property
-    def filesystem(self) -> pafs.FileSystem:
-        """The file system of every folder here."""
-        ...
-
-    @property
-    def folder(self) -> str:
-        """This stage's output folder, a path on `filesystem`."""
-        ...
-
-    @property
-    def uri(self) -> str:
-        """The same folder as a local path or an s3:// URI, for libraries that take those."""
-        ...
-
-    def input(self, stage: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A table of an earlier stage, whole."""
-        ...
-
-    def input_folder(self, stage: str) -> str:
-        """An earlier stage's folder, a path on `filesystem`."""
-        ...
-
-    def write(self, table: str, data: pa.Table, row_group_size: int | None = None) -> None:
-        """Write a whole table of this stage. A later write of the same table replaces it."""
-        ...
-
-    def map_shards(
-        self,
-        shards: Sequence[Shard],
-        worker: Callable[..., ShardWorker],
-        arguments: Mapping[str, Any],
-        pool: Pool,
-        unit: str,
-    ) -> None:
-        """Run the shards that are not committed yet on a pool of actors, each made by `worker(**arguments)`.
-
-        Arrow tables among `arguments` are put into the object store once and shared, and what is `Shared` is made there. `unit` names the
-        rows in progress bars.
-        """
-        ...
-
-    def map_series(
-        self,
-        next_shard: Callable[[Sequence[Mapping[str, Any]]], Shard | None],
-        worker: Callable[..., ShardWorker],
-        arguments: Mapping[str, Any],
-        pool: Pool,
-        unit: str,
-    ) -> Sequence[Mapping[str, Any]]:
-        """Run shards one after the other on one actor, until `next_shard` gives None; the markers of all committed shards, in order.
-
-        `next_shard` gets the markers of the shards that are committed. A marker says a shard's `args` and the `seconds` that it took.
-        """
-        ...
-
-    def remember(self, name: str, make: Callable[[], Any]) -> Any:
-        """A JSON value that is made once and kept in the stage's folder: a stage that is run again finds the same."""
-        ...
-
-    def output(self, table: str) -> pa.Table:
-        """A table that this stage wrote, whole; shards in the order of their numbers."""
-        ...
-
-    def note(self, **facts: Any) -> None:
-        """Record facts (counts, versions) in the stage's manifest; a `warning` is also printed."""
-        ...

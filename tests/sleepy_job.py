@@ -5,8 +5,9 @@ import sys
 from typing import Any
 
 from cluster.session import Session
+from cluster.settings import PoolSettings
 from cluster.stages import Runner, Stage, StageRun
-from cluster.workspace import Pool, row_shards
+from cluster.workspace import row_shards
 from tests.squares import Sleeper
 
 
@@ -15,7 +16,7 @@ def run(store: str, log: str, shards: int, seconds: float, peers: int, pool: dic
 
     def squares(workspace: StageRun) -> None:
         arguments = {"seconds": seconds, "log": log, "peers": peers}
-        workspace.map_shards(row_shards(shards, 1), Sleeper, arguments, Pool(**pool), "numbers")
+        workspace.map_shards(row_shards(shards, 1), Sleeper, arguments, PoolSettings(**pool), "numbers")
 
     with Session() as session:
         result = Runner(store, session, progress=False).run(Stage("squares", 1, squares, {}, rows="squares"))

@@ -1,6 +1,5 @@
-"""A workspace on local disk that runs shards in this process: an implementation of `cluster.workspace.Workspace`."""
+"""A workspace on local disk that computes shards in this process."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,12 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
-from cluster.workspace import Pool, Shard, ShardWorker, Shared
+from cluster.settings import PoolSettings
+from cluster.shards import commit, committed, read_markers
+from cluster.storage import write_table
+from cluster.workspace import Shard, ShardWorker, Shared, Workspace
 
 
-class LocalWorkspace:
+class LocalWorkspace(Workspace):
     """A stage's folder under `root`, with earlier stages beside it.
 
     `inputs` maps stage names to their tables by name, or to the workspace of a stage that ran before:
@@ -23,8 +24,6 @@ class LocalWorkspace:
         select(LocalWorkspace(tmp_path, "select", {"sources": sources}), ...)
 
     Attributes:
-        facts: what the stage noted, by name; a fact noted twice keeps the last value.
-        warnings: every `warning` that the stage noted, in order.
         computed: the numbers of the shards that were run here, in order; committed shards are not run again.
     """
 
@@ -34,44 +33,34 @@ class LocalWorkspace:
         stage: str = "stage",
         inputs: Mapping[str, "Mapping[str, pa.Table] | LocalWorkspace"] | None = None,
     ) -> None:
-        self.filesystem: pafs.FileSystem = pafs.LocalFileSystem()
-        self.folder = str(root / stage)
-        self.uri = self.folder
-        self.facts: dict[str, Any] = {}
-        self.warnings: list[str] = []
+        folder = root / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        before = {
+            name: given.folder if isinstance(given, LocalWorkspace) else str(root / name)
+            for name, given in (inputs or {}).items()
+        }
+        super().__init__(stage, pafs.LocalFileSystem(), str(folder), str(folder), before)
         self.computed: list[int] = []
-        self._input_folders: dict[str, str] = {}
-        Path(self.folder).mkdir(parents=True, exist_ok=True)
         for name, tables in (inputs or {}).items():
-            if isinstance(tables, LocalWorkspace):
-                self._input_folders[name] = tables.folder
-                continue
-            self._input_folders[name] = str(root / name)
-            for table, data in tables.items():
-                _write(root / name / table, 0, data, None)
+            if not isinstance(tables, LocalWorkspace):
+                for table, data in tables.items():
+                    write_table(self.filesystem, f"{before[name]}/{table}/00000.parquet", data)
 
-    def input(self, stage: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        return _read(Path(self.input_folder(stage)) / table, columns)
-
-    def input_folder(self, stage: str) -> str:
-        if stage not in self._input_folders:
-            raise KeyError(f"no input stage '{stage}'; this workspace was given {sorted(self._input_folders)}")
-        return self._input_folders[stage]
-
-    def write(self, table: str, data: pa.Table, row_group_size: int | None = None) -> None:
-        for file in (Path(self.folder) / table).glob("*.parquet"):
-            file.unlink()
-        _write(Path(self.folder) / table, 0, data, row_group_size)
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the stage noted beside warnings, by name; a fact noted twice keeps the last value."""
+        return {name: value for name, value in self.notes.items() if name != "warnings"}
 
     def map_shards(
         self,
         shards: Sequence[Shard],
         worker: Callable[..., ShardWorker],
         arguments: Mapping[str, Any],
-        pool: Pool,
+        pool: PoolSettings,
         unit: str,
     ) -> None:
-        waiting = [shard for shard in shards if not self._marker(shard.index).exists()]
+        done = committed(self.filesystem, self.folder)
+        waiting = [shard for shard in shards if shard.index not in done]
         if not waiting:
             return
         compute = worker(**_made(arguments))
@@ -83,7 +72,7 @@ class LocalWorkspace:
         next_shard: Callable[[Sequence[Mapping[str, Any]]], Shard | None],
         worker: Callable[..., ShardWorker],
         arguments: Mapping[str, Any],
-        pool: Pool,
+        pool: PoolSettings,
         unit: str,
     ) -> Sequence[Mapping[str, Any]]:
         compute = None
@@ -92,47 +81,15 @@ class LocalWorkspace:
             self._commit(compute, shard)
         return self._markers()
 
-    def remember(self, name: str, make: Callable[[], Any]) -> Any:
-        file = Path(self.folder) / f"_{name}.json"
-        if not file.exists():
-            file.write_text(json.dumps(make()))
-        return json.loads(file.read_text())
-
-    def _marker(self, index: int) -> Path:
-        return Path(self.folder) / "committed" / f"{index:05d}"
-
     def _markers(self) -> list[dict[str, Any]]:
-        return [json.loads(file.read_text()) for file in sorted((Path(self.folder) / "committed").glob("*"))]
+        return read_markers(self.filesystem, self.folder)
 
     def _commit(self, compute: ShardWorker, shard: Shard) -> None:
         started = time.monotonic()
-        for table, data in compute(shard).items():
-            _write(Path(self.folder) / table, shard.index, data, None)
-        marker = {"args": dict(shard.args), "seconds": time.monotonic() - started}
-        self._marker(shard.index).parent.mkdir(exist_ok=True)
-        self._marker(shard.index).write_text(json.dumps(marker))
+        tables = compute(shard)
+        commit(self.filesystem, self.folder, shard, tables, time.monotonic() - started)
         self.computed.append(shard.index)
-
-    def output(self, table: str) -> pa.Table:
-        return _read(Path(self.folder) / table, None)
-
-    def note(self, **facts: object) -> None:
-        if "warning" in facts:
-            self.warnings.append(str(facts["warning"]))
-        self.facts.update(facts)
 
 
 def _made(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.make() if isinstance(value, Shared) else value for name, value in arguments.items()}
-
-
-def _write(folder: Path, number: int, data: pa.Table, row_group_size: int | None) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(data, folder / f"{number:05d}.parquet", row_group_size=row_group_size)
-
-
-def _read(folder: Path, columns: Sequence[str] | None) -> pa.Table:
-    files = sorted(folder.glob("*.parquet"))
-    if not files:
-        raise KeyError(f"no table '{folder.name}' in {folder.parent}")
-    return pa.concat_tables([pq.read_table(file, columns=None if columns is None else list(columns)) for file in files])

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cluster.workspace import Pool, Shard, Workspace, row_shards, shard_rows
+from cluster.settings import PoolSettings
+from cluster.workspace import Shard, Workspace, row_shards, shard_rows
 from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.encoders.encoder import Encoder
 from distill.evaluate.settings import EvaluateSettings
@@ -33,7 +34,7 @@ def retrieve(
     source_lang: str,
     languages: Sequence[str],
     students: Mapping[str, tuple[str, str]],
-    pool: Pool,
+    pool: PoolSettings,
     teacher_stage: str | None = "calibrate",
 ) -> None:
     """Write `run`, the ranking of every system over every collection for each evaluated query, and `tags`, their names.

@@ -6,7 +6,6 @@ import pyarrow.fs as pafs
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
 from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.index.settings import IndexSettings
-from distill.select.stage import pool
 from distill.tables import DOCUMENTS, VECTORS
 from distill.text import passage_texts, with_text
 
@@ -24,7 +23,7 @@ def encode(workspace: Workspace, settings: IndexSettings, train: str, sources: s
         "filesystem": workspace.filesystem,
         "checkpoint": f"{workspace.input_folder(train)}/checkpoint",
     }
-    workspace.map_shards(shards, EncodeWorker, arguments, pool(settings.pool), unit="documents")
+    workspace.map_shards(shards, EncodeWorker, arguments, settings.pool, unit="documents")
 
 
 def all_documents(workspace: Workspace, sources: str) -> pa.Table:

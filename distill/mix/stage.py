@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.workspace import Pool, Shard, Workspace
+from cluster.settings import PoolSettings
+from cluster.workspace import Shard, Workspace
 from distill.formats.read_examples import LISTS, read_examples
 from distill.formats.settings import ImportedExamples
 from distill.mix.draws import Turn, draw_examples, draw_languages, share_passages, training_order
@@ -85,7 +86,7 @@ def mix(
         Shard(i, {"epoch": epoch, "start": start, "stop": start + size}) for i, (epoch, start) in enumerate(ranges)
     ]
     arguments = {"settings": settings, "seed": seed, **material._asdict()}
-    workspace.map_shards(shards, MixWorker, arguments, Pool(), unit="examples")
+    workspace.map_shards(shards, MixWorker, arguments, PoolSettings(), unit="examples")
 
 
 def _imported_material(

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from cluster.settings import PoolSettings
 from cluster.stored_table import StoredTable
-from cluster.workspace import Pool, Shard, Workspace, row_shards
+from cluster.workspace import Shard, Workspace, row_shards
 from distill.score.ensemble import Method, combined
 from distill.score.lists import (
     BLOCK_PAIRS,
@@ -69,7 +70,7 @@ def calibrate(workspace: Workspace, settings: ScoreSettings, stages: Sequence[st
     shards = row_shards(max(1, len(tables[stages[0]])), block_rows(tables[stages[0]], _PAIRS_PER_SHARD))
     arguments = {"tables": tables, "method": method, "temperature": temperature, "scale": settings.calibration.scale}
     if len(shards) > 1:
-        workspace.map_shards(shards, CalibrateWorker, arguments, Pool(), unit="queries")
+        workspace.map_shards(shards, CalibrateWorker, arguments, PoolSettings(), unit="queries")
         return
     # One shard is done here sooner than an actor starts.
     for name, table in CalibrateWorker(**arguments)(shards[0]).items():

@@ -13,7 +13,6 @@ from distill.score.ids import SortedIds, sorted_ids
 from distill.score.imported import import_scores
 from distill.score.settings import ImportedTeacher, ScoreSettings, SingleTeacher
 from distill.score.teachers import ModelTeacher, load_teacher
-from distill.select.stage import pool
 from distill.tables import CANDIDATES, PROVENANCE, REJECTED, SCORES, TRUNCATED_PAIRS, TableError, duplicates, lookup
 from distill.text import passage_texts
 
@@ -42,7 +41,7 @@ def score(workspace: Workspace, settings: ScoreSettings, teacher: SingleTeacher,
         "passages": Shared(read_passages, passages),
         "index": Shared(read_index, passages),
     }
-    actors = pool(settings.pool)
+    actors = settings.pool
     if settings.queries_per_shard:
         shards = row_shards(len(candidates), settings.queries_per_shard)
     else:

@@ -2,8 +2,7 @@
 
 from typing import assert_never
 
-from cluster.settings import PoolSettings
-from cluster.workspace import Pool, Workspace, row_shards
+from cluster.workspace import Workspace, row_shards
 from distill.select.bm25 import Bm25, Bm25Worker, fill
 from distill.select.candidates import NOTHING_JUDGED, Judged, judged_passages, passages_in, queries_in
 from distill.select.dense import select_dense
@@ -19,7 +18,7 @@ from distill.select.settings import (
 )
 from distill.select.task import Task
 
-__all__ = ["Bm25", "fill", "pool", "select"]
+__all__ = ["Bm25", "fill", "select"]
 
 
 def select(workspace: Workspace, settings: SelectSettings, source_lang: str) -> None:
@@ -34,7 +33,7 @@ def select(workspace: Workspace, settings: SelectSettings, source_lang: str) -> 
         _select_from_files(workspace, by, queries["query_id"].to_pylist(), Judged(judged))
         return
     passages = passages_in(workspace, settings.passage_lang or source_lang, source_lang)
-    task = Task(queries, passages, judged, settings.queries_per_shard, pool(settings.pool))
+    task = Task(queries, passages, judged, settings.queries_per_shard, settings.pool)
     match by:
         case Bm25Selector():
             shards = row_shards(len(queries), settings.queries_per_shard)
@@ -58,8 +57,3 @@ def _select_from_files(
     candidates, counts = candidates_from_scores(query_ids, passages, judged, by)
     workspace.write("candidates", candidates)
     workspace.note(**counts)
-
-
-def pool(settings: PoolSettings) -> Pool:
-    """The actors that `settings` ask for."""
-    return Pool(**settings.model_dump())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cluster.workspace import Pool
+from cluster.settings import PoolSettings
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Task:
     passages: pa.Table
     judged: pa.Table
     queries_per_shard: int
-    pool: Pool
+    pool: PoolSettings
 
     @property
     def device(self) -> str:

@@ -113,7 +113,6 @@ def _translate_rest(
     existing: Existing,
 ) -> None:
     """Have an engine translate what does not exist, in shards, and write the report."""
-    from distill.select.stage import pool
     from distill.translate.report import write_report
     from distill.translate.worker import Pairs, TranslateWorker
 
@@ -128,7 +127,7 @@ def _translate_rest(
         "rejected": existing.rejects.table(),
     }
     count = len(Pairs(wanted))
-    actors = pool(settings.pool)
+    actors = settings.pool
     if settings.passages_per_shard:
         shards = row_shards(count, settings.passages_per_shard)
     else:

@@ -352,7 +352,6 @@ def retrieve(
 
     def run(workspace: StageRun) -> None:
         from distill.evaluate.retrieve import retrieve as retrieve_runs
-        from distill.select.stage import pool
 
         names = {system: (trained.name, indexed.name) for system, (trained, indexed) in students.items()}
         retrieve_runs(
@@ -362,7 +361,7 @@ def retrieve(
             config.source_lang,
             config.languages,
             names,
-            pool(config.index.pool),
+            config.index.pool,
             scores.name if scores is not None else None,
         )
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import UserError, report_error
+from cluster.errors import StageError, UserError, report_error
 from cluster.locations import SourceError
 from cluster.quarantine import ShardError
 from cluster.session import SessionError
-from cluster.shards import StageError
 from cluster.storage import StorageError
 from distill.config import Config
 from distill.index.reading import CorruptIndexError

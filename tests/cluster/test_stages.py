@@ -5,10 +5,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from cluster.errors import StageError
 from cluster.session import Need, Session, SessionError
-from cluster.stages import Runner, Stage, StageError, StageRun, summary_line
+from cluster.settings import PoolSettings
+from cluster.stages import Runner, Stage, StageRun, summary_line
 from cluster.storage import open_storage, read_table
-from cluster.workspace import Pool, Shard
+from cluster.workspace import Shard
 from tests.squares import Squares
 
 
@@ -93,7 +95,7 @@ def test_inputs_are_read_by_stage_name(runner: Runner) -> None:
 # --- shards on a real Ray -------------------------------------------------------------------------------------------------------------
 
 
-def squares(tmp_path: Path, pool: Pool, **arguments: object) -> Stage:
+def squares(tmp_path: Path, pool: PoolSettings, **arguments: object) -> Stage:
     def run(workspace: StageRun) -> None:
         table = pa.table({"n": list(range(60))})
         shards = [Shard(i, {"start": 10 * i}) for i in range(6)]
@@ -116,7 +118,7 @@ EXPECTED = [(n, n * n) for n in range(60)]
 @pytest.mark.parametrize("actors", [1, 4])
 def test_shards_give_the_same_table_on_any_number_of_actors(ray_session: None, tmp_path: Path, actors: int) -> None:
     runner = Runner(str(tmp_path / "store"), Session(), progress=False)
-    subject = squares(tmp_path, Pool(actors, actors, 1.0))
+    subject = squares(tmp_path, PoolSettings(min_actors=actors, max_actors=actors))
     result = runner.run(subject)
     assert rows(runner, subject) == EXPECTED
     assert result.manifest["shards"] == {"total": 6, "computed": 6}
@@ -125,7 +127,7 @@ def test_shards_give_the_same_table_on_any_number_of_actors(ray_session: None, t
 
 def test_an_actor_that_is_killed_is_replaced_and_loses_nothing(ray_session: None, tmp_path: Path) -> None:
     runner = Runner(str(tmp_path / "store"), Session(), progress=False)
-    subject = squares(tmp_path, Pool(1, 1, 1.0), die_once_at=3)
+    subject = squares(tmp_path, PoolSettings(min_actors=1, max_actors=1), die_once_at=3)
     runner.run(subject)
     assert rows(runner, subject) == EXPECTED
     log = (tmp_path / "log").read_text().split()
@@ -138,10 +140,10 @@ def test_a_shard_that_always_kills_its_actor_fails_the_stage_and_keeps_the_rest(
 ) -> None:
     runner = Runner(str(tmp_path / "store"), Session(), progress=False)
     with pytest.raises(StageError, match=r"a shard killed its actor more often than pool.max_restarts"):
-        runner.run(squares(tmp_path, Pool(1, 1, 1.0, max_restarts=1), die_always_at=5))
+        runner.run(squares(tmp_path, PoolSettings(min_actors=1, max_actors=1, max_restarts=1), die_always_at=5))
     assert (tmp_path / "log").read_text().split().count("5") == 2
     (tmp_path / "log").unlink()
-    healed = squares(tmp_path, Pool(1, 1, 1.0))
+    healed = squares(tmp_path, PoolSettings(min_actors=1, max_actors=1))
     result = runner.run(healed)
     assert rows(runner, healed) == EXPECTED
     # only what was not committed is computed
@@ -152,18 +154,18 @@ def test_a_shard_that_always_kills_its_actor_fails_the_stage_and_keeps_the_rest(
 def test_an_error_in_a_worker_is_said_in_one_line(ray_session: None, tmp_path: Path) -> None:
     runner = Runner(str(tmp_path / "store"), Session(), progress=False)
     with pytest.raises(StageError, match=r"stage 'squares' failed: .*unexpected keyword argument 'nonsense'"):
-        runner.run(squares(tmp_path, Pool(1, 1, 1.0), nonsense=1))
+        runner.run(squares(tmp_path, PoolSettings(min_actors=1, max_actors=1), nonsense=1))
 
 
 def test_an_error_in_a_shard_is_said_as_it_was_raised(ray_session: None, tmp_path: Path) -> None:
     runner = Runner(str(tmp_path / "store"), Session(), progress=False)
     with pytest.raises(StageError, match=r"^stage 'squares' failed: ValueError: shard 5 is wrong: +give another$"):
-        runner.run(squares(tmp_path, Pool(1, 1, 1.0), fail_at=5))
+        runner.run(squares(tmp_path, PoolSettings(min_actors=1, max_actors=1), fail_at=5))
 
 
 def test_shards_on_s3_give_the_same_table(ray_session: None, s3_bucket: str, tmp_path: Path) -> None:
     runner = Runner(f"{s3_bucket}/store", Session(), progress=False)
-    subject = squares(tmp_path, Pool(2, 2, 1.0))
+    subject = squares(tmp_path, PoolSettings(min_actors=2, max_actors=2))
     runner.run(subject)
     assert rows(runner, subject) == EXPECTED
     assert runner.run(subject).reused

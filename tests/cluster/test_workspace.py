@@ -1,5 +1,7 @@
 """How work is cut, and how tables are read in parts."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,11 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.errors import StageError
+from cluster.settings import PoolSettings
+from cluster.storage import StorageError
 from cluster.stored_table import StoredTable
-from cluster.workspace import Pool, Shard, Shared, _next_probe, planned_shards, row_shards
+from cluster.workspace import Shard, Shared, _next_probe, planned_shards, row_shards
 from tests.workspaces import LocalWorkspace
 
 
@@ -56,7 +61,7 @@ class Range:
 
 
 def plan(workspace: LocalWorkspace, count: int, seconds: float, actors: int = 1) -> list[tuple[int, int]]:
-    pool = Pool(max_actors=actors)
+    pool = PoolSettings(max_actors=actors)
     shards = planned_shards(workspace, count, seconds, Range, {}, pool, "numbers")
     assert [shard.index for shard in shards] == list(range(len(shards)))
     workspace.map_shards(shards, Range, {}, pool, "numbers")
@@ -132,3 +137,43 @@ def test_a_stored_table_knows_its_size(stored: StoredTable, tmp_path: Path) -> N
     assert stored.read().num_rows == 17
     with pytest.raises(FileNotFoundError, match=f"no table in {tmp_path}/none"):
         StoredTable.open(pafs.LocalFileSystem(), f"{tmp_path}/none")
+
+
+def test_workspaces_and_their_ground_need_no_ray() -> None:
+    code = "import sys, cluster.workspace, cluster.stored_table, cluster.atomic; print(sorted({'ray', 'torch'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_an_unknown_input_and_a_table_that_was_not_written_are_named(tmp_path: Path) -> None:
+    workspace = LocalWorkspace(tmp_path, "mix", {"sources": {"passages": pa.table({"a": [1, 2], "b": [3, 4]})}})
+    assert workspace.input("sources", "passages", ["b"]).to_pydict() == {"b": [3, 4]}
+    with pytest.raises(StageError, match=r"^stage 'mix' has no input 'select'; it has \['sources'\]$"):
+        workspace.input_folder("select")
+    with pytest.raises(StorageError, match="/mix/examples' holds no Parquet files"):
+        workspace.output("examples")
+
+
+def test_what_is_written_twice_keeps_the_last(tmp_path: Path) -> None:
+    workspace = LocalWorkspace(tmp_path)
+    workspace.write("numbers", pa.table({"n": [1, 2]}))
+    workspace.write("numbers", pa.table({"n": [3, 4, 5]}), row_group_size=2)
+    assert workspace.output("numbers")["n"].to_pylist() == [3, 4, 5]
+    assert pq.read_metadata(f"{workspace.folder}/numbers/00000.parquet").num_row_groups == 2
+
+
+def test_a_remembered_value_is_made_once(tmp_path: Path) -> None:
+    first, again = LocalWorkspace(tmp_path), LocalWorkspace(tmp_path)
+    assert first.remember("cut", lambda: {"rows": 3}) == {"rows": 3}
+    assert again.remember("cut", lambda: {"rows": 4}) == {"rows": 3}
+    assert first.remember("nothing", lambda: None) is None
+    assert again.remember("nothing", lambda: 1) is None
+
+
+def test_notes_keep_the_last_fact_and_every_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = LocalWorkspace(tmp_path, "mix")
+    workspace.note(rows=1, warning="few")
+    workspace.note(rows=2, warning="fewer", langs=["de"])
+    assert workspace.notes == {"rows": 2, "langs": ["de"], "warnings": ["few", "fewer"]}
+    assert workspace.warnings == ["few", "fewer"]
+    assert capsys.readouterr().out == "  mix: few\n  mix: fewer\n"

@@ -61,7 +61,7 @@ def test_a_driver_killed_while_it_scores_is_taken_over_and_so_is_a_killed_actor(
     finished = driver.wait().done()
 
     assert finished.reused == {"sources": True, "select": True, "score": False, "calibrate": False}
-    assert f"score: {len(before)} of {SHARDS} shards are there" in finished.out
+    assert f"score: {len(before)} of {SHARDS} shards are done" in finished.out
     after = slow.markers("score")
     assert sorted(after) == [f"{i:05d}.json" for i in range(SHARDS)]
     assert {name: after[name] for name in committed} == committed

@@ -21,7 +21,6 @@ from distill.meta.evaluate.vectors import device_of, encode_texts, size_of
 from distill.meta.settings import Kind, MetaEvaluateSettings
 from distill.meta.sources.folds import Fold, source_articles
 from distill.numerics.blocks import best_by_maxsim, filled, maxsim_of_each
-from distill.select.stage import pool
 from distill.tables import PAIR_SIMILARITY, QUESTION_PRECISION, STRING, TableError
 
 _MOST_QUESTIONS = 1000
@@ -112,7 +111,7 @@ def _rank(
         "device": device_of(settings),
     }
     numbered = [Shard(first + shard.index, shard.args) for shard in shards]
-    workspace.map_shards(numbered, RankWorker, arguments, pool(settings.pool), "questions")
+    workspace.map_shards(numbered, RankWorker, arguments, settings.pool, "questions")
 
 
 class RankWorker:
@@ -176,7 +175,7 @@ def _evaluate_pairs(
     workspace.note(pairs=len(pc.unique(pairs["pair_id"])), languages=sorted(pc.unique(pairs["lang"]).to_pylist()))
     shards = _pair_shards(pairs, settings.texts_per_shard)
     arguments = {"pairs": pairs, "filesystem": workspace.filesystem, "checkpoint": folder, "settings": settings}
-    workspace.map_shards(shards, PairWorker, arguments, pool(settings.pool), "pairs")
+    workspace.map_shards(shards, PairWorker, arguments, settings.pool, "pairs")
 
 
 def _pair_shards(pairs: pa.Table, size: int) -> list[Shard]:

@@ -16,7 +16,6 @@ from torch.nn import functional
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
 from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.meta.settings import MetaEvaluateSettings
-from distill.select.stage import pool
 from distill.tables import ANSWER_VECTORS, FLOATS, QUESTION_VECTORS, STRING, TableError
 
 _TABLES = {"question": QUESTION_VECTORS, "answer": ANSWER_VECTORS}
@@ -60,7 +59,7 @@ def encode_texts(
     arguments = {
         "texts": texts, "filesystem": workspace.filesystem, "checkpoint": checkpoint, "settings": settings, "pooled": pooled,
     }  # fmt: skip
-    workspace.map_shards(shards, VectorWorker, arguments, pool(settings.pool), "texts")
+    workspace.map_shards(shards, VectorWorker, arguments, settings.pool, "texts")
     return len(shards)
 
 

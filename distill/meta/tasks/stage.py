@@ -17,7 +17,6 @@ from distill.meta.settings import Kind, TaskSettings
 from distill.meta.sources.folds import Fold, source_articles
 from distill.meta.tasks.material import Item, Pairs, Questions, Sizes
 from distill.meta.tasks.transfers import LanguageSet, Transfer, phases, transfer_at
-from distill.select.stage import pool
 from distill.tables import RETRIEVAL_TASKS, SIMILARITY_TASKS, TableError, lookup
 
 
@@ -59,9 +58,7 @@ def make_tasks(
     else:
         worker, arguments = PairTasks, _pair_arguments(workspace, settings, plan, sources)
     shards = row_shards(settings.tasks, settings.tasks_per_shard)
-    workspace.map_shards(
-        shards, worker, {"settings": settings, "plan": plan, **arguments}, pool(settings.pool), "tasks"
-    )
+    workspace.map_shards(shards, worker, {"settings": settings, "plan": plan, **arguments}, settings.pool, "tasks")
 
 
 def _question_arguments(

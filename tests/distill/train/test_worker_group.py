@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 
+from cluster.errors import StageError
 from cluster.session import Session
-from cluster.stages import Runner, Stage, StageError, StageRun
+from cluster.stages import Runner, Stage, StageRun
 from cluster.storage import open_storage, read_table
 from distill.encoders.checkpoints import load_encoder
 from distill.encoders.settings import LateInteractionStudent, PretrainedStudent

@@ -155,7 +155,7 @@ def test_a_stage_goes_on_from_its_shards(tmp_path: Path) -> None:
     source = {"passages": passages(*(f"We see {i}." for i in range(6))), "parallel": TRANSLATIONS.empty()}
     run(tmp_path, source, by=dictionary("", str(log)))
     workspace = LocalWorkspace(tmp_path, "translate", {"sources": source})
-    (Path(workspace.folder) / "committed" / "00001").unlink()
+    (Path(workspace.folder) / "_shards" / "00001.json").unlink()
     (Path(workspace.folder) / "translations" / "00001.parquet").unlink()
     again = run(tmp_path, source, by=dictionary("", str(log)))
     assert again.computed == [1]

@@ -35,7 +35,7 @@ def evaluated(
     tables: dict[str, pa.Table] | None = None,
 ) -> LocalWorkspace:
     workspace = LocalWorkspace(tmp_path, "evaluate", {"meta_sources": tables or questions()})
-    workspace._input_folders["start"] = str(checkpoint.parent)
+    workspace._inputs["start"] = str(checkpoint.parent)
     kind = "similarity" if tables and "sentence_pairs" in tables else "retrieval"
     settings = settings or MetaEvaluateSettings(texts_per_shard=5, depth=4)
     evaluate(workspace, settings, kind, fold, "meta_sources", "start", checkpoint.name)

@@ -23,7 +23,7 @@ def single(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def encoded(tmp_path: Path, checkpoint: Path) -> LocalWorkspace:
     workspace = LocalWorkspace(tmp_path, "vectors", {"meta_sources": questions()})
-    workspace._input_folders["meta_start"] = str(checkpoint.parent)
+    workspace._inputs["meta_start"] = str(checkpoint.parent)
     encode_source(workspace, SETTINGS, "meta_sources", "meta_start")
     return workspace
 
