@@ -30,7 +30,6 @@ from distill.encoders.checkpoints import load_encoder, save_encoder
 from distill.encoders.settings import PretrainedStudent, SingleVectorStudent
 from distill.encoders.start import start_student
 from distill.meta.evaluate.stage import evaluate
-from distill.meta.evaluate.vectors import encode_source
 from distill.meta.settings import (
     MetaEvaluateSettings,
     MetaTrainSettings,
@@ -41,6 +40,7 @@ from distill.meta.settings import (
 from distill.meta.sources.folds import Fold
 from distill.meta.sources.stage import ingest
 from distill.meta.tasks.stage import make_tasks
+from distill.meta.tasks.vectors import encode_source
 from distill.meta.train.batches import TaskLoss, task_sets
 from distill.meta.train.trainer import MetaTrainer
 from distill.models.locate import BUNDLED_STUDENT, BUNDLED_TEACHER

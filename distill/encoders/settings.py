@@ -1,4 +1,4 @@
-"""The student."""
+"""Encoders: the student, and those that selectors and teachers use."""
 
 from typing import Annotated, Literal
 
@@ -93,3 +93,29 @@ class SingleVectorStudent(_Student):
 
 
 StudentSettings = Annotated[LateInteractionStudent | SingleVectorStudent, Field(discriminator="type")]
+
+
+Dtype = Literal["float32", "bfloat16"]
+"""Precision of a model's weights and states."""
+
+
+class PooledEncoder(Settings):
+    """Any Hugging Face encoder as one of single vectors: its token states, pooled."""
+
+    type: Literal["bi_encoder"] = "bi_encoder"
+    model: str = "bundled:all-MiniLM-L6-v2"
+    """Hugging Face id or local folder; `bundled:all-MiniLM-L6-v2` is the encoder of the `embedded` extra."""
+    revision: str | None = None
+    """Commit on the hub."""
+    pooling: Literal["mean", "cls"] = "mean"
+    """How token states become one vector."""
+    normalize: bool = True
+    """Whether vectors have length 1, so that scores are cosines."""
+    query_prefix: str = ""
+    """Text before each query (some encoders want an instruction)."""
+    passage_prefix: str = ""
+    """Text before each passage."""
+    max_query_tokens: int = Field(default=64, ge=4)
+    """Longer queries are truncated."""
+    max_passage_tokens: int = Field(default=256, ge=4)
+    """Longer passages are truncated."""

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.encoders.encoder import Encoder, TokenBatch, freeze_pooler
-from distill.models.locate import ModelError
+from distill.encoders.settings import Dtype, PooledEncoder
+from distill.models.locate import ModelError, load_tokenizer, locate
 from distill.numerics.batching import attention_of, padded
 
 
@@ -122,3 +123,20 @@ def mean_pooled(hidden: Float[Tensor, "B T H"], attention: Int[Tensor, "B T"]) -
     """The mean of each text's states over the tokens that attention sees."""
     weights = attention.unsqueeze(-1).float()
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def load_pooled(settings: PooledEncoder, dtype: Dtype, device: str) -> SingleVectorEncoder:
+    """Load any Hugging Face encoder in `dtype`, pooled as `settings` say; a `ModelError` if the model does not exist."""
+    tokenizer = load_tokenizer(settings.model, settings.revision)
+    backbone = AutoModel.from_pretrained(
+        locate(settings.model), revision=settings.revision, dtype=getattr(torch, dtype)
+    )
+    kept = SingleVectorSettings(
+        pooling=settings.pooling,
+        normalize=settings.normalize,
+        query_tokens=settings.max_query_tokens,
+        passage_tokens=settings.max_passage_tokens,
+        query_prefix=settings.query_prefix,
+        passage_prefix=settings.passage_prefix,
+    )
+    return SingleVectorEncoder(backbone, tokenizer, kept).to(device).eval()

@@ -6,10 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from cluster.settings import PoolSettings, Settings
+from distill.encoders.settings import Dtype, PooledEncoder
 from distill.formats.settings import ScoreFormat
 from distill.settings.base import Language
-
-Dtype = Literal["float32", "bfloat16"]
 
 
 class TransformersEngine(Settings):
@@ -37,26 +36,8 @@ class VllmEngine(Settings):
 Engine = Annotated[TransformersEngine | VllmEngine, Field(discriminator="type")]
 
 
-class BiEncoderTeacher(Settings):
+class BiEncoderTeacher(PooledEncoder):
     """A single-vector encoder: the score is the inner product of pooled token states."""
-
-    type: Literal["bi_encoder"] = "bi_encoder"
-    model: str = "bundled:all-MiniLM-L6-v2"
-    """Hugging Face id or local folder; `bundled:all-MiniLM-L6-v2` is the encoder of the `embedded` extra."""
-    revision: str | None = None
-    """Commit on the hub."""
-    pooling: Literal["mean", "cls"] = "mean"
-    """How token states become one vector."""
-    normalize: bool = True
-    """Whether vectors have length 1, so that scores are cosines."""
-    query_prefix: str = ""
-    """Text before each query (some encoders want an instruction)."""
-    passage_prefix: str = ""
-    """Text before each passage."""
-    max_query_tokens: int = Field(default=64, ge=4)
-    """Longer queries are truncated."""
-    max_passage_tokens: int = Field(default=256, ge=4)
-    """Longer passages are truncated."""
 
 
 class LateInteractionTeacher(Settings):

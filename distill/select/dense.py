@@ -5,8 +5,10 @@ FAISS index that is built once and that every actor holds.
 """
 
 import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,17 +19,15 @@ from torch import Tensor
 
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
-from distill.formats.vectors import vector_blocks
+from distill.encoders.single_vector import load_pooled
+from distill.encoders.worker import EncodeWorker
+from distill.formats.vectors import flat_lists, vector_blocks
 from distill.models.locate import ModelError
 from distill.numerics.blocks import best_by_maxsim
 from distill.select.candidates import Judged, candidate_table
 from distill.select.settings import DenseSelector
 from distill.select.task import Task
 from distill.tables import PASSAGE_INDEX, PASSAGE_VECTORS
-from distill.text import passage_texts
-
-if TYPE_CHECKING:
-    from distill.score.teachers.encoders import BiEncoder
 
 _INDEX_FILE = "passages.faiss"
 
@@ -39,8 +39,9 @@ def select_dense(workspace: Workspace, by: DenseSelector, task: Task) -> None:
     of scores; with a FAISS index that index.
     """
     encoding = row_shards(len(task.passages), by.passages_per_shard)
-    arguments = {"passages": task.passages, "by": by, "device": task.device}
-    workspace.map_shards(encoding, VectorWorker, arguments, task.pool, unit="passages")
+    load = partial(load_pooled, by.encoder, by.dtype, task.device)
+    arguments = {"texts": task.passages, "load": load, "tables": _tables, "tokens_per_batch": by.tokens_per_batch}
+    workspace.map_shards(encoding, EncodeWorker, arguments, task.pool, unit="passages")
     vectors = StoredTable.open(workspace.filesystem, f"{workspace.folder}/passage_vectors")
     file = ""
     if by.factory:
@@ -57,30 +58,11 @@ def select_dense(workspace: Workspace, by: DenseSelector, task: Task) -> None:
     workspace.map_shards(shards, DenseWorker, arguments, task.pool, unit="queries")
 
 
-class VectorWorker:
-    """Encodes a range of passages."""
-
-    def __init__(self, passages: pa.Table, by: DenseSelector, device: str) -> None:
-        self._passages = passages
-        self._by = by
-        self._encoder = _encoder(by, device)
-
-    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The vectors of passages start to stop."""
-        part = shard_rows(self._passages, shard)
-        settings = self._by.encoder
-        texts = [settings.passage_prefix + text for text in passage_texts(part)]
-        vectors = self._encoder.encode(texts, settings.max_passage_tokens).numpy()
-        offsets = pa.array(np.arange(len(vectors) + 1) * vectors.shape[1], pa.int32())
-        column = pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))
-        table = pa.table({"passage_id": part["passage_id"].combine_chunks(), "vector": column})
-        return {"passage_vectors": PASSAGE_VECTORS.check(table, "select")}
-
-
-def _encoder(by: DenseSelector, device: str) -> "BiEncoder":
-    from distill.score.teachers.encoders import BiEncoder
-
-    return BiEncoder(by.encoder, by.dtype, by.tokens_per_batch, device)
+def _tables(part: pa.Table, start: int, vectors: Sequence[Float[Tensor, "1 D"]]) -> dict[str, pa.Table]:
+    """Return `passage_vectors` of some passages."""
+    del start
+    table = pa.table({"passage_id": part["passage_id"], "vector": flat_lists(vectors, torch.float32)})
+    return {"passage_vectors": PASSAGE_VECTORS.check(table, "select")}
 
 
 class IndexWorker:
@@ -135,15 +117,13 @@ class DenseWorker:
         self._vectors = vectors
         self._by = by
         self._device = device
-        self._encoder = _encoder(by, device)
+        self._encoder = load_pooled(by.encoder, by.dtype, device)
         self._index = _read_index(vectors.filesystem, file, by.nprobe) if file else None
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
         """The candidates of queries start to stop."""
         part = shard_rows(self._queries, shard)
-        settings = self._by.encoder
-        texts = [settings.query_prefix + text for text in part["text"].to_pylist()]
-        queries = self._encoder.encode(texts, settings.max_query_tokens)
+        queries = torch.cat(self._encoder.encode_each_query(part["text"].to_pylist(), self._by.tokens_per_batch))
         places = self._exact(queries) if self._index is None else _approximate(self._index, queries, self._by.top_k)
         found = [self._ids.take(pa.array(row)).to_pylist() for row in places]
         table = candidate_table(part["query_id"].to_pylist(), found, f"dense:{self._by.model}", self._judged)

@@ -5,20 +5,26 @@ of the collection. Every query vector meets every passage vector: there is no ca
 token search have it), whose errors would decide what the teacher sees.
 """
 
+from collections.abc import Sequence
+from functools import partial
+
 import pyarrow as pa
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
 from distill.encoders.checkpoints import load_late_interaction
-from distill.formats.vectors import passage_blocks
+from distill.encoders.late_interaction import LateInteractionEncoder
+from distill.encoders.worker import EncodeWorker
+from distill.formats.vectors import flat_lists, passage_blocks
 from distill.models.locate import fetch_folder
 from distill.numerics.blocks import best_by_maxsim
 from distill.select.candidates import Judged, candidate_table
 from distill.select.settings import LateInteractionSelector
 from distill.select.task import Task
 from distill.tables import VECTORS
-from distill.text import passage_texts
 
 
 def select_late_interaction(workspace: Workspace, by: LateInteractionSelector, task: Task) -> None:
@@ -29,8 +35,10 @@ def select_late_interaction(workspace: Workspace, by: LateInteractionSelector, t
     """
     folder = fetch_folder(by.model, by.revision)
     encoding = row_shards(len(task.passages), by.passages_per_shard)
-    arguments = {"passages": task.passages, "by": by, "device": task.device}
-    workspace.map_shards(encoding, TokenVectorWorker, arguments, task.pool, unit="passages")
+    arguments = {
+        "texts": task.passages, "load": partial(_load, by, task.device), "tables": _tables, "tokens_per_batch": by.tokens_per_batch,
+    }  # fmt: skip
+    workspace.map_shards(encoding, EncodeWorker, arguments, task.pool, unit="passages")
     workspace.note(model_folder=folder)
     arguments = {
         "queries": task.queries, "passages": task.passages.select(["passage_id"]), "judged": task.judged,
@@ -41,21 +49,15 @@ def select_late_interaction(workspace: Workspace, by: LateInteractionSelector, t
     workspace.map_shards(shards, LateInteractionWorker, arguments, task.pool, unit="queries")
 
 
-class TokenVectorWorker:
-    """Encodes a range of passages."""
+def _load(by: LateInteractionSelector, device: str) -> LateInteractionEncoder:
+    return load_late_interaction(fetch_folder(by.model, by.revision), device)
 
-    def __init__(self, passages: pa.Table, by: LateInteractionSelector, device: str) -> None:
-        self._passages = passages
-        self._by = by
-        self._encoder = load_late_interaction(fetch_folder(by.model, by.revision), device)
 
-    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The vectors of passages start to stop."""
-        part = shard_rows(self._passages, shard)
-        vectors = self._encoder.encode_passages(passage_texts(part), self._by.tokens_per_batch)
-        positions = pa.array(range(shard.args["start"], shard.args["start"] + len(part)), pa.int64())
-        flat = pa.array([v.half().numpy().ravel() for v in vectors], pa.list_(pa.float16()))
-        return {"vectors": VECTORS.check(pa.table({"position": positions, "vectors": flat}), "select")}
+def _tables(part: pa.Table, start: int, vectors: Sequence[Float[Tensor, "_ D"]]) -> dict[str, pa.Table]:
+    """Return `vectors` of passages from position `start` on."""
+    positions = pa.array(range(start, start + len(part)), pa.int64())
+    table = pa.table({"position": positions, "vectors": flat_lists(vectors, torch.float16)})
+    return {"vectors": VECTORS.check(table, "select")}
 
 
 class LateInteractionWorker:
@@ -76,10 +78,10 @@ class LateInteractionWorker:
         self._vectors = vectors
         self._by = by
         self._device = device
-        self._encoder = load_late_interaction(fetch_folder(by.model, by.revision), device)
+        self._encoder = _load(by, device)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The candidates of queries start to stop."""
+        """Return the candidates of queries start to stop."""
         part = shard_rows(self._queries, shard)
         texts = part["text"].to_pylist()
         size = max(1, self._by.tokens_per_batch // self._encoder.settings.query_tokens)

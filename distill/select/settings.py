@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from cluster.settings import PoolSettings, Settings
+from distill.encoders.settings import Dtype, PooledEncoder
 from distill.formats.settings import ScoreFormat
-from distill.score.settings import BiEncoderTeacher, Dtype
 from distill.settings.base import Language
 
 
@@ -53,7 +53,7 @@ class DenseSelector(Settings):
     """The passages whose vectors have the largest inner product with the query's, by any single-vector encoder."""
 
     type: Literal["dense"] = "dense"
-    encoder: BiEncoderTeacher = BiEncoderTeacher()
+    encoder: PooledEncoder = PooledEncoder()
     """The encoder (its `type` may be left out)."""
     top_k: int = Field(default=50, ge=1)
     """Candidates for each query."""

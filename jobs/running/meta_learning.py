@@ -65,7 +65,7 @@ def vectors(config: MetaConfig, data: Stage, begun: Stage) -> Stage:
     """Vectors of all questions and candidates by the encoder before training."""
 
     def run(workspace: StageRun) -> None:
-        from distill.meta.evaluate.vectors import encode_source
+        from distill.meta.tasks.vectors import encode_source
 
         encode_source(workspace, config.evaluate, data.name, begun.name)
 

@@ -17,9 +17,9 @@ from cluster.workspace import Shard, Workspace, row_shards, shard_rows
 from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.formats.vectors import BLOCK_ROWS, BLOCK_VECTORS, passage_blocks
 from distill.meta.evaluate.retrieval import average_precision
-from distill.meta.evaluate.vectors import device_of, encode_texts, size_of
 from distill.meta.settings import Kind, MetaEvaluateSettings
 from distill.meta.sources.folds import Fold, source_articles
+from distill.meta.tasks.vectors import device_of, encode_texts, size_of
 from distill.numerics.blocks import best_by_maxsim, filled, maxsim_of_each
 from distill.tables import PAIR_SIMILARITY, QUESTION_PRECISION, STRING, TableError
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from distill.meta.evaluate.vectors import read_vectors
 from distill.meta.tasks.material import Item, Questions
 from distill.meta.tasks.neighbours import Negatives, hardest, nearest
 from distill.meta.tasks.transfers import LanguageSet
+from distill.meta.tasks.vectors import read_vectors
 from distill.tables import lookup
 
 

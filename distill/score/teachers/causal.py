@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from distill.encoders.settings import Dtype
 from distill.models.locate import load_tokenizer, locate
 from distill.numerics.batching import attention_of, fitting_tokens, padded, token_budget_batches
-from distill.score.settings import CausalTeacher, Dtype, PromptSettings, TransformersEngine, VllmEngine
+from distill.score.settings import CausalTeacher, PromptSettings, TransformersEngine, VllmEngine
 from distill.score.teachers.checks import check_agreement, check_positions
 from distill.score.teachers.interface import LogitEngine, Provenance, TokenPair
 from distill.score.teachers.prompts import ComposedScorer, Prompt, PromptComposer, answer_id, special_token

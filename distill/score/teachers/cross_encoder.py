@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
+from distill.encoders.settings import Dtype
 from distill.models.locate import ModelError, load_tokenizer, locate
 from distill.numerics.batching import attention_of, fitting_tokens, padded, token_budget_batches
-from distill.score.settings import CrossEncoderTeacher, Dtype, TransformersEngine, VllmEngine
+from distill.score.settings import CrossEncoderTeacher, TransformersEngine, VllmEngine
 from distill.score.teachers.checks import check_agreement, check_positions
 from distill.score.teachers.first_token import shorten_last_layer
 from distill.score.teachers.interface import LogitEngine, Provenance, TokenPair

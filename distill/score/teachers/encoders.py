@@ -1,21 +1,21 @@
 """Teachers that encode queries and passages apart: single vectors and late interaction."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 import transformers
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
-from transformers import AutoModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from distill.encoders.checkpoints import load_late_interaction
-from distill.encoders.single_vector import mean_pooled
-from distill.models.locate import fetch_folder, load_tokenizer, locate
-from distill.numerics.batching import fitting_tokens, token_budget_batches
+from distill.encoders.settings import Dtype
+from distill.encoders.single_vector import load_pooled
+from distill.models.locate import fetch_folder
+from distill.numerics.batching import fitting_tokens
 from distill.numerics.blocks import maxsim_of_each
-from distill.score.settings import BiEncoderTeacher, Dtype, LateInteractionTeacher
+from distill.score.settings import BiEncoderTeacher, LateInteractionTeacher
 from distill.score.teachers.interface import Pair, Provenance, Scored
 
 _TOKENS_IN_MEMORY = 262_144
@@ -37,50 +37,24 @@ class BiEncoder:
             truncation=f"queries at {settings.max_query_tokens}, passages at {settings.max_passage_tokens} tokens",
             dtype=dtype,
         )
-        self._settings = settings
-        self._device = device
-        self._tokenizer = load_tokenizer(settings.model, settings.revision)
-        model = AutoModel.from_pretrained(
-            locate(settings.model), revision=settings.revision, dtype=getattr(torch, dtype)
-        )
-        self._tokens_per_batch = fitting_tokens(tokens_per_batch, model.config, device)
-        self._model = model.to(device).eval()
+        self._encoder = load_pooled(settings, dtype, device)
+        self._tokens_per_batch = tokens_per_batch
 
     def score(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Scored:
-        """Raw scores of `pairs`, in their order. Cost: one forward pass a distinct text; one vector a text in memory."""
-        settings = self._settings
-        query_vectors = self.encode([settings.query_prefix + text for text in queries], settings.max_query_tokens)
+        """Return the raw scores of `pairs`, in their order. Cost: one forward pass a distinct text; one vector a text in memory."""
+        if not pairs:
+            return Scored(np.zeros(0, dtype=np.float32), np.zeros(0, dtype=bool))
+        encoder, settings = self._encoder, self._encoder.settings
+        left = self._vectors(queries, encoder.encode_each_query)[[q for q, _ in pairs]]
+        right = self._vectors(passages, encoder.encode_passages)[[p for _, p in pairs]]
         texts = [settings.passage_prefix + text for text in passages]
-        passage_vectors = self.encode(texts, settings.max_passage_tokens)
-        left = query_vectors[[q for q, _ in pairs]]
-        right = passage_vectors[[p for _, p in pairs]]
-        cut = longer_than(self._tokenizer, texts, settings.max_passage_tokens)
+        cut = longer_than(encoder.tokenizer, texts, settings.passage_tokens)
         return Scored((left * right).sum(dim=-1).numpy(), cut[[p for _, p in pairs]])
 
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[str], max_tokens: int) -> Float[Tensor, "B H"]:
-        """Pooled float32 vectors of texts, in order, on the CPU. Equal texts are encoded once."""
-        vectors = torch.empty(len(texts), self._model.config.hidden_size)
-        if not texts:
-            return vectors
-        distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        rows = self._tokenizer(list(distinct), truncation=True, max_length=max_tokens)
-        once = torch.empty(len(distinct), self._model.config.hidden_size)
-        for batch in token_budget_batches([len(row) for row in rows["input_ids"]], self._tokens_per_batch):
-            inputs = self._tokenizer.pad({k: [rows[k][i] for i in batch] for k in rows}, return_tensors="pt").to(
-                self._device
-            )
-            hidden = self._model(**inputs).last_hidden_state.float()
-            once[batch] = self._pool(hidden, inputs["attention_mask"]).cpu()
-        return once[[distinct[text] for text in texts]]
-
-    def _pool(self, hidden: Float[Tensor, "B T H"], attention: Tensor) -> Float[Tensor, "B H"]:
-        if self._settings.pooling == "cls":
-            # Some tokenizers fill up at the beginning: there the first of a text's own tokens is not the row's first.
-            pooled = hidden[torch.arange(len(hidden)), attention.argmax(dim=1)]
-        else:
-            pooled = mean_pooled(hidden, attention)
-        return functional.normalize(pooled, dim=-1) if self._settings.normalize else pooled
+    def _vectors(self, texts: Sequence[str], encode: Callable[..., list[Float[Tensor, "1 H"]]]) -> Float[Tensor, "B H"]:
+        """Encode texts, equal ones once."""
+        distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        return torch.cat(encode(list(distinct), self._tokens_per_batch))[[distinct[text] for text in texts]]
 
 
 class LateInteraction:

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
+from distill.encoders.settings import Dtype
 from distill.models.locate import ModelError, load_tokenizer, locate
 from distill.numerics.batching import attention_of, fitting_tokens, padded, token_budget_batches
-from distill.score.settings import Dtype, MonoT5Teacher
+from distill.score.settings import MonoT5Teacher
 from distill.score.teachers.checks import check_agreement
 from distill.score.teachers.interface import Provenance, TokenPair
 from distill.score.teachers.prompts import ComposedScorer, Prompt, PromptComposer, answer_id, special_token

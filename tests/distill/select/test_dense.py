@@ -3,12 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cluster.stored_table import StoredTable
+from distill.encoders.settings import PooledEncoder
+from distill.encoders.single_vector import load_pooled
 from distill.formats.vectors import vector_blocks
 from distill.models.locate import ModelError
-from distill.score.settings import BiEncoderTeacher
-from distill.score.teachers.encoders import BiEncoder
 from distill.select.dense import load_faiss
 from distill.select.settings import DenseSelector, SelectSettings
 from distill.select.stage import select
@@ -30,7 +31,7 @@ def sources() -> dict:
 
 
 def run(
-    folder: Path, encoder: BiEncoderTeacher, top_k: int = 5, factory: str | None = None, nprobe: int = 64
+    folder: Path, encoder: PooledEncoder, top_k: int = 5, factory: str | None = None, nprobe: int = 64
 ) -> LocalWorkspace:
     workspace = LocalWorkspace(folder, "select", sources())
     by = DenseSelector(encoder=encoder, top_k=top_k, factory=factory, nprobe=nprobe, passages_per_shard=25)
@@ -43,22 +44,23 @@ def found(workspace: LocalWorkspace) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_bert: Path) -> BiEncoderTeacher:
-    return BiEncoderTeacher(model=str(tiny_bert), query_prefix="sun ", passage_prefix="map ")
+def encoder(tiny_bert: Path) -> PooledEncoder:
+    return PooledEncoder(model=str(tiny_bert), query_prefix="sun ", passage_prefix="map ")
 
 
 @pytest.fixture(scope="module")
-def expected(encoder: BiEncoderTeacher) -> dict[str, list[str]]:
+def expected(encoder: PooledEncoder) -> dict[str, list[str]]:
     """By hand: prefixes, titles, inner products, ids in order."""
-    model = BiEncoder(encoder, "float32", 1000, "cpu")
-    passages = model.encode([f"map {'t ' if i == 'p03' else ''}{text}" for i, text in TEXTS.items()], 256).numpy()
-    queries = model.encode([f"sun {text}" for text in ASKED.values()], 64).numpy()
+    model = load_pooled(PooledEncoder(model=encoder.model), "float32", "cpu")
+    texts = [f"map {'t ' if i == 'p03' else ''}{text}" for i, text in TEXTS.items()]
+    passages = torch.cat(model.encode_passages(texts)).numpy()
+    queries = torch.cat(model.encode_passages([f"sun {text}" for text in ASKED.values()])).numpy()
     order = np.argsort(-(queries @ passages.T), axis=1, kind="stable")
     return {q: [list(TEXTS)[i] for i in row] for q, row in zip(ASKED, order, strict=True)}
 
 
 def test_exact_search_equals_brute_force(
-    tmp_path: Path, encoder: BiEncoderTeacher, expected: dict, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, encoder: PooledEncoder, expected: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("distill.numerics.blocks._SIMILARITIES", 30)
     monkeypatch.setattr("distill.formats.vectors.BLOCK_ROWS", 13)
@@ -70,13 +72,13 @@ def test_exact_search_equals_brute_force(
     assert set(workspace.output("candidates")["selector"].to_pylist()) == {f"dense:{encoder.model}"}
 
 
-def test_more_candidates_than_passages(tmp_path: Path, encoder: BiEncoderTeacher, expected: dict) -> None:
+def test_more_candidates_than_passages(tmp_path: Path, encoder: PooledEncoder, expected: dict) -> None:
     assert found(run(tmp_path, encoder, top_k=100)) == expected
 
 
 @pytest.mark.parametrize("factory", ["Flat", "IVF4,Flat"])
 def test_a_faiss_index_that_looks_everywhere_is_exact(
-    tmp_path: Path, encoder: BiEncoderTeacher, expected: dict, factory: str
+    tmp_path: Path, encoder: PooledEncoder, expected: dict, factory: str
 ) -> None:
     pytest.importorskip("faiss")
     workspace = run(tmp_path, encoder, factory=factory, nprobe=4)
@@ -87,7 +89,7 @@ def test_a_faiss_index_that_looks_everywhere_is_exact(
     assert workspace.computed == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_nprobe_reaches_the_index(tmp_path: Path, encoder: BiEncoderTeacher) -> None:
+def test_nprobe_reaches_the_index(tmp_path: Path, encoder: PooledEncoder) -> None:
     """One of four lists holds fewer than sixty passages; all four hold all."""
     pytest.importorskip("faiss")
     one = found(run(tmp_path / "one", encoder, top_k=60, factory="IVF4,Flat", nprobe=1))
@@ -100,7 +102,7 @@ def test_nprobe_reaches_the_index(tmp_path: Path, encoder: BiEncoderTeacher) -> 
     ("factory", "reason"), [("Nonsense", "could not parse"), ("IVF4096,Flat", "Number of training points")]
 )
 def test_a_factory_that_faiss_refuses_is_named(
-    tmp_path: Path, encoder: BiEncoderTeacher, factory: str, reason: str
+    tmp_path: Path, encoder: PooledEncoder, factory: str, reason: str
 ) -> None:
     pytest.importorskip("faiss")
     with pytest.raises(
@@ -110,7 +112,7 @@ def test_a_factory_that_faiss_refuses_is_named(
 
 
 def test_training_vectors_are_evenly_spaced(
-    tmp_path: Path, encoder: BiEncoderTeacher, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, encoder: PooledEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """7 of 60: every ninth one, across blocks of 13."""
     faiss = pytest.importorskip("faiss")

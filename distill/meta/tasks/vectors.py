@@ -4,21 +4,23 @@ Shapes: N texts, V vectors of a text, D the size of a vector.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from cluster.workspace import Shard, Workspace, row_shards, shard_rows
+from cluster.workspace import Workspace, row_shards
 from distill.encoders.checkpoints.fetch import fetch_encoder
+from distill.encoders.worker import EncodeWorker
+from distill.formats.vectors import flat_lists
 from distill.meta.settings import MetaEvaluateSettings
-from distill.tables import ANSWER_VECTORS, FLOATS, QUESTION_VECTORS, STRING, TableError
+from distill.tables import ANSWER_VECTORS, QUESTION_VECTORS, STRING, TableError
 
-_TABLES = {"question": QUESTION_VECTORS, "answer": ANSWER_VECTORS}
+_TABLES = {"query": QUESTION_VECTORS, "passage": ANSWER_VECTORS}
 
 
 def encode_source(workspace: Workspace, settings: MetaEvaluateSettings, sources: str, start: str) -> None:
@@ -54,56 +56,36 @@ def encode_texts(
     Returns:
         The number of shards, which are numbered from 0.
     """
-    texts = pa.concat_tables([_with_role(questions, "question"), _with_role(answers, "answer")])
+    roles = (("query", questions, "question_id"), ("passage", answers, "answer_id"))
+    texts = pa.concat_tables([_with_role(table, key, role) for role, table, key in roles])
     shards = row_shards(len(texts), settings.texts_per_shard)
     arguments = {
-        "texts": texts, "filesystem": workspace.filesystem, "checkpoint": checkpoint, "settings": settings, "pooled": pooled,
+        "texts": texts, "load": partial(fetch_encoder, workspace.filesystem, checkpoint, device_of(settings)),
+        "tables": partial(_tables, pooled=pooled), "tokens_per_batch": settings.tokens_per_batch,
     }  # fmt: skip
-    workspace.map_shards(shards, VectorWorker, arguments, settings.pool, "texts")
+    workspace.map_shards(shards, EncodeWorker, arguments, settings.pool, "texts")
     return len(shards)
 
 
-def _with_role(texts: pa.Table, role: str) -> pa.Table:
-    names = {"id": texts[f"{role}_id"], "text": texts["text"], "role": pa.array([role] * len(texts), STRING)}
+def _with_role(texts: pa.Table, key: str, role: str) -> pa.Table:
+    names = {"id": texts[key], "text": texts["text"], "role": pa.array([role] * len(texts), STRING)}
     return pa.table(names, schema=pa.schema([(name, STRING) for name in names]))
 
 
-class VectorWorker:
-    """Encodes a range of texts by an encoder that is loaded once."""
-
-    def __init__(
-        self,
-        texts: pa.Table,
-        filesystem: pafs.FileSystem,
-        checkpoint: str,
-        settings: MetaEvaluateSettings,
-        *,
-        pooled: bool,
-    ) -> None:
-        self._texts = texts
-        self._tokens = settings.tokens_per_batch
-        self._pooled = pooled
-        self._encoder = fetch_encoder(filesystem, checkpoint, device_of(settings))
-
-    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The vectors of texts start to stop: of questions, of candidates, or of both."""
-        part, tables = shard_rows(self._texts, shard), {}
-        for role, contract in _TABLES.items():
-            rows = part.filter(pc.equal(part["role"], role))
-            if len(rows):
-                texts = rows["text"].to_pylist()
-                vectors = self._questions(texts) if role == "question" else self._answers(texts)
-                tables[contract.name] = contract.check(_table(contract.key[0], rows["id"], vectors))
-        return tables
-
-    def _questions(self, texts: Sequence[str]) -> list[Float[Tensor, "_ D"]]:
-        return self._kept(self._encoder.encode_each_query(texts, self._tokens))
-
-    def _answers(self, texts: Sequence[str]) -> list[Float[Tensor, "_ D"]]:
-        return self._kept(self._encoder.encode_passages(texts, self._tokens))
-
-    def _kept(self, vectors: list[Float[Tensor, "_ D"]]) -> list[Float[Tensor, "_ D"]]:
-        return [mean_direction(one)[None] for one in vectors] if self._pooled else vectors
+def _tables(
+    part: pa.Table, start: int, vectors: Sequence[Float[Tensor, "_ D"]], *, pooled: bool
+) -> dict[str, pa.Table]:
+    """Return the vectors of questions, of candidates, or of both."""
+    del start
+    tables = {}
+    for role, contract in _TABLES.items():
+        rows = [row for row, own in enumerate(part["role"].to_pylist()) if own == role]
+        if rows:
+            kept = [mean_direction(vectors[row])[None] if pooled else vectors[row] for row in rows]
+            counts = pa.array([len(one) for one in kept], pa.int32())
+            columns = {"count": counts, "vectors": flat_lists(kept, torch.float32)}
+            tables[contract.name] = contract.check(pa.table({contract.key[0]: part["id"].take(rows), **columns}))
+    return tables
 
 
 def device_of(settings: MetaEvaluateSettings) -> str:
@@ -115,12 +97,6 @@ def mean_direction(vectors: Float[Tensor, "V D"]) -> Float[Tensor, " D"]:
     """The mean of a text's vectors at unit length; zeros where there is none (a candidate of punctuation only)."""
     # The sum points where the mean does.
     return functional.normalize(vectors.float().sum(dim=0), dim=-1)
-
-
-def _table(key: str, ids: pa.ChunkedArray, vectors: Sequence[Float[Tensor, "_ D"]]) -> pa.Table:
-    counts = pa.array([len(one) for one in vectors], pa.int32())
-    flat = pa.array([one.float().numpy().ravel() for one in vectors], FLOATS)
-    return pa.table({key: ids, "count": counts, "vectors": flat})
 
 
 def size_of(table: pa.Table) -> int:

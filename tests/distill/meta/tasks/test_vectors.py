@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional
 
 from distill.encoders.checkpoints import load_encoder
-from distill.meta.evaluate.vectors import encode_source, encode_texts, mean_direction, read_vectors, size_of
 from distill.meta.settings import MetaEvaluateSettings
+from distill.meta.tasks.vectors import encode_source, encode_texts, mean_direction, read_vectors, size_of
 from distill.tables import QUESTION_VECTORS, TableError
 from tests.distill.meta.samples import questions, save_single_vector
 from tests.workspaces import LocalWorkspace
