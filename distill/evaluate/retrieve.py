@@ -19,7 +19,7 @@ from distill.evaluate.stage import mixed_assignment
 from distill.index.exact import ExactIndex
 from distill.index.stage import all_documents
 from distill.numerics.best import top_k
-from distill.select.stage import Bm25
+from distill.select.bm25 import Bm25
 from distill.tables import RUN, TAGS
 from distill.text import passage_texts
 

@@ -1,14 +1,40 @@
 """What all selectors share: the texts in the languages they read, judged passages among the candidates, and the table."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.settings import PoolSettings
 from cluster.workspace import Workspace
 from distill.tables import CANDIDATES, PASSAGES, QUERIES, TableError, lookup
 
 PASSAGE_COLUMNS = ("passage_id", "title", "text")
+
+
+@dataclass(frozen=True)
+class Task:
+    """The work of a selector that encodes.
+
+    Attributes:
+        queries: QUERIES in the language to read, sorted by id.
+        passages: id, title and text in the language to read, sorted by id.
+        judged: passages to add (`judged_passages`).
+        queries_per_shard: queries in a shard of the search.
+        pool: the actors.
+    """
+
+    queries: pa.Table
+    passages: pa.Table
+    judged: pa.Table
+    queries_per_shard: int
+    pool: PoolSettings
+
+    @property
+    def device(self) -> str:
+        """Device of the actors."""
+        return "cuda" if self.pool.num_gpus else "cpu"
 
 
 def queries_in(workspace: Workspace, lang: str, source_lang: str) -> pa.Table:

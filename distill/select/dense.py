@@ -24,9 +24,8 @@ from distill.encoders.worker import EncodeWorker
 from distill.formats.vectors import flat_lists, vector_blocks
 from distill.models.locate import ModelError
 from distill.numerics.blocks import best_by_maxsim
-from distill.select.candidates import Judged, candidate_table
+from distill.select.candidates import Judged, Task, candidate_table
 from distill.select.settings import DenseSelector
-from distill.select.task import Task
 from distill.tables import PASSAGE_INDEX, PASSAGE_VECTORS
 
 _INDEX_FILE = "passages.faiss"

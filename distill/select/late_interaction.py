@@ -21,9 +21,8 @@ from distill.encoders.worker import EncodeWorker
 from distill.formats.vectors import flat_lists, passage_blocks
 from distill.models.locate import fetch_folder
 from distill.numerics.blocks import best_by_maxsim
-from distill.select.candidates import Judged, candidate_table
+from distill.select.candidates import Judged, Task, candidate_table
 from distill.select.settings import LateInteractionSelector
-from distill.select.task import Task
 from distill.tables import VECTORS
 
 

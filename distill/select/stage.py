@@ -3,8 +3,8 @@
 from typing import assert_never
 
 from cluster.workspace import Workspace, row_shards
-from distill.select.bm25 import Bm25, Bm25Worker, fill
-from distill.select.candidates import NOTHING_JUDGED, Judged, judged_passages, passages_in, queries_in
+from distill.select.bm25 import Bm25Worker
+from distill.select.candidates import NOTHING_JUDGED, Judged, Task, judged_passages, passages_in, queries_in
 from distill.select.dense import select_dense
 from distill.select.files import candidates_from_run, candidates_from_scores
 from distill.select.late_interaction import select_late_interaction
@@ -16,9 +16,6 @@ from distill.select.settings import (
     ScoredSelector,
     SelectSettings,
 )
-from distill.select.task import Task
-
-__all__ = ["Bm25", "fill", "select"]
 
 
 def select(workspace: Workspace, settings: SelectSettings, source_lang: str) -> None:

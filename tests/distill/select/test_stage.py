@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from distill.select.settings import Bm25Selector, RunSelector, SelectSettings
-from distill.select.stage import Bm25, fill, select
+from distill.select.stage import select
 from distill.tables import PASSAGES, QUERIES, TableError
 from tests.workspaces import LocalWorkspace
 
@@ -26,21 +26,6 @@ def sources() -> dict:
     return {"sources": {"passages": PASSAGES.from_rows(passages), "queries": QUERIES.from_rows(queries)}}
 
 
-def test_bm25_scores_by_hand() -> None:
-    """Lucene's form: idf * tf / (tf + k1 (1 - b + b dl/avgdl)), idf = ln(1 + (N - n + .5) / (n + .5)); b = 0 here."""
-    import math
-
-    index = Bm25(["a", "b", "c"], ["bee bee flower", "bee", "stone"], k1=0.9, b=0.0)
-    idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
-    found = dict(index.search("bee", 10))
-    assert found == {"a": pytest.approx(idf * 2 / 2.9, rel=1e-5), "b": pytest.approx(idf * 1 / 1.9, rel=1e-5)}
-
-
-def test_equal_scores_rank_in_the_order_of_ids() -> None:
-    index = Bm25(["a", "b", "c"], ["bee", "bee", "bee"])
-    assert [i for i, _ in index.search("bee", 2)] == ["a", "b"]
-
-
 def test_select_finds_and_fills(tmp_path: Path) -> None:
     workspace = LocalWorkspace(tmp_path, "select", sources())
     select(workspace, SelectSettings(by=Bm25Selector(top_k=3), queries_per_shard=2), "en")
@@ -56,16 +41,6 @@ def test_without_fill_only_what_matches(tmp_path: Path) -> None:
     select(workspace, SelectSettings(by=Bm25Selector(top_k=3, fill=False)), "en")
     found = {row["query_id"]: row["passage_ids"] for row in workspace.output("candidates").to_pylist()}
     assert found == {"q1": ["p1", "p2"], "q2": [], "q3": ["p4"]}
-
-
-def test_fill_is_a_function_of_the_query() -> None:
-    ids = [f"p{i}" for i in range(100)]
-    drawn = fill("q", ["p1", "p2"], ids, 5)
-    assert drawn == fill("q", ["p1", "p2"], ids, 5)
-    assert len(set(drawn)) == 5
-    assert not {"p1", "p2"} & set(drawn)
-    assert drawn != fill("r", ["p1", "p2"], ids, 5)
-    assert sorted(fill("q", ["p1"], ["p1", "p2", "p3"], 9)) == ["p2", "p3"]
 
 
 def test_select_from_a_run(tmp_path: Path) -> None:
