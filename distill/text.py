@@ -17,7 +17,7 @@ _ARABIC_VARIANTS = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک", "\u200c": 
 
 
 def words(text: str) -> list[str]:
-    """The index terms of a text: runs of letters, digits and marks, case-folded after NFKC.
+    """Return the index terms of a text: runs of letters, digits and marks, case-folded after NFKC.
 
     Scripts written without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) give overlapping character bigrams, a lone character
     itself: the usual choice where no segmenter is at hand (Lucene's CJKBigramFilter). Arabic letter variants and the zero-width
@@ -39,18 +39,18 @@ def _bigrams(run: str) -> list[str]:
 
 
 def passage_text(title: str, text: str) -> str:
-    """What encoders and teachers read of a passage: its title and its body."""
+    """Return the text of a passage as encoders and teachers read it: its title and its body."""
     return f"{title} {text}" if title else text
 
 
 def passage_texts(passages: pa.Table) -> list[str]:
-    """The same of every row of a table with the columns title and text."""
+    """Return the `passage_text` of every row of a table with the columns title and text."""
     rows = zip(passages["title"].to_pylist(), passages["text"].to_pylist(), strict=True)
     return [passage_text(title, text) for title, text in rows]
 
 
 def with_text(translations: pa.Table) -> pa.Table:
-    """The rows of a TRANSLATIONS table that say something. One flagged `empty` is there for its id's sake; nothing is learnt from it."""
+    """Return the rows of a TRANSLATIONS table without those flagged `empty`, which only keep ids aligned."""
     flags = translations["flags"].combine_chunks()
     empty = pc.list_parent_indices(flags).filter(pc.equal(pc.list_flatten(flags), "empty"))
     if not len(empty):

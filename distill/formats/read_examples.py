@@ -27,7 +27,7 @@ Parser: TypeAlias = Callable[[Record], tuple[Any, ...]]
 
 
 class ImportedTables(NamedTuple):
-    """What was read.
+    """Examples of another tool's files as tables.
 
     Attributes:
         queries: QUERIES, all of them for training.
@@ -51,7 +51,7 @@ _TEXTS = pa.schema([("passage_id", STRING), ("lang", STRING), ("title", STRING),
 
 
 def read_examples(settings: ImportedExamples, source_lang: str) -> ImportedTables:
-    """The queries, candidates, scores and texts of another tool's files. Where settings name no language it is `source_lang`."""
+    """Return the queries, candidates, scores and texts of another tool's files. Where settings name no language it is `source_lang`."""
     match settings:
         case PylateExamples():
             return _read_pylate(settings, source_lang)
@@ -102,7 +102,7 @@ def _parse_list(record: Record) -> tuple[Any, ...]:
 
 
 def _one_list_a_query(lists: pa.Table) -> pa.Table:
-    """The rows of a query joined, each document once: a query that was written once an epoch has a row for each."""
+    """Join the rows of each query, each document once: a query that was written once an epoch has a row for each."""
     if not duplicates(lists, ("query_id",)):
         return lists
     joined: dict[str, dict[str, float]] = {}
@@ -139,7 +139,7 @@ def _document_parser(lang: str, lang_field: str | None) -> Parser:
 
 
 def _known_queries(lists: pa.Table, queries: pa.Table, rejects: Rejects) -> pa.Table:
-    """The rows whose query has a text. The others are rejected."""
+    """Return the rows whose query has a text; reject the others."""
     known = pc.is_in(lists["query_id"], value_set=queries["query_id"].combine_chunks())
     for query_id in lists["query_id"].filter(pc.invert(known)).to_pylist():
         rejects.add("imported.train", 0, RowError("query_id", "no such query in imported.queries", query_id))
@@ -174,7 +174,7 @@ class Layout:
 
     @classmethod
     def of(cls, columns: Sequence[str], source: str) -> "Layout":
-        """The layout that these columns are; anything else is a `SourceError` that names the columns."""
+        """Return the layout of these columns; raise SourceError, which names them, where they are of none."""
         others = [name for name in columns if name not in {"query", "label"}]
         negatives = _numbered(others, "negative")
         if "positive" in others:
@@ -195,7 +195,7 @@ class Layout:
 
 
 def _numbered(columns: Sequence[str], stem: str) -> list[str]:
-    """Those of the columns stem_1, stem_2 ... that follow one another from 1."""
+    """Return those of the columns stem_1, stem_2 ... that follow one another from 1."""
     numbers = sorted(int(found[1]) for name in columns if (found := re.fullmatch(rf"{stem}_([1-9][0-9]*)", name)))
     return [f"{stem}_{number}" for place, number in enumerate(numbers, start=1) if number == place]
 
@@ -247,7 +247,7 @@ def _row_parser(layout: Layout) -> Parser:
 
 
 def _scores(record: Record, count: int) -> list[float]:
-    """The scores that a label means: itself, or for one number fewer than passages 0 and what the others are below it."""
+    """Return the scores of a label: its numbers, or, of margins (one number fewer than passages), 0 and each margin below it."""
     value = record["label"]
     if isinstance(value, int | float) and not isinstance(value, bool):
         record = {"label": [value]}
@@ -260,7 +260,7 @@ def _scores(record: Record, count: int) -> list[float]:
 
 
 def _columns(place: Location) -> list[str]:
-    """The columns of a Parquet file, or the fields of a JSONL file's first object."""
+    """Return the columns of a Parquet file, or the fields of a JSONL file's first object."""
     if place.path.endswith(".parquet"):
         return list(pq.read_schema(place.path, filesystem=place.filesystem).names)
     first = next((record for _, record in _rows(place, ()) if not isinstance(record, RowError)), None)
@@ -273,7 +273,7 @@ def _columns(place: Location) -> list[str]:
 
 
 def _read(paths: Sequence[str], fields: Sequence[str], parse: Parser, schema: pa.Schema, rejects: Rejects) -> pa.Table:
-    """The rows of all files as a table of `schema`."""
+    """Return the rows of all files as a table of `schema`."""
     parts = [_read_file(place, fields, parse, schema, rejects) for path in paths for place in find_all(path)]
     return pa.concat_tables([schema.empty_table(), *parts])
 
@@ -301,7 +301,7 @@ def _filled(text: str, field: str, row_id: str) -> str:
 
 
 def _list_in(record: Record, field: str, row_id: str) -> Sequence[Any]:
-    """The list in a field: a list, or the text of one in JSON or, as PyLate also writes them, in Python."""
+    """Return the list in a field, which holds a list, or the text of one in JSON or, as PyLate also writes them, in Python."""
     if field not in record:
         content(record, field, row_id)  # says which fields there are
     value = record[field]

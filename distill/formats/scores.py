@@ -136,7 +136,7 @@ def _checked(query_id: str, ids: list[str], scores: Sequence[object], source: st
 
 
 def _number(value: object) -> float:
-    """A number as a float; NaN for anything else, and infinity for a whole number beyond floats."""
+    """Return a number as a float; NaN for anything else, and infinity for a whole number beyond floats."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     try:

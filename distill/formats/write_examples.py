@@ -171,7 +171,7 @@ class Numbers:
         self._numbers = np.empty(0, np.int64)
 
     def __call__(self, keys: Sequence[str]) -> tuple[Int[np.ndarray, " K"], Bool[np.ndarray, " K"]]:
-        """The number of each key, and whether this is where it is seen first."""
+        """Return the number of each key, and true where it is seen for the first time."""
         digests = b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
         hashes = np.frombuffer(digests, np.uint64)
         unique, firsts, inverse = np.unique(hashes, return_index=True, return_inverse=True)

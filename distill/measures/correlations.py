@@ -19,7 +19,7 @@ _BLOCK = 2**21
 
 @dataclass(frozen=True)
 class Sample:
-    """What was measured on one fold.
+    """The measurements of one fold.
 
     Attributes:
         ids: questions or pairs, whose versions in all languages are drawn together; sorted.
@@ -35,7 +35,7 @@ class Sample:
 
     @classmethod
     def of(cls, rows: Sequence[tuple[str, str, float, float | None]]) -> "Sample":
-        """Rows of id, column, value and score."""
+        """Build a sample from rows of id, column, value and score."""
         ids, columns = sorted({row[0] for row in rows}), sorted({row[1] for row in rows})
         row_of, column_of = ({name: place for place, name in enumerate(names)} for names in (ids, columns))
         values, scores = np.full((2, len(ids), len(columns)), np.nan)
@@ -51,7 +51,7 @@ class Sample:
         return np.isfinite(self.values)
 
     def constant_columns(self) -> list[str]:
-        """The columns whose correlation has no value: all similarities or all scores are equal."""
+        """Return the columns whose correlation has no value: all similarities or all scores are equal."""
         if self.scores is None:
             return []
         spans = [np.nanmax(side, axis=0) - np.nanmin(side, axis=0) for side in (self.values, self.scores)]
@@ -62,7 +62,7 @@ Statistic = Callable[[Sample, Float64[np.ndarray, "B N"]], Float64[np.ndarray, "
 
 
 def draw(sample: Sample, statistic: Statistic, fold: int) -> Float64[np.ndarray, "B C"]:
-    """A statistic of bootstrap samples of the rows. Samples depend on the number of rows and the fold alone, so systems share them."""
+    """Return a statistic of `RESAMPLES` bootstrap samples. They depend on the number of rows and the fold alone, so systems share them."""
     random, count = np.random.default_rng([_SEED, fold]), len(sample.ids)
     block = max(1, _BLOCK // count)
     shares = np.full(count, 1 / count)
@@ -74,14 +74,14 @@ def draw(sample: Sample, statistic: Statistic, fold: int) -> Float64[np.ndarray,
 
 
 def averages(sample: Sample, weights: Float64[np.ndarray, "B N"]) -> Float64[np.ndarray, "B C"]:
-    """The mean of each column; NaN where a sample drew none of its versions."""
+    """Return the mean of each column; NaN where a sample drew none of its versions."""
     counts = weights @ sample.present.astype(np.float64)
     sums = weights @ np.where(sample.present, sample.values, 0.0)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def pearson(sample: Sample, weights: Float64[np.ndarray, "B N"]) -> Float64[np.ndarray, "B C"]:
-    """Pearson's correlation of similarities and scores in each column; 0 where either is constant."""
+    """Return Pearson's correlation of similarities and scores in each column; 0 where either is constant."""
     there = sample.present.astype(np.float64)
     one, other = (_centred(side, sample.present) for side in (sample.values, _scores(sample)))
     counts = np.maximum(weights @ there, 1)
@@ -92,7 +92,7 @@ def pearson(sample: Sample, weights: Float64[np.ndarray, "B N"]) -> Float64[np.n
 
 
 def spearman(sample: Sample, weights: Float64[np.ndarray, "B N"]) -> Float64[np.ndarray, "B C"]:
-    """Spearman's correlation in each column: Pearson's of the ranks within a sample, equal values sharing their mean rank."""
+    """Return Spearman's correlation in each column: Pearson's of the ranks within a sample, equal values sharing their mean rank."""
     found = np.empty((len(weights), len(sample.columns)))
     scores = _scores(sample)
     known: dict[bytes, Float64[np.ndarray, "B M"]] = {}
@@ -108,7 +108,7 @@ def spearman(sample: Sample, weights: Float64[np.ndarray, "B N"]) -> Float64[np.
 
 
 def ranks(values: Float64[np.ndarray, " M"], weights: Float64[np.ndarray, "B M"]) -> Float64[np.ndarray, "B M"]:
-    """The rank of each value within each sample, smallest first, from 1; values that occur several times share their mean rank.
+    """Return the rank of each value within each sample, smallest first, from 1; values that occur several times share their mean rank.
 
     Cost: one sort, and a few passes over the weights.
     """
@@ -141,7 +141,7 @@ def _ratio(
 
 
 def _centred(values: Float64[np.ndarray, "N C"], present: Bool[np.ndarray, "N C"]) -> Float64[np.ndarray, "N C"]:
-    """Values less their column's mean, so that sums of squares keep their digits; 0 where there is none."""
+    """Return values less their column's mean, so that sums of squares keep their digits; 0 where there is none."""
     counts: Int[np.ndarray, " C"] = np.maximum(present.sum(axis=0), 1)
     means = np.where(present, values, 0.0).sum(axis=0) / counts
     return np.where(present, values - means, 0.0)

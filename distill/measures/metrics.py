@@ -22,7 +22,7 @@ class MetricsError(UserError, ValueError):
 
 
 def ranked(run: pa.Table) -> pa.Table:
-    """The rows of `run` as trec_eval ranks them: by tag and query, then score descending, then passage id descending.
+    """Return the rows of `run` as trec_eval ranks them: by tag and query, then score descending, then passage id descending.
 
     The `rank` column is written anew, from 1. trec_eval ignores the ranks of a run file and breaks ties of scores by
     the document id, the larger first (`form_res_rels.c`), so neither row order nor the order in which a system happened
@@ -52,7 +52,7 @@ def ranked(run: pa.Table) -> pa.Table:
 def measure(
     run: pa.Table, qrels: pa.Table, measures: Sequence[str], query_ids: Sequence[str]
 ) -> dict[str, Float64[np.ndarray, " Q"]]:
-    """Each measure's value for each of `query_ids`, in their order.
+    """Return each measure's value for each of `query_ids`, in their order.
 
     Every query counts: one for which the run holds nothing has the value 0. Ties are broken as `ranked` says, for all
     measures alike: the libraries below ir_measures differ (`nDCG@10` would rank the larger id first, `RR@10` the
@@ -113,7 +113,7 @@ def _parse(name: str) -> Any:
 
 
 def _by_query(table: pa.Table, values: np.ndarray) -> dict[str, dict[str, Any]]:
-    """`{query_id: {passage_id: value}}` with Python numbers, as ir_measures wants."""
+    """Return `{query_id: {passage_id: value}}` with Python numbers, as ir_measures wants."""
     found: dict[str, dict[str, Any]] = {}
     for query_id, passage_id, value in zip(
         table["query_id"].to_pylist(), table["passage_id"].to_pylist(), values.tolist(), strict=True
@@ -123,7 +123,7 @@ def _by_query(table: pa.Table, values: np.ndarray) -> dict[str, dict[str, Any]]:
 
 
 def _group_starts(run: pa.Table) -> np.ndarray:
-    """The rows of a sorted run at which another tag or query begins."""
+    """Return the rows of a sorted run at which another tag or query begins."""
     changes = np.zeros(len(run), dtype=bool)
     changes[0] = True
     for name in ("tag", "query_id"):
@@ -133,7 +133,7 @@ def _group_starts(run: pa.Table) -> np.ndarray:
 
 
 def _check_ranks(run: pa.Table, starts: np.ndarray) -> None:
-    """Refuse a run whose ranks contradict its scores: one of the two is wrong, and they would measure differently."""
+    """Check that ranks agree with scores; raise MetricsError otherwise, since the two would measure differently."""
     ranks, scores = run["rank"].to_numpy(), run["score"].to_numpy()
     group = np.zeros(len(run), dtype=np.int64)
     group[starts] = 1

@@ -30,13 +30,13 @@ class Turn(NamedTuple):
     length: int = 1
 
     def progress(self, epochs: int, shared: int = 1) -> float:
-        """The share of all turns that came before, from 0 to below 1. Turns that share their draws share the first one's."""
+        """Return the share of all turns that came before, from 0 to below 1. Turns that share their draws share the first one's."""
         first = self.place - self.place % shared
         return (self.epoch * self.length + first) / (epochs * self.length)
 
 
 def training_order(query_ids: Sequence[str], seed: int, epoch: int, group: int = 1) -> list[str]:
-    """The queries of one epoch in training order: sorted by a hash of seed, epoch and id.
+    """Return the queries of one epoch in training order: sorted by a hash of seed, epoch and id.
 
     Where they do not fill the last group, the first ones come again at the end.
     """
@@ -49,12 +49,12 @@ def training_order(query_ids: Sequence[str], seed: int, epoch: int, group: int =
 
 
 def draw_passages(count: int, n_way: int, random: Random) -> list[int]:
-    """N of `count` candidates without replacement, uniformly: the released models' way (6 of 50)."""
+    """Draw n of `count` candidates without replacement, uniformly, as for the released models (6 of 50)."""
     return random.sample(range(count), n_way)
 
 
 def draw_towards_first(count: int, n_way: int, beta: float, random: Random) -> list[int]:
-    r"""N of `count` candidates without replacement, the first ones more often: PLAID-X's curriculum.
+    r"""Draw n of `count` candidates without replacement, the first ones more often: PLAID-X's curriculum.
 
     Candidate i of m has weight :math:`\mathrm{Beta}(1, \beta)` at i / m, which is proportional to :math:`(1 - i / m)^{\beta - 1}`. One
     after the other is drawn in proportion to the weights of those left; the n smallest of :math:`e_i / w_i`, with independent
@@ -69,7 +69,7 @@ def draw_towards_first(count: int, n_way: int, beta: float, random: Random) -> l
 
 
 def draw_pair(positives: int, negatives: int, epochs: int, epoch: int, random: Random) -> list[int]:
-    """The places of the epoch's pair of a positive and a negative, positives being first in the list.
+    """Draw the epoch's pair of a positive and a negative; return their positions in a list that begins with the positives.
 
     Over the epochs the pairs of a query are different: those at the start of a random permutation of all, which `random` decides and which
     must be the same in every epoch (adaptive relevance margins, arXiv 2407.21515, train on 128 pairs of each query).
@@ -81,7 +81,7 @@ def draw_pair(positives: int, negatives: int, epochs: int, epoch: int, random: R
 def draw_places(
     settings: MixSettings, count: int, positives: int, seed: int, turn: Turn, query_id: str, random: Random
 ) -> list[int]:
-    """The places of one example's n passages among `count` candidates, of which the first `positives` are positives.
+    """Draw one example's n passages; return their positions among `count` candidates, of which the first `positives` are positives.
 
     Where there are positives, one of them comes first and the others of the n are not among them.
     """
@@ -106,7 +106,7 @@ def draw_places(
 
 
 def draw_languages(strategy: str, n_way: int, languages: Sequence[str], random: Random) -> list[list[str]]:
-    """The languages of the examples made from one draw of passages: one list of n for each example.
+    """Draw the languages of the examples made from one draw of passages; return one list of n for each example.
 
     - mix_passages: one example, each passage in a language of its own draw;
     - mix_entries: one example, all passages in one drawn language;
@@ -139,7 +139,7 @@ def draw_examples(
     turn: Turn,
     positives: int = 0,
 ) -> list[dict[str, Any]]:
-    """The examples of one query at its turn: passage ids, languages and scores. A pure function of its arguments.
+    """Draw the examples of one query at its turn: passage ids, languages and scores. A pure function of its arguments.
 
     Where the first `positives` passages are positives, one of them comes first and the others of the n are not among them. Without
     `languages` nothing is drawn and those of the examples are empty.
@@ -158,7 +158,7 @@ def draw_examples(
 
 
 def _random_states(settings: MixSettings, seed: int, turn: Turn, query_id: str) -> tuple[Random, Random]:
-    """The random states of a query's passages and of its languages: its own one, or those of the queries that it shares its draws with.
+    """Return the random states of a query's passages and languages: its own one, or those of the queries that share its draws.
 
     Where draws are shared they are two: lists of unequal length use up unequal amounts of the first, and languages are to be equal
     nevertheless.

@@ -1,4 +1,4 @@
-"""Which of a query's candidates its training examples may hold: hard-negative options.
+"""Hard-negative options: the candidates of a query that its training examples may hold.
 
 The options are those of sentence-transformers' `mine_hard_negatives` (ranges of ranks, absolute and relative margins to the positive,
 score limits), applied to a teacher's scores.
@@ -15,7 +15,7 @@ class TooFewError(ValueError):
 
 
 class Choice:
-    """Chooses the candidates that may be drawn.
+    """The choice of the candidates that may be drawn.
 
     Args:
         settings: the options and the size of an example.
@@ -40,7 +40,7 @@ class Choice:
         usable: Sequence[int],
         known_positives: int = 0,
     ) -> tuple[int, list[int]]:
-        """How many positives there are, and the places of what may be drawn, positives first, otherwise by rank.
+        """Return the number of positives, and the positions of the candidates that may be drawn, positives first, otherwise by rank.
 
         Args:
             query_id: the query.
@@ -80,7 +80,7 @@ class Choice:
         return positives, usable
 
     def _check_pairs(self, positives: int, negatives: int) -> None:
-        """Refuse a query that has no pair of its own for every epoch."""
+        """Check that the query has a pair of its own for every epoch; raise TooFewError otherwise."""
         if self._settings.sampling != "pairs":
             return
         pairs, epochs = positives * min(negatives, self._settings.draw_from or negatives), self._settings.epochs
@@ -117,12 +117,12 @@ class Choice:
 
 
 def needs_positive(settings: NegativeSettings) -> bool:
-    """Whether a query without a positive cannot be used."""
+    """Return true if a query without a positive cannot be used."""
     return settings.include_positive or settings.margin is not None or settings.relative_margin is not None
 
 
 def score_limit(settings: NegativeSettings, positives: Sequence[float]) -> float:
-    """The highest score that margins leave to negatives: `p - margin` and `p - relative_margin * |p|` of the lowest positive's score p."""
+    """Return the highest score of negatives, `p - margin` or `p - relative_margin * |p|`, where p is the lowest positive's score."""
     limit = float("inf")
     if positives:
         lowest = min(positives)
@@ -134,7 +134,7 @@ def score_limit(settings: NegativeSettings, positives: Sequence[float]) -> float
 
 
 def drop_reason(settings: NegativeSettings, rank: int, score: float, limit: float) -> str:
-    """The option that drops a negative, empty where none does."""
+    """Return the option that drops a negative, empty where none does."""
     if rank < settings.first_rank:
         return "first_rank"
     if settings.last_rank is not None and rank > settings.last_rank:

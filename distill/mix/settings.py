@@ -10,7 +10,7 @@ from distill.settings.base import Language
 
 
 class NegativeSettings(Settings):
-    """Which candidates an example may be drawn from.
+    """The candidates that an example may be drawn from.
 
     A judged passage is one with a grade above 0. The positives of a query are those of its judged passages with a score that have the
     highest grade; its negatives are the candidates that are not judged relevant. Scores are those that examples hold, after temperature and
@@ -138,7 +138,7 @@ class MixSettings(Settings):
         return self
 
     def unit(self, languages: int) -> int:
-        """Examples in a row that belong together: a group's queries, or an entry's versions in each of the drawn `languages`."""
+        """Return how many examples in a row belong together: a group's queries, or an entry's versions in each of the drawn `languages`."""
         return languages if self.strategy == "round_robin" else self.group
 
     @property

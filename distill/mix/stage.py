@@ -28,7 +28,7 @@ _QUERIES_AT_ONCE = 20_000
 
 
 class Material(NamedTuple):
-    """What examples are drawn from.
+    """Queries, candidates and texts that examples are drawn from.
 
     Attributes:
         queries: QUERIES in the language in which the student reads them, a row for each that examples are made of.
@@ -92,7 +92,7 @@ def mix(
 def _imported_material(
     settings: MixSettings, imported: ImportedExamples, source_lang: str, languages: Sequence[str]
 ) -> tuple[Material, pa.Table]:
-    """The queries and passages of other tools' files."""
+    """Return the queries and passages of other tools' files, and the rejected rows."""
     found = read_examples(imported, source_lang)
     mixed = tuple(languages) if settings.translates_imported else ()
     texts = Texts(found.passages, found.translations, mixed)
@@ -109,7 +109,7 @@ def _own_material(
     languages: Sequence[str],
     scores_stage: str | None,
 ) -> tuple[Material, pa.Table]:
-    """The job's own queries, passages and scores."""
+    """Return the job's own queries, passages and scores, and the rejected queries."""
     queries, unreadable = _training_queries(workspace, settings, source_lang)
     passages = workspace.input("sources", "passages")
     translations = workspace.input("translate", "translations")
@@ -128,7 +128,7 @@ def _own_material(
 
 
 def _training_queries(workspace: Workspace, settings: MixSettings, source_lang: str) -> tuple[pa.Table, pa.Table]:
-    """The job's training queries, those with a text in the source language, as the student reads them; and those it cannot read."""
+    """Return the training queries with a text in the source language, as the student reads them, and as REJECTED those it cannot read."""
     queries = workspace.input("sources", "queries")
     queries = queries.filter(pc.equal(queries["split"], "train"))
     wanted = queries.filter(pc.equal(queries["lang"], source_lang)).sort_by("query_id")
@@ -149,7 +149,7 @@ def _scored(workspace: Workspace, stage: str) -> pa.Table:
 
 
 def _unscored(workspace: Workspace) -> pa.Table:
-    """The candidates of the selector with a NaN for every score."""
+    """Return the candidates of the selector with a NaN for every score."""
     candidates = CANDIDATES.check(workspace.input("select", "candidates"), "select").combine_chunks()
     ids = candidates["passage_ids"].combine_chunks()
     offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(ids).to_numpy(zero_copy_only=False))])
@@ -159,7 +159,7 @@ def _unscored(workspace: Workspace) -> pa.Table:
 
 
 def _grades(workspace: Workspace, queries: pa.Table) -> dict[str, dict[str, int]]:
-    """The passages that are judged relevant to these queries, and their grades."""
+    """Return the passages that are judged relevant to each of these queries, with their grades."""
     qrels = workspace.input("sources", "qrels")
     kept = pc.and_(pc.greater(qrels["relevance"], 0), pc.is_in(qrels["query_id"], queries["query_id"].combine_chunks()))
     found: dict[str, dict[str, int]] = {}
@@ -169,7 +169,7 @@ def _grades(workspace: Workspace, queries: pa.Table) -> dict[str, dict[str, int]
 
 
 def usable_lists(lists: pa.Table, texts: Texts, choice: Choice) -> tuple[pa.Table, pa.Table, int]:
-    """What examples are drawn from, the queries that have too little of it, and how many candidates lack a language.
+    """Return the lists that examples are drawn from, the queries that have too few candidates, and how many candidates lack a language.
 
     The first is `lists` (query_id, passage_ids, scores, and positives where they are known) without candidates that lack a language or may
     not be drawn, as LISTS; the second REJECTED. Memory: beside the tables, some thousands of queries as Python objects.
@@ -196,7 +196,7 @@ def usable_lists(lists: pa.Table, texts: Texts, choice: Choice) -> tuple[pa.Tabl
 
 
 class MixWorker:
-    """Makes the examples of a range of an epoch's training order. The arguments are `mix`'s settings and seed, and a `Material`."""
+    """A worker that draws the examples of a range of an epoch's training order, from `mix`'s settings and seed and a `Material`."""
 
     def __init__(
         self,
@@ -217,7 +217,7 @@ class MixWorker:
         self._texts = Texts(passages, translations, languages)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The examples at places start to stop of the epoch."""
+        """Return the examples at positions start to stop of the epoch."""
         epoch, start, stop = shard.args["epoch"], shard.args["start"], shard.args["stop"]
         order = training_order(self._query_ids, self._seed, epoch, self._settings.group)
         ids = order[start:stop]

@@ -39,18 +39,18 @@ class Texts:
             self._rows[language] = rows
 
     def complete(self, passage_ids: Sequence[str]) -> list[bool]:
-        """For each passage, whether it has a text in every mixed language."""
+        """Return for each passage true if it has a text in every mixed language."""
         places = np.asarray(self._places(passage_ids))
         if not self._mixed:
             return [True] * len(places)
         return np.logical_and.reduce([rows[places] >= 0 for rows in self._rows.values()]).tolist()
 
     def own_languages(self, passage_ids: Sequence[str]) -> list[str]:
-        """The language that each passage has in the PASSAGES table."""
+        """Return the language that each passage has in the PASSAGES table."""
         return self._langs.take(pa.array(self._places(passage_ids))).to_pylist()
 
     def read(self, passage_ids: Sequence[str], languages: Sequence[str]) -> list[str]:
-        """Title and body of each passage in its language. A missing one is a `TableError` that names it."""
+        """Return title and body of each passage in its language; raise TableError, which names the passage, where one is missing."""
         places = self._places(passage_ids)
         rows = [int(self._rows[language][place]) for place, language in zip(places, languages, strict=True)]
         for row, passage_id, language in zip(rows, passage_ids, languages, strict=True):

@@ -161,7 +161,7 @@ TABLES = (
 
 
 def documentation() -> str:
-    """The text of `docs/data.md`."""
+    """Return the text of `docs/data.md`."""
     lines = [
         "# Data contracts",
         "",

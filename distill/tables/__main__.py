@@ -1,4 +1,4 @@
-"""Prints `docs/data.md`: `python -m distill.tables`."""
+"""The command `python -m distill.tables`, which prints `docs/data.md`."""
 
 import sys
 

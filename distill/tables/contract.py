@@ -1,4 +1,4 @@
-"""What a table of data is held to: its columns, their types and meaning, its key, and its lists that go together."""
+"""The contract of a table: its columns with types and meaning, its key, and its lists of equal length."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +71,7 @@ class Table:
         return table.cast(self.schema)
 
     def empty(self) -> pa.Table:
-        """A table of this contract without rows."""
+        """Return a table of this contract without rows."""
         return self.schema.empty_table()
 
     def from_rows(self, rows: Iterable[Mapping[str, Any]], source: str = "") -> pa.Table:
@@ -133,7 +133,7 @@ class Table:
 
 
 def duplicates(table: pa.Table, key: Sequence[str]) -> list[tuple[Any, ...]]:
-    """The key values that occur more than once, in sorted order."""
+    """Return the key values that occur more than once, in sorted order."""
     if not key or len(table) < 2:
         return []
     counts = table.select(list(key)).group_by(list(key)).aggregate([([], "count_all")])
@@ -142,7 +142,7 @@ def duplicates(table: pa.Table, key: Sequence[str]) -> list[tuple[Any, ...]]:
 
 
 def lookup(table: pa.Table, key: str, ids: Sequence[str] | pa.Array, what: str) -> pa.Table:
-    """The rows of `table` whose `key` is each of `ids`, in the order of `ids`.
+    """Return the rows of `table` whose `key` is each of `ids`, in the order of `ids`.
 
     An id that `table` lacks is a `TableError` that begins with `what` and names up to three of them.
     """

@@ -55,7 +55,7 @@ class Flagger:
         self._identifier = _identifier(tuple(sorted({base(lang) for lang in (source_lang, *languages)})))
 
     def flags(self, source: str, translation: str, lang: str, *, truncated: bool) -> list[str]:
-        """The flags of a translation into `lang`; `truncated` is what the engine says."""
+        """Return the flags of a translation into `lang`; `truncated` is what the engine says."""
         blank = not translation.strip()
         found = {
             EMPTY: blank and bool(source.strip()),
@@ -68,7 +68,7 @@ class Flagger:
         return [flag for flag in FLAGS if found[flag]]
 
     def _copied(self, source: str, translation: str) -> bool:
-        """Equal but for case and space. What has no letters is the same in every language."""
+        """Return true for texts that are equal but for case and space. A text without letters is the same in every language."""
         return has_letters(source) and source.casefold().split() == translation.casefold().split()
 
     def _unusual_length(self, source: str, translation: str, lang: str) -> bool:
@@ -93,12 +93,12 @@ class Flagger:
         return found != wanted and not any({found, wanted} <= group for group in _ALIKE)
 
     def identifies(self, lang: str) -> bool:
-        """Whether the identifier knows a language; texts of one that it does not know are never flagged `wrong_language`."""
+        """Return true if the identifier knows a language; texts of one that it does not know are never flagged `wrong_language`."""
         return base(lang) in self._identifier.labels
 
 
 def looped(text: str, units: Sequence[str], repeats: int) -> bool:
-    """Whether some words, or letters, of a text come `repeats` times in a row and fill at least 8 words, or 24 letters."""
+    """Return true if some words, or letters, of a text come `repeats` times in a row and fill at least 8 words, or 24 letters."""
     numbers: dict[str, int] = {}
     by_word = np.array([numbers.setdefault(unit, len(numbers)) for unit in units], dtype=np.int64)
     letters = np.frombuffer(_NOT_LETTERS.sub("", text).encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
@@ -106,7 +106,7 @@ def looped(text: str, units: Sequence[str], repeats: int) -> bool:
 
 
 def _loops(units: Int[np.ndarray, " N"], repeats: int, least: int) -> bool:
-    """Whether `units` has a run of period p <= 16 that is at least `repeats` * p and `least` long."""
+    """Return true if `units` has a run of period p <= 16 that is at least `repeats` * p and `least` long."""
     for period in range(1, min(_LONGEST_PERIOD, len(units) // repeats) + 1):
         needed = max(repeats * period, least) - period
         breaks = np.flatnonzero(units[period:] != units[:-period])
@@ -117,7 +117,7 @@ def _loops(units: Int[np.ndarray, " N"], repeats: int, least: int) -> bool:
 
 
 def repeated_share(units: Sequence[str]) -> float:
-    """Share of the runs of four words that were there before; 0 for a text of fewer than twelve words."""
+    """Return the share of the runs of four words that occurred before in the text; 0 for fewer than twelve words."""
     runs = [tuple(units[i : i + _RUN]) for i in range(len(units) - _RUN + 1)]
     return 1 - len(set(runs)) / len(runs) if len(units) >= 3 * _RUN else 0.0
 

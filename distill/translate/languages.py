@@ -1,4 +1,4 @@
-"""What each model family calls a language, and how long its texts are.
+"""Languages: the code that each family of models has for one, and how long its texts are.
 
 The configuration spells languages as BCP 47 does (`de`, `zh`, `pt-BR`). NLLB wants FLORES-200 codes (`deu_Latn`), M2M100 mostly ISO 639-1
 (`__de__`), MADLAD `<2de>`, and Marian models of several targets `>>deu<<` or `>>de<<`. A table can be wrong for a model; then its
@@ -68,23 +68,23 @@ and ja, ko (rounded from parallel texts at large); any other language counts as 
 
 
 def base(lang: str) -> str:
-    """The language without script and region: `pt` of `pt-BR`."""
+    """Return the language without script and region: `pt` of `pt-BR`."""
     return lang.partition("-")[0]
 
 
 def flores(lang: str) -> list[str]:
-    """FLORES-200 codes to try, as NLLB spells them."""
+    """Return the FLORES-200 codes to try, as NLLB spells them."""
     return _known([_FLORES.get(lang), _FLORES.get(base(lang))])
 
 
 def short_codes(lang: str) -> list[str]:
-    """Codes to try for models that use ISO 639-1 with exceptions (M2M100, MADLAD)."""
+    """Return the codes to try for models that use ISO 639-1 with exceptions (M2M100, MADLAD)."""
     older = {"he": "iw", "fil": "tl", "tl": "fil", "nb": "no", "no": "nb", "jv": "jw"}
     return _known([lang.replace("-", "_"), base(lang), older.get(base(lang))])
 
 
 def marian_codes(lang: str) -> list[str]:
-    """Codes to try in `>>code<<`: OPUS-MT models of different years use different ones."""
+    """Return the codes to try in `>>code<<`: OPUS-MT models of different years use different ones."""
     code = flores(lang)
     long = [code[0].partition("_")[0]] if code else []
     chinese = ["cmn_Hans", "cmn", "zho"] if base(lang) == "zh" else []
@@ -95,7 +95,7 @@ def marian_codes(lang: str) -> list[str]:
 def usual_ratio(
     source_lang: str, lang: str, factor: float, given: Mapping[str, tuple[float, float]]
 ) -> tuple[float, float]:
-    """The least and the greatest usual ratio of characters, translation to source."""
+    """Return the least and the greatest usual ratio of characters, translation to source."""
     if lang in given:
         return given[lang]
     expected = _RELATIVE_LENGTH.get(base(lang), 1.0) / _RELATIVE_LENGTH.get(base(source_lang), 1.0)

@@ -55,7 +55,7 @@ class Work:
 
 @dataclass
 class PassageTranslator:
-    """Translates passages, those that come out doubtful a second time by another engine.
+    """A translator of passages, which translates doubtful ones a second time by another engine.
 
     Args:
         settings: how sentences are cut, and the limits of the flags.
@@ -76,7 +76,7 @@ class PassageTranslator:
         self._flagger = Flagger(self.settings.flags, self.source_lang, self.languages)
 
     def translate(self, passages: Sequence[SourcePassage], lang: str) -> list[TranslatedPassage]:
-        """The passages in `lang`, in their order, each kept whatever its flags.
+        """Translate passages into `lang`, in their order; each is kept, whatever its flags.
 
         A flagged passage is translated by the fallback engine, and that translation is taken if it has fewer flags, or as many but a text
         where the first has none.
@@ -107,7 +107,7 @@ class PassageTranslator:
         ]
 
     def _sentences(self, passages: Sequence[Passage], lang: str, engine: TranslationEngine) -> dict[str, Translated]:
-        """The translation of every distinct sentence, under the sentence itself."""
+        """Return the translation of every distinct sentence, by the sentence."""
         sentences = [sentence for passage in passages for sentence in passage.sentences]
         known = {sentence: Translated(sentence, truncated=False) for sentence in sentences if not has_letters(sentence)}
         wanted: dict[str, list[str]] = {}
@@ -138,11 +138,11 @@ class PassageTranslator:
 
 
 def _whole(title: str) -> Passage:
-    """A title, which is one sentence whatever marks are in it."""
+    """Return a title as one sentence, whatever marks are in it."""
     text = unicodedata.normalize("NFC", title).strip()
     return Passage((text,), ("", "")) if text else Passage((), ("",))
 
 
 def _rank(passage: TranslatedPassage) -> tuple[int, bool]:
-    """Fewer is better."""
+    """Return the rank of a translation among others of a passage, from its flags; lower is better."""
     return len(passage.flags), "empty" in passage.flags

@@ -46,7 +46,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class LanguageReport:
-    """Figures on what one translator made of one language.
+    """Figures on the translations of one translator into one language.
 
     Attributes:
         lang: the language.
@@ -68,11 +68,11 @@ class LanguageReport:
         return int(self.counts.get("passages", 0))
 
     def share(self, flag: str) -> float:
-        """Share of its passages with a flag, or `flagged`."""
+        """Return the share of its passages with a flag, or `flagged`."""
         return self.counts.get(flag, 0) / self.passages if self.passages else 0.0
 
     def measures(self) -> dict[str, float]:
-        """Every figure by its name in the table."""
+        """Return every figure by its name in the table."""
         found = {name: float(self.counts.get(name, 0)) for name in ("passages", "flagged", *FLAGS)}
         found |= {name: value for name, value in self.counts.items() if name not in found}
         found |= {f"length_ratio_{name}": value for name, value in self.ratios.items()}
@@ -132,7 +132,7 @@ def language_reports(counts: pa.Table) -> list[LanguageReport]:
 
 
 def _quantiles(bins: Mapping[int, float]) -> dict[str, float]:
-    """Quantiles of a histogram of ratios whose bin k is around 2^(k / 10)."""
+    """Return quantiles of a histogram of ratios whose bin k is around 2^(k / 10)."""
     total = sum(bins.values())
     found = {}
     for name, quantile in QUANTILES.items() if total else ():
@@ -146,7 +146,7 @@ def _quantiles(bins: Mapping[int, float]) -> dict[str, float]:
 
 
 def with_quality(reports: Sequence[LanguageReport], translated: pa.Table, parallel: pa.Table) -> list[LanguageReport]:
-    """The reports with BLEU and chrF of `translated` (REFERENCE_TRANSLATIONS) against `parallel` (TRANSLATIONS).
+    """Return the reports with BLEU and chrF of `translated` (REFERENCE_TRANSLATIONS) against `parallel` (TRANSLATIONS).
 
     A translator that made nothing but these gets a report as well.
     """
@@ -168,7 +168,7 @@ def with_quality(reports: Sequence[LanguageReport], translated: pa.Table, parall
 
 
 def quality(translations: Sequence[str], references: Sequence[str], lang: str) -> Quality:
-    """BLEU and chrF of translations against one reference each, by sacrebleu.
+    """Measure BLEU and chrF of translations against one reference each, by sacrebleu.
 
     BLEU's words are those of mteval's 13a tokenizer, for Chinese sacrebleu's own, and characters in other scripts without spaces.
     """
@@ -187,7 +187,7 @@ def quality(translations: Sequence[str], references: Sequence[str], lang: str) -
 
 
 def choose_samples(table: StoredTable, count: int) -> list[dict]:
-    """Of the TRANSLATION_SAMPLES of all shards the first `count` of each language, flagged and others apart, in the samples' order."""
+    """Return the first `count` TRANSLATION_SAMPLES of each language of all shards, flagged and others apart, in the samples' order."""
     best: dict[tuple[str, bool], list[dict]] = {}
     for start in range(0, len(table), _ROWS_AT_ONCE):
         part = TRANSLATION_SAMPLES.check(table.read(start, start + _ROWS_AT_ONCE), "translate")
@@ -207,7 +207,7 @@ def _with_references(samples: Sequence[dict], parallel: pa.Table) -> list[dict]:
 
 
 def _texts(parallel: pa.Table, wanted: pa.Table) -> dict[tuple[str, str], str]:
-    """The parallel texts of some passages, by passage and language."""
+    """Return the parallel texts of some passages, by passage and language."""
     near = parallel.filter(pc.is_in(parallel["passage_id"], value_set=wanted["passage_id"].combine_chunks()))
     ids, langs = near["passage_id"].to_pylist(), near["lang"].to_pylist()
     texts = (unicodedata.normalize("NFC", text) for text in near["text"].to_pylist())
@@ -215,7 +215,7 @@ def _texts(parallel: pa.Table, wanted: pa.Table) -> dict[tuple[str, str], str]:
 
 
 def translation_page(reports: Sequence[LanguageReport], samples: Iterable[Mapping[str, object]]) -> str:
-    """The report as one self-contained HTML page; all text is escaped."""
+    """Return the report as one self-contained HTML page; all text is escaped."""
     import jinja2
     from markupsafe import Markup
 
@@ -241,7 +241,7 @@ def translation_page(reports: Sequence[LanguageReport], samples: Iterable[Mappin
 
 
 def _labels(reports: Sequence[LanguageReport]) -> list[str]:
-    """What figures call each report: the language, numbered where it has several translators."""
+    """Return the name of each report in figures: the language, numbered where it has several translators."""
     langs = [report.lang for report in reports]
     return [
         lang if langs.count(lang) == 1 else f"{lang} ({langs[: place + 1].count(lang)})"

@@ -60,7 +60,7 @@ def split(text: str, lang: str, max_characters: int = 600) -> Passage:
 
 
 def join(sentences: Sequence[str], separators: Sequence[str]) -> str:
-    """Sentences between their separators."""
+    """Join sentences by their separators."""
     parts = [separators[0]]
     for sentence, after in zip(sentences, separators[1:], strict=True):
         parts += [sentence, after]
@@ -68,7 +68,7 @@ def join(sentences: Sequence[str], separators: Sequence[str]) -> str:
 
 
 def reassemble(passage: Passage, translated: Sequence[str], lang: str) -> str:
-    """The translated sentences of a passage as a text of `lang`, in NFC.
+    """Join the translated sentences of a passage to a text of `lang`, in NFC.
 
     Line ends stay where they were. Other separators are the source's, unless the two languages differ in whether sentences have a space
     between them. A sentence whose translation is empty leaves one separator.
@@ -87,12 +87,12 @@ def reassemble(passage: Passage, translated: Sequence[str], lang: str) -> str:
 
 
 def readable(sentence: str) -> str:
-    """What an engine is given of a sentence: one line, single spaces."""
+    """Return a sentence as an engine reads it: one line, single spaces."""
     return _SPACE.sub(" ", sentence).strip()
 
 
 def has_letters(text: str) -> bool:
-    """Whether there is anything to translate: a text without letters stays as it is, models would make something up."""
+    """Return true if there is anything to translate: a text without letters stays as it is, since models would make something up."""
     return _LETTER.search(text) is not None
 
 

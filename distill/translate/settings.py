@@ -22,7 +22,7 @@ class PrecomputedTranslator(Settings):
 
 
 class ModelTranslator(Settings):
-    """What translation models have in common, whatever computes them."""
+    """The settings that all translation models share, whatever computes them."""
 
     execution: ClassVar[frozenset[str]] = frozenset()
     model: str | None = None
@@ -55,7 +55,7 @@ class ModelTranslator(Settings):
         return self
 
     def model_for(self, lang: str) -> str | None:
-        """The model that translates to `lang`, if there is one."""
+        """Return the model that translates to `lang`, or None."""
         return self.models.get(lang, self.model)
 
 
@@ -223,7 +223,7 @@ class TranslateSettings(Settings):
         return self
 
     def models(self) -> list[str]:
-        """Every model that an engine may load, once each, in order."""
+        """Return every model that an engine may load, once each, in order."""
         named: list[str | None] = []
         for engine in (self.engine, self.second_engine):
             if isinstance(engine, ModelTranslator):

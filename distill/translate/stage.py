@@ -98,7 +98,7 @@ def _existing(
 
 
 def _write_existing(workspace: Workspace, existing: Existing, languages: tuple[str, ...]) -> None:
-    """The tables of a stage without an engine."""
+    """Write the tables of a stage without an engine."""
     missing = _missing(existing.table, existing.passage_ids, languages)
     workspace.write("translations", existing.table)
     workspace.write("missing_translations", MISSING_TRANSLATIONS.check(missing, "translate"))
@@ -112,7 +112,7 @@ def _translate_rest(
     languages: tuple[str, ...],
     existing: Existing,
 ) -> None:
-    """Have an engine translate what does not exist, in shards, and write the report."""
+    """Translate the texts that do not exist by an engine, in shards, and write the report."""
     from distill.translate.report import write_report
     from distill.translate.worker import Pairs, TranslateWorker
 
@@ -141,7 +141,7 @@ def _translate_rest(
 
 
 def _wanted(existing: Existing, languages: tuple[str, ...], references: int) -> pa.Table:
-    """For each language which passages have no translation, and which of those with a parallel text are translated for the report."""
+    """Return for each language the passages without a translation, and those with a parallel text that are translated for the report."""
     from distill.translate.worker import REFERENCE, sample_order
 
     ids = existing.passage_ids
@@ -176,7 +176,7 @@ class Notes:
 def _named(
     by: PrecomputedTranslator, lang: str, source_lang: str, passages: pa.Table, rejects: Rejects, notes: Notes
 ) -> pa.Table:
-    """The translations into one language that the settings name, of passages that exist."""
+    """Return the translations into one language that the settings name, of passages that exist."""
     places = [place for path in by.files.get(lang, ()) for place in find_all(path)]
     tables = [PASSAGE_ROWS.empty_table()]
     for place in places:
@@ -201,7 +201,7 @@ def _known(table: pa.Table, passages: pa.Table, notes: Notes) -> pa.Table:
 
 
 def _not_in(parallel: pa.Table, named: pa.Table, notes: Notes) -> pa.Table:
-    """The parallel passages that no named translation replaces."""
+    """Return the parallel passages that no named translation replaces."""
     kept = [parallel.slice(0, 0)]
     for lang in pc.unique(parallel["lang"]).to_pylist():
         rows = keep(parallel, pc.equal(parallel["lang"], lang))
@@ -213,7 +213,7 @@ def _not_in(parallel: pa.Table, named: pa.Table, notes: Notes) -> pa.Table:
 
 
 def _flagged(table: pa.Table, passages: pa.Table, notes: Notes) -> pa.Table:
-    """Without the empty translations, and with `copied` where a translation is its source."""
+    """Drop empty translations, and flag `copied` where a translation is its source."""
     # 64-bit offsets: the texts of a large collection are more than 2 GB, which taking from them must not overflow.
     originals = passages["text"].cast(pa.large_string()).combine_chunks()
     positions = pc.index_in(table["passage_id"], value_set=passages["passage_id"].combine_chunks())

@@ -69,7 +69,7 @@ class Pairs:
         return int(self._ends[-1])
 
     def read(self, start: int, stop: int) -> list[Pair]:
-        """Pairs start to stop."""
+        """Return the pairs start to stop."""
         found = []
         for name, first, end in zip(self._wanted.column_names, self._ends, self._ends[1:], strict=False):
             low, high = max(start, int(first)), min(stop, int(end))
@@ -80,7 +80,7 @@ class Pairs:
         return found
 
     def languages(self) -> list[str]:
-        """The languages that have any pair, in their order."""
+        """Return the languages that have any pair, in their order."""
         sizes = np.diff(self._ends)
         names = [
             name.removesuffix(REFERENCE) for name, size in zip(self._wanted.column_names, sizes, strict=True) if size
@@ -94,7 +94,7 @@ class Pairs:
 
 
 class TranslateWorker:
-    """Translates ranges of pairs with engines that are loaded once.
+    """A worker that translates ranges of pairs with engines that are loaded once.
 
     Args:
         settings: the translate stage.
@@ -134,11 +134,11 @@ class TranslateWorker:
             self._engines.get(lang)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The translations of pairs start to stop, and what is said of them."""
+        """Return the translations of pairs start to stop, with counts, samples and rejected rows."""
         return self.without_rows(shard, {})
 
     def row_ids(self, shard: Shard) -> list[str]:
-        """`passage language` of every pair."""
+        """Return `passage language` of every pair."""
         passages = self._read(self._range(shard))
         return [f"{passage_id} {pair.lang}" for pair, (passage_id, _) in passages]
 
@@ -147,7 +147,7 @@ class TranslateWorker:
         self._translate(self._read(self._range(shard)[start:stop]))
 
     def without_rows(self, shard: Shard, lost: Mapping[int, str]) -> dict[str, pa.Table]:
-        """The shard's tables. The pairs in `lost` are in `rejected`, and in `translations` with an empty text, so that ids stay aligned."""
+        """Return the shard's tables. Pairs in `lost` are in `rejected`, and in `translations` with an empty text, so that ids stay aligned."""
         if shard.args.get("existing"):
             return _tables([], []) | {"translations": self._existing, "rejected": self._rejected}
         pairs = self._read(self._range(shard))
@@ -167,7 +167,7 @@ class TranslateWorker:
         return [] if shard.args.get("existing") else self._pairs.read(shard.args["start"], shard.args["stop"])
 
     def _read(self, pairs: Sequence[Pair]) -> "list[tuple[Pair, tuple[str, SourcePassage]]]":
-        """The pairs with id and texts of their passages; reads windows of the table in which any lies, one at a time."""
+        """Return the pairs with id and texts of their passages; read the windows of the table in which any lies, one at a time."""
         rows = sorted({pair.row for pair in pairs})
         texts: dict[int, tuple[str, SourcePassage]] = {}
         for window in sorted({row // _WINDOW for row in rows}):
@@ -178,7 +178,7 @@ class TranslateWorker:
         return [(pair, texts[pair.row]) for pair in pairs]
 
     def _translate(self, pairs: "Sequence[tuple[Pair, tuple[str, SourcePassage]]]") -> "_Found":
-        """The translations of pairs in their order, language by language; and the work for each language."""
+        """Translate pairs, language by language; return the translations in the pairs' order and the work for each language."""
         places: dict[tuple[str, bool], list[int]] = {}
         for place, (pair, _) in enumerate(pairs):
             places.setdefault((pair.lang, pair.reference), []).append(place)
@@ -249,7 +249,7 @@ def _tables(made: Sequence[_Made], rejected: Sequence[Mapping], source_lang: str
 
 
 def _counts(made: Sequence[_Made], work: Mapping[tuple[str, str], Work]) -> list[dict]:
-    """Counts by language and translator; of the work by the engine that was asked first."""
+    """Return counts by language and translator; work is counted for the engine that was asked first."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for pair, (_, source), passage in made:
         if pair.reference:
@@ -275,12 +275,12 @@ def _counts(made: Sequence[_Made], work: Mapping[tuple[str, str], Work]) -> list
 
 
 def ratio_bin(ratio: float) -> int:
-    """The histogram bin of a ratio: bin k is around 2^(k / 10)."""
+    """Return the histogram bin of a ratio: bin k is around 2^(k / 10)."""
     return round(BINS_PER_OCTAVE * math.log2(ratio))
 
 
 def _samples(made: Sequence[_Made], count: int) -> list[dict]:
-    """Of each language the first passages in a random order, and the first flagged ones."""
+    """Return of each language the first passages in a random order, and the first flagged ones."""
     groups: dict[tuple[str, bool], list[dict]] = {}
     for pair, (passage_id, source), passage in made:
         groups.setdefault((pair.lang, bool(passage.flags)), []).append(
@@ -299,5 +299,5 @@ def _samples(made: Sequence[_Made], count: int) -> list[dict]:
 
 
 def sample_order(passage_id: str, lang: str) -> int:
-    """A random number of 64 bits that depends on the passage and the language alone."""
+    """Return a random number of 64 bits that depends on the passage and the language alone."""
     return int.from_bytes(hashlib.sha256(f"sample/{lang}/{passage_id}".encode()).digest()[:8])

@@ -25,13 +25,13 @@ FULLY_RELEVANT, PARTLY_RELEVANT = 3, 1
 
 
 def rows() -> list[dict[str, Any]]:
-    """The passages in file order, as README.md describes them. Cost: 1.4 MB of JSON, some 20 ms."""
+    """Return the passages in file order, as README.md describes them. Cost: 1.4 MB of JSON, some 20 ms."""
     text = files(__name__).joinpath(FILE).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.split("\n") if line]
 
 
 def split_of(index: int, query_type: str) -> Literal["train", "dev", "test"]:
-    """The split of a query, from the place of its passage in the file (from 0) and its type.
+    """Return the split of a query, from the position of its passage in the file (from 0) and its type.
 
     With cluster c and sibling s of the passage, the type number (c + s) mod 3 is held out and the two others are for
     training. The held-out query is for development where s = c mod 4, otherwise for the test. So each passage has two
@@ -44,14 +44,14 @@ def split_of(index: int, query_type: str) -> Literal["train", "dev", "test"]:
 
 
 def passages() -> Iterator[tuple[int, dict[str, Any]]]:
-    """Every passage in every language: its line number in the file, and id, lang, title and text."""
+    """Yield every passage in every language: its line number in the file, and id, lang, title and text."""
     for line, row in enumerate(rows(), start=1):
         for lang in LANGUAGES:
             yield line, {"id": row["id"], "lang": lang, "title": row["title"][lang], "text": row["text"][lang]}
 
 
 def queries() -> Iterator[tuple[int, dict[str, Any]]]:
-    """Every query in every language that it exists in: its line number in the file, and id, lang, text and split."""
+    """Yield every query in every language that it exists in: its line number in the file, and id, lang, text and split."""
     for index, row in enumerate(rows()):
         for query_type in QUERY_TYPES:
             query = row["queries"][query_type]
@@ -67,7 +67,7 @@ def queries() -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def qrels() -> Iterator[tuple[int, dict[str, Any]]]:
-    """Every judgement: its line number in the file, and query, passage and grade."""
+    """Yield every judgement: its line number in the file, and query, passage and grade."""
     for line, row in enumerate(rows(), start=1):
         for query_type in QUERY_TYPES:
             query = f"{row['id']}.{query_type}"

@@ -16,7 +16,7 @@ from distill.translate.settings import (
 def load_engine(
     settings: EngineTranslator, source_lang: str, lang: str, device: str, threads: int = 1
 ) -> TranslationEngine:
-    """The engine that `settings` describe, for translations into `lang`. Imports what that kind of engine needs, and no more.
+    """Return the engine of `settings` for translations into `lang`. Only the packages that this kind of engine needs are imported.
 
     Args:
         settings: the translator.
@@ -47,7 +47,7 @@ def load_engine(
 
 
 def model_for(settings: ModelTranslator, lang: str) -> str:
-    """The model that translates into `lang`. A `TranslatorError` where the settings name none."""
+    """Return the model that translates into `lang`; raise TranslatorError where the settings name none."""
     model = settings.model_for(lang)
     if model is None:
         known = ", ".join(sorted(settings.models))
@@ -78,7 +78,7 @@ class Engines:
         self._held: tuple[str, TranslationEngine] | None = None
 
     def get(self, lang: str) -> TranslationEngine:
-        """The engine that translates into `lang`."""
+        """Return the engine that translates into `lang`."""
         wanted = model_for(self._settings, lang) if isinstance(self._settings, ModelTranslator) else ""
         if self._held is None or self._held[0] != wanted:
             # First let go of the old model, or both are in memory.

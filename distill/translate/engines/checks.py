@@ -22,7 +22,7 @@ _COMPUTED = ("embed_positions.weight", "embed_positions.weights", "final_logits_
 
 
 def check_loading(model: str, information: Mapping[str, Any]) -> None:
-    """A `TranslatorError` where weights are missing in the files, or have another shape there; they would be random."""
+    """Check that the files hold every weight in its shape; raise TranslatorError otherwise, since the others would be random."""
     missing = [
         key
         for key in information.get("missing_keys", ())
@@ -65,7 +65,7 @@ def check_embeddings(model: PreTrainedModel, folder: str, revision: str | None) 
 
 @torch.inference_mode()
 def check_logits(model: PreTrainedModel, name: str) -> None:
-    """A `TranslatorError` where the model's logits of a few tokens are not finite."""
+    """Check that the model's logits of a few tokens are finite; raise TranslatorError otherwise."""
     start = model.config.decoder_start_token_id
     ids = torch.arange(4, min(12, model.config.vocab_size))[None]
     logits = model(input_ids=ids, decoder_input_ids=torch.tensor([[start, 4, 5]])).logits
@@ -74,7 +74,7 @@ def check_logits(model: PreTrainedModel, name: str) -> None:
 
 
 def _stored_rows(folder: str, revision: str | None) -> Iterator[tuple[str, Float[Tensor, "R H"]]]:
-    """The first and last rows of every matrix in a checkpoint's files, by name."""
+    """Return the first and last rows of every matrix in a checkpoint's files, by name."""
     for file in _weight_files(folder, revision):
         if file.endswith(".safetensors"):
             from safetensors import safe_open

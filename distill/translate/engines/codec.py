@@ -58,7 +58,7 @@ class Codec:
         self._specials = regex.compile("|".join([regex.escape(token) for token in specials] + ["^>>"]))
 
     def encode(self, sentences: Sequence[str], source_lang: str, lang: str) -> list[Source]:
-        """The token ids of sentences, at most `max_source_tokens` long, special tokens included."""
+        """Return the token ids of sentences, at most `max_source_tokens` long, special tokens included."""
         before, after, text = self._frame(source_lang, lang)
         plain = [text + self._specials.sub(lambda found: f"{found[0][0]} {found[0][1:]}", s) for s in sentences]
         rows = self.tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else []
@@ -66,11 +66,11 @@ class Codec:
         return [Source([*before, *row[:room], *after], len(row) > room) for row in rows]
 
     def target_start(self, lang: str) -> list[int]:
-        """The tokens that every translation into `lang` begins with, after the decoder's start token."""
+        """Return the tokens that every translation into `lang` begins with, after the decoder's start token."""
         return [self.language_id(lang)] if self.family in {"nllb", "m2m100"} else []
 
     def length_limit(self, source_tokens: int) -> int:
-        """The longest translation, in tokens: a * n + b, rounded up to a multiple of 16 so that few batches differ in it.
+        """Return the longest translation, in tokens: a * n + b, rounded up to a multiple of 16 so that few batches differ in it.
 
         It depends on the sentence alone, so a translation does not depend on what else is in its batch. A model that knows no more
         positions ends it earlier.
@@ -80,14 +80,14 @@ class Codec:
         return rounded if self.family == "t5" else min(rounded, self._positions - 1)
 
     def by_limit(self, sources: Sequence[Source]) -> dict[int, list[int]]:
-        """The places of sentences by the length limit of their translations."""
+        """Return the positions of sentences by the length limit of their translations."""
         groups: dict[int, list[int]] = {}
         for place, source in enumerate(sources):
             groups.setdefault(self.length_limit(len(source.ids)), []).append(place)
         return groups
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """The texts of token ids, special tokens left out."""
+        """Return the texts of token ids, without special tokens."""
         if not rows:
             return []
         return self.tokenizer.batch_decode(
@@ -95,7 +95,7 @@ class Codec:
         )
 
     def language_id(self, lang: str) -> int:
-        """The id of a language's token. A `TranslatorError` where the model has none."""
+        """Return the id of a language's token; raise TranslatorError where the model has none."""
         tokens = [token for code in self._candidates(lang) for token in self._spellings(code)]
         vocabulary = self.tokenizer.get_vocab()
         for token in tokens:
@@ -110,7 +110,7 @@ class Codec:
         )
 
     def _frame(self, source_lang: str, lang: str) -> tuple[list[int], list[int], str]:
-        """Token ids before and after the pieces of every sentence, and the text before it."""
+        """Return the token ids before and after the pieces of every sentence, and the text before it."""
         end = [self.tokenizer.eos_token_id]
         match self.family:
             case "marian":
@@ -153,7 +153,7 @@ class Codec:
 
 
 def load_tokenizer(folder: str, revision: str | None) -> Any:
-    """The tokenizer of a model."""
+    """Load the tokenizer of a model."""
     from transformers import AutoTokenizer
 
     with warnings.catch_warnings():

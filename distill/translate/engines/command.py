@@ -24,7 +24,7 @@ class CommandEngine:
         self._settings = settings
 
     def translate(self, sentences: Sequence[str], source_lang: str, lang: str) -> list[Translated]:
-        """The translations of `sentences`, in their order. Cost: one process for `sentences_per_run` sentences."""
+        """Translate sentences, in their order. Cost: one process for `sentences_per_run` sentences."""
         size = self._settings.sentences_per_run
         batches = [sentences[first : first + size] for first in range(0, len(sentences), size)]
         return [translated for batch in batches for translated in self._run(batch, source_lang, lang)]

@@ -42,7 +42,7 @@ _PROBES = (
 
 
 def converted(settings: CTranslate2Translator, model: str, source_lang: str, lang: str) -> Path:
-    """The folder of the converted model; converts it unless it is there.
+    """Return the folder of the converted model; convert it unless the folder exists.
 
     Processes that want the same model wait for the one that converts it. A folder appears whole or not at all.
 
@@ -73,7 +73,7 @@ def converted(settings: CTranslate2Translator, model: str, source_lang: str, lan
 
 
 def cache_key(settings: CTranslate2Translator, model: str) -> str:
-    """Name of the folder of a converted model: what decides its content.
+    """Return the name of the folder of a converted model: a hash of what decides its content.
 
     That is the model (its files' sizes and times where it is local, its commit on the hub otherwise), the precision, and the version of
     CTranslate2's format.
@@ -92,14 +92,14 @@ def cache_key(settings: CTranslate2Translator, model: str) -> str:
 
 
 def commit(model: str, revision: str | None) -> str:
-    """The commit on the hub that a revision (by default the main branch) stands for now."""
+    """Return the commit on the hub that a revision (by default the main branch) stands for now."""
     from transformers.utils.hub import cached_file, extract_commit_hash
 
     return str(extract_commit_hash(cached_file(model, "config.json", revision=revision), None))
 
 
 def vocabulary(folder: Path) -> list[str]:
-    """The tokens of a converted model by id."""
+    """Return the tokens of a converted model by id."""
     return json.loads((folder / "shared_vocabulary.json").read_text(encoding="utf-8"))
 
 
@@ -153,11 +153,11 @@ def _save(folder: Path, model: Any, tokenizer: Any, name: str, quantization: str
 
 
 def loader(model: Any) -> Any:
-    """CTranslate2's loader of a model's family, corrected."""
+    """Return CTranslate2's loader of a model's family, corrected."""
     from ctranslate2.converters import transformers as ct
 
     class M2M100Loader(ct.M2M100Loader):
-        """Takes every token's name from the tokenizer by its id; rows that have none are filled up."""
+        """A loader that takes every token's name from the tokenizer by its id and fills up rows that have none."""
 
         def get_vocabulary(self, model: Any, tokenizer: Any) -> list[str]:
             names = {place: token for token, place in tokenizer.get_vocab().items()}
@@ -165,7 +165,7 @@ def loader(model: Any) -> Any:
             return [names.get(place, f"madeupword{place}") for place in range(model.config.vocab_size)]
 
     class T5Loader(ct.T5Loader):
-        """Scales the logits where transformers does."""
+        """A loader that scales the logits where transformers does."""
 
         def get_model_spec(self, model: Any) -> Any:
             forced = model.config.tie_word_embeddings
@@ -189,7 +189,7 @@ def loader(model: Any) -> Any:
 
 
 def _marian_loader(model: Any) -> Any:
-    """CTranslate2's own where the decoder's first embedding is zero, one that converts that embedding too where it is not."""
+    """Return CTranslate2's own loader where the decoder's first embedding is zero, otherwise one that converts that embedding too."""
     from ctranslate2.converters import transformers as ct
 
     class TrainedMarianLoader(ct.MarianMTLoader):
@@ -216,7 +216,7 @@ def _marian_loader(model: Any) -> Any:
 
 @torch.no_grad()
 def largest_difference(folder: Path, model: Any, codec: Codec, source_lang: str, lang: str) -> float:
-    """How far the log-probabilities of some tokens are apart between a converted model, computed in float32, and its original, relatively.
+    """Return the largest relative difference between log-probabilities of a converted model, computed in float32, and of its original.
 
     The tokens are those of the sources themselves, read as if they were translations: any text shows whether two models are the same.
     """
@@ -242,7 +242,7 @@ def largest_difference(folder: Path, model: Any, codec: Codec, source_lang: str,
 
 
 def _log_probabilities(model: Any, source: Sequence[int], target: Sequence[int], vocabulary_size: int) -> list[float]:
-    """Log-probabilities of a target's tokens among the first tokens of the vocabulary, which are those that were converted."""
+    """Return the log-probabilities of a target's tokens among the first tokens of the vocabulary, which are those that were converted."""
     start = model.config.decoder_start_token_id
     decoded = torch.tensor([[start, *target[:-1]]])
     logits = model(input_ids=torch.tensor([source]), decoder_input_ids=decoded).logits[0].float()

@@ -51,7 +51,7 @@ class CTranslate2Engine:
         )
 
     def translate(self, sentences: Sequence[str], source_lang: str, lang: str) -> list[Translated]:
-        """The translations of `sentences`, in their order. Cost: one encoder pass, and one decoder pass a token and hypothesis."""
+        """Translate sentences, in their order. Cost: one encoder pass, and one decoder pass a token and hypothesis."""
         settings = self._settings
         sources = self._codec.encode(sentences, source_lang, lang)
         start = [self._tokens[i] for i in self._codec.target_start(lang)]

@@ -1,4 +1,4 @@
-"""What every translation engine offers. Engines see sentences only: splitting, reassembly and flags are the stage's."""
+"""The interface of translation engines. Engines see sentences only: splitting, reassembly and flags are the stage's."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -11,7 +11,7 @@ class TranslatorError(ModelError):
 
 
 class Translated(NamedTuple):
-    """What an engine made of one sentence.
+    """An engine's translation of one sentence.
 
     Attributes:
         text: the translation, without special tokens; empty where the engine found nothing to say.
@@ -24,7 +24,7 @@ class Translated(NamedTuple):
 
 @runtime_checkable
 class TranslationEngine(Protocol):
-    """Translates sentences. Pure: equal sentences get equal translations, whatever else is translated beside them."""
+    """An engine that translates sentences. Pure: equal sentences get equal translations, whatever else is translated beside them."""
 
     @property
     def name(self) -> str:
@@ -37,7 +37,7 @@ class TranslationEngine(Protocol):
         ...
 
     def translate(self, sentences: Sequence[str], source_lang: str, lang: str) -> list[Translated]:
-        """The translations of `sentences` from `source_lang` to `lang` (codes of the configuration, such as `de`), in their order.
+        """Translate sentences from `source_lang` to `lang` (codes of the configuration, such as `de`), in their order.
 
         A `TranslatorError` where the engine does not know a language.
         """

@@ -1,4 +1,4 @@
-"""What a language model is asked to translate, and how its answer is found in what it writes. Pure functions on strings."""
+"""Prompts that ask a language model for a translation, and the translation in what it writes. Pure functions on strings."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _THOUGHT_START = "<think>"
 
 
 def language_name(lang: str, given: Mapping[str, str]) -> str:
-    """The English name of a language of the configuration, which is how prompts call it."""
+    """Return the English name of a language of the configuration, which is how prompts call it."""
     name = given.get(lang) or _LANGUAGE_NAMES.get(lang)
     if name is None:
         raise TranslatorError(
@@ -35,13 +35,13 @@ def language_name(lang: str, given: Mapping[str, str]) -> str:
 
 
 def fill(template: str, source_language: str, target_language: str, text: str) -> str:
-    """The template with its places filled, all at once: braces in the text stay what they are."""
+    """Return the template with its fields filled, all at once: braces in the text stay as they are."""
     values = {"source_language": source_language, "target_language": target_language, "text": text}
     return _PLACE.sub(lambda place: values[place[1]], template)
 
 
 def extract(output: str, opening: str, closing: str, *, capped: bool) -> str:
-    """The translation in what a model wrote, or nothing where it cannot be told from the rest.
+    """Return the translation in what a model wrote, or an empty text where it cannot be told from the rest.
 
     1. What stands before the last `</think>` is thought, not answer. A thought that does not end leaves no answer.
     2. Without delimiters, all that remains is the answer.
@@ -73,7 +73,7 @@ def extract(output: str, opening: str, closing: str, *, capped: bool) -> str:
 
 
 def _without_start_of(answer: str, closing: str) -> str:
-    """The answer without a closing delimiter that the length limit cut in two."""
+    """Remove a closing delimiter that the length limit cut in two from the end of an answer."""
     for length in range(min(len(closing), len(answer)), 0, -1):
         if answer.endswith(closing[:length]):
             return answer[:-length]

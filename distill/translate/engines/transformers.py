@@ -40,7 +40,7 @@ class TransformersEngine:
         prepare_generation(self._model, settings)
 
     def translate(self, sentences: Sequence[str], source_lang: str, lang: str) -> list[Translated]:
-        """The translations of `sentences`, in their order. Cost: one encoder pass, and one decoder pass a token and hypothesis."""
+        """Translate sentences, in their order. Cost: one encoder pass, and one decoder pass a token and hypothesis."""
         sources = self._codec.encode(sentences, source_lang, lang)
         start = self._codec.target_start(lang)
         found: list[list[int]] = [[] for _ in sources]
@@ -59,7 +59,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _generate(self, rows: list[list[int]], start: list[int], limit: int) -> list[list[int]]:
-        """The generated ids of a batch, up to and with the end token."""
+        """Return the generated ids of a batch, up to and with the end token."""
         inputs = pad(rows, self._codec.tokenizer.pad_token_id).to(self._device)
         lengths = torch.tensor([len(row) for row in rows], device=self._device)
         attention = (torch.arange(inputs.shape[1], device=self._device) < lengths[:, None]).long()
@@ -72,7 +72,7 @@ class TransformersEngine:
 
 
 def load_model(folder: str, revision: str | None, dtype: str) -> Any:
-    """A sequence-to-sequence model whose weights were checked against its files: transformers has tied some wrongly, without a word."""
+    """Load a sequence-to-sequence model and check its weights against its files: transformers has tied some wrongly, without a warning."""
     config = AutoConfig.from_pretrained(folder, revision=revision)
     loaded, information = AutoModelForSeq2SeqLM.from_pretrained(
         folder, config=config, revision=revision, dtype=getattr(torch, dtype), output_loading_info=True
@@ -85,7 +85,7 @@ def load_model(folder: str, revision: str | None, dtype: str) -> Any:
 
 
 def prepare_generation(model: Any, settings: ModelTranslator) -> None:
-    """Search as `settings` say; of the checkpoint's own settings only its ids, its forbidden words and its length penalty count."""
+    """Set the model's search as `settings` say; of the checkpoint's own settings only its ids, forbidden words and length penalty count."""
     config = model.generation_config
     config.num_beams = settings.beam_size
     config.do_sample = False
@@ -97,7 +97,7 @@ def prepare_generation(model: Any, settings: ModelTranslator) -> None:
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> Tensor:
-    """Rows of ids as one tensor, padded on the right."""
+    """Return rows of ids as one tensor, padded on the right."""
     longest = max(len(row) for row in rows)
     return torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
 

@@ -63,7 +63,7 @@ class VllmTranslation:
         )
 
     def translate(self, sentences: Sequence[str], source_lang: str, lang: str) -> list[Translated]:
-        """The translations of `sentences`, in their order; empty where the answer held none."""
+        """Translate sentences, in their order; empty where the answer held none."""
         source, target = (language_name(code, self._settings.language_names) for code in (source_lang, lang))
         prompts = [compose(self._settings, self._tokenizer, source, target, sentence) for sentence in sentences]
         for sentence, prompt in zip(sentences, prompts, strict=True):
@@ -85,7 +85,7 @@ class VllmTranslation:
 
 
 def compose(settings: VllmTranslator, tokenizer: Any, source_language: str, target_language: str, text: str) -> _Prompt:
-    """The token ids that ask for a translation; the text alone is cut, to `max_source_tokens`.
+    """Return the token ids that ask for a translation; the text alone is cut, to `max_source_tokens`.
 
     Args:
         settings: the translator.
