@@ -61,9 +61,6 @@ def read_examples(settings: ImportedExamples, source_lang: str) -> ImportedTable
             assert_never(settings)
 
 
-# --- PyLate ----------------------------------------------------------------------------------------------------------
-
-
 def _read_pylate(settings: PylateExamples, source_lang: str) -> ImportedTables:
     # How much may be rejected is the stage's to say; here all of it is collected.
     rejects = Rejects(limit=1.0)
@@ -71,17 +68,17 @@ def _read_pylate(settings: PylateExamples, source_lang: str) -> ImportedTables:
     lists = _read(settings.train, ("query_id", "document_ids", "scores"), _parse_list, LISTS, rejects)
     lists = _one_list_a_query(lists)
     queries = _read(settings.queries, ("query_id", "text"), _query_parser(query_lang), QUERIES.schema, rejects)
-    _refuse_repeated(queries, ("query_id",), "imported.queries")
+    _check_unique(queries, ("query_id",), "imported.queries")
     fields = ("document_id", "text", *([settings.lang_field] if settings.lang_field else []))
     parse = _document_parser(passage_lang, settings.lang_field)
     passages = _read(settings.documents, fields, parse, _TEXTS, rejects)
-    _refuse_repeated(passages, ("passage_id",), "imported.documents")
+    _check_unique(passages, ("passage_id",), "imported.documents")
     translations = [
         _read(files, ("document_id", "text"), _document_parser(lang, None), _TEXTS, rejects)
         for lang, files in settings.translations.items()
     ]
     translated = pa.concat_tables(translations) if translations else _TEXTS.empty_table()
-    _refuse_repeated(translated, ("passage_id", "lang"), "imported.translations")
+    _check_unique(translated, ("passage_id", "lang"), "imported.translations")
     lists = _known_queries(lists, queries, rejects)
     return ImportedTables(queries, lists, passages, translated, rejects.table())
 
@@ -95,7 +92,7 @@ def _parse_list(record: Record) -> tuple[Any, ...]:
     scores = _numbers(record, "scores", query_id)
     if len(ids) != len(scores):
         raise RowError("scores", f"{len(scores)} scores of {len(ids)} document_ids", query_id)
-    repeated = next((passage_id for place, passage_id in enumerate(ids) if passage_id in ids[:place]), None)
+    repeated = next((passage_id for index, passage_id in enumerate(ids) if passage_id in ids[:index]), None)
     if repeated is not None:
         raise RowError("document_ids", f"{repeated!r} is there twice", query_id)
     return query_id, ids, scores, 0
@@ -146,16 +143,13 @@ def _known_queries(lists: pa.Table, queries: pa.Table, rejects: Rejects) -> pa.T
     return lists.filter(known)
 
 
-def _refuse_repeated(table: pa.Table, key: Sequence[str], source: str) -> None:
+def _check_unique(table: pa.Table, key: Sequence[str], source: str) -> None:
     repeated = duplicates(table, key)
     if repeated:
         shown = " ".join(f"{name} {value!r}" for name, value in zip(key, repeated[0], strict=True))
         raise SourceError(
             f"mix.{source}: {len(repeated)} ids are on several rows, among them {shown}; ids must be unique"
         )
-
-
-# --- sentence-transformers -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -196,21 +190,23 @@ class Layout:
 
 def _numbered(columns: Sequence[str], stem: str) -> list[str]:
     """Return those of the columns stem_1, stem_2 ... that follow one another from 1."""
-    numbers = sorted(int(found[1]) for name in columns if (found := re.fullmatch(rf"{stem}_([1-9][0-9]*)", name)))
-    return [f"{stem}_{number}" for place, number in enumerate(numbers, start=1) if number == place]
+    numbers = sorted(int(match[1]) for name in columns if (match := re.fullmatch(rf"{stem}_([1-9][0-9]*)", name)))
+    return [f"{stem}_{number}" for index, number in enumerate(numbers, start=1) if number == index]
 
 
 def _read_sentence_transformers(settings: SentenceTransformersExamples, source_lang: str) -> ImportedTables:
     rejects = Rejects(limit=1.0)
     rows = pa.schema([("query", STRING), ("passages", STRINGS), ("scores", FLOATS), ("positives", pa.int32())])
     parts = []
-    for place in (place for path in settings.files for place in find_all(path)):
-        layout = Layout.of(_columns(place), place.name)
-        parts.append(_read_file(place, layout.columns, _row_parser(layout), rows, rejects))
+    for location in (location for path in settings.files for location in find_all(path)):
+        layout = Layout.of(_columns(location), location.name)
+        parts.append(_read_file(location, layout.columns, _row_parser(layout), rows, rejects))
     table = pa.concat_tables(parts).combine_chunks()
     query_ids = [str(number) for number in range(len(table))]
     lengths = pc.list_value_length(table["passages"]).to_pylist()
-    ids = [[f"{query_id}.{place}" for place in range(1, n + 1)] for query_id, n in zip(query_ids, lengths, strict=True)]
+    ids = [
+        [f"{query_id}.{number}" for number in range(1, n + 1)] for query_id, n in zip(query_ids, lengths, strict=True)
+    ]
     texts = pc.list_flatten(table["passages"]).combine_chunks()
     lists = pa.table(
         {"query_id": query_ids, "passage_ids": ids, "scores": table["scores"], "positives": table["positives"]}
@@ -251,47 +247,49 @@ def _scores(record: Record, count: int) -> list[float]:
     value = record["label"]
     if isinstance(value, int | float) and not isinstance(value, bool):
         record = {"label": [value]}
-    found = _numbers(record, "label", "")
-    if len(found) == count:
-        return found
-    if len(found) == count - 1:
-        return [0.0, *(-margin for margin in found)]
-    raise RowError("label", f"{len(found)} numbers for {count} passages, expected {count} or, as margins, {count - 1}")
+    numbers = _numbers(record, "label", "")
+    if len(numbers) == count:
+        return numbers
+    if len(numbers) == count - 1:
+        return [0.0, *(-margin for margin in numbers)]
+    raise RowError(
+        "label", f"{len(numbers)} numbers for {count} passages, expected {count} or, as margins, {count - 1}"
+    )
 
 
-def _columns(place: Location) -> list[str]:
+def _columns(location: Location) -> list[str]:
     """Return the columns of a Parquet file, or the fields of a JSONL file's first object."""
-    if place.path.endswith(".parquet"):
-        return list(pq.read_schema(place.path, filesystem=place.filesystem).names)
-    first = next((record for _, record in _rows(place, ()) if not isinstance(record, RowError)), None)
+    if location.path.endswith(".parquet"):
+        return list(pq.read_schema(location.path, filesystem=location.filesystem).names)
+    first = next((record for _, record in _rows(location, ()) if not isinstance(record, RowError)), None)
     if first is None:
-        raise SourceError(f"{place.name} holds no JSON object")
+        raise SourceError(f"{location.name} holds no JSON object")
     return list(first)
-
-
-# --- both ------------------------------------------------------------------------------------------------------------
 
 
 def _read(paths: Sequence[str], fields: Sequence[str], parse: Parser, schema: pa.Schema, rejects: Rejects) -> pa.Table:
     """Return the rows of all files as a table of `schema`."""
-    parts = [_read_file(place, fields, parse, schema, rejects) for path in paths for place in find_all(path)]
+    parts = [_read_file(location, fields, parse, schema, rejects) for path in paths for location in find_all(path)]
     return pa.concat_tables([schema.empty_table(), *parts])
 
 
-def _read_file(place: Location, fields: Sequence[str], parse: Parser, schema: pa.Schema, rejects: Rejects) -> pa.Table:
-    with_place = pa.schema([*schema, *ORIGIN])
+def _read_file(
+    location: Location, fields: Sequence[str], parse: Parser, schema: pa.Schema, rejects: Rejects
+) -> pa.Table:
+    with_origin = pa.schema([*schema, *ORIGIN])
     tables = [
-        part.select(schema.names) for part in batches(place.name, _rows(place, fields), parse, with_place, rejects)
+        part.select(schema.names)
+        for part in batches(location.name, _rows(location, fields), parse, with_origin, rejects)
     ]
     return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
 
 
-def _rows(place: Location, fields: Sequence[str]) -> Rows:
-    if place.path.endswith(".parquet"):
-        return read_parquet(place, fields)
-    if place.path.removesuffix(".gz").endswith(".jsonl"):
-        return read_jsonl(place)
-    raise SourceError(f"{place.name} is of no known format; names end in .parquet, .jsonl or .jsonl.gz")
+def _rows(location: Location, fields: Sequence[str]) -> Rows:
+    if location.path.endswith(".parquet"):
+        return read_parquet(location, fields)
+    if location.path.removesuffix(".gz").endswith(".jsonl"):
+        return read_jsonl(location)
+    raise SourceError(f"{location.name} is of no known format; names end in .parquet, .jsonl or .jsonl.gz")
 
 
 def _filled(text: str, field: str, row_id: str) -> str:

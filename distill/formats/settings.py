@@ -16,11 +16,11 @@ class PassageFields(Settings):
     text: str = "text"
     """Field with the body."""
     title: str | None = None
-    """Field with the title; none: passages have no titles."""
+    """Field with the title; if None, passages have no titles."""
     doc_id: str | None = None
-    """Field with the document id; none: the passage's own id."""
+    """Field with the document id; if None, the passage's own id."""
     lang: str | None = None
-    """Field with the language code; none: every passage is in `source_lang`."""
+    """Field with the language code; if None, every passage is in `source_lang`."""
 
 
 class QueryFields(Settings):
@@ -31,9 +31,9 @@ class QueryFields(Settings):
     text: str = "text"
     """Field with the query's text."""
     lang: str | None = None
-    """Field with the language code; none: every query is in `source_lang`."""
+    """Field with the language code; if None, every query is in `source_lang`."""
     split: str | None = None
-    """Field with `train`, `dev` or `test`; none: every query is in `split`."""
+    """Field with `train`, `dev` or `test`; if None, every query is in `split`."""
 
 
 ScoreFormat = Literal["tdist", "trec"]
@@ -55,11 +55,11 @@ class PylateExamples(Settings):
     """Language to files with document_id and text: the same documents in other languages. Where there are any, `mix.strategy` draws the
     languages; without, documents are read as they are."""
     query_lang: Language | None = None
-    """Language of the queries; none: `source_lang`."""
+    """Language of the queries; if None, `source_lang`."""
     passage_lang: Language | None = None
-    """Language of the documents; none: `source_lang`."""
+    """Language of the documents; if None, `source_lang`."""
     lang_field: str | None = None
-    """Column of the documents with their language, where they are in several; none: all are in `passage_lang`."""
+    """Column of the documents with their language, where they are in several; if None, all are in `passage_lang`."""
 
     @model_validator(mode="after")
     def _one_way_to_languages(self) -> "PylateExamples":
@@ -82,9 +82,9 @@ class SentenceTransformersExamples(Settings):
     files: tuple[str, ...] = Field(min_length=1)
     """Files, or folders of them. A row is one query with its passages."""
     query_lang: Language | None = None
-    """Language of the queries; none: `source_lang`."""
+    """Language of the queries; if None, `source_lang`."""
     passage_lang: Language | None = None
-    """Language of the passages; none: `source_lang`."""
+    """Language of the passages; if None, `source_lang`."""
 
 
 ImportedExamples = Annotated[PylateExamples | SentenceTransformersExamples, Field(discriminator="type")]

@@ -58,9 +58,6 @@ def export_examples(table: StoredTable, kind: Format, out: str, *, mixed: bool, 
             assert_never(kind)
 
 
-# --- formats ---------------------------------------------------------------------------------------------------------
-
-
 def _write_pylate(table: StoredTable, out: str, *, mixed: bool) -> dict[str, int]:
     train = pa.schema(
         [("query_id", pa.string()), ("document_ids", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
@@ -74,7 +71,7 @@ def _write_pylate(table: StoredTable, out: str, *, mixed: bool) -> dict[str, int
             for name, schema in (("train", train), ("queries", queries), ("documents", documents))
         }
         for rows in _blocks(table):
-            _refuse_unscored(rows, "pylate", none_at_all=False)
+            _check_scored(rows, "pylate", none_at_all=False)
             ids = [_document_ids(row, mixed) for row in rows]
             files["train"].write(
                 {
@@ -113,10 +110,10 @@ def _write_sentence_transformers(table: StoredTable, out: str, *, positive_first
     schema = pa.schema([("query", pa.string()), *((name, pa.string()) for name in names), *label])
     with _parquet(locate("train.parquet", out), schema) as file:
         for rows in _blocks(table):
-            _refuse_unscored(rows, "sentence_transformers", none_at_all=not scored)
+            _check_scored(rows, "sentence_transformers", none_at_all=not scored)
             columns: dict[str, list[Any]] = {"query": [row["query"] for row in rows]}
-            for place, name in enumerate(names):
-                columns[name] = [row["passages"][place] for row in rows]
+            for index, name in enumerate(names):
+                columns[name] = [row["passages"][index] for row in rows]
             if scored:
                 columns["label"] = [row["scores"] for row in rows]
             file.write(columns)
@@ -135,7 +132,7 @@ def _write_plaidx(table: StoredTable, out: str) -> dict[str, int]:
             counts[name] += len(lines)
 
         for rows in _blocks(table):
-            _refuse_unscored(rows, "plaidx", none_at_all=False)
+            _check_scored(rows, "plaidx", none_at_all=False)
             flat = [document_id for row in rows for document_id in _document_ids(row, mixed=True)]
             texts = _flat(rows, "passages")
             pids, fresh = known_documents(flat)
@@ -156,9 +153,6 @@ def _triples(row: Mapping[str, Any], pids: Sequence[int]) -> str:
     return f"[{json.dumps(row['query_id'], ensure_ascii=False)}{pairs}]\n"
 
 
-# --- parts -----------------------------------------------------------------------------------------------------------
-
-
 class Numbers:
     """Numbers keys from 0 in the order in which they are first seen. Keeps a hash of 64 bits and the number of each.
 
@@ -175,17 +169,17 @@ class Numbers:
         digests = b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
         hashes = np.frombuffer(digests, np.uint64)
         unique, firsts, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-        places = np.searchsorted(self._hashes, unique)
+        positions = np.searchsorted(self._hashes, unique)
         known = np.zeros(len(unique), bool)
-        inside = places < len(self._hashes)
-        known[inside] = self._hashes[places[inside]] == unique[inside]
+        inside = positions < len(self._hashes)
+        known[inside] = self._hashes[positions[inside]] == unique[inside]
         numbers = np.empty(len(unique), np.int64)
-        numbers[known] = self._numbers[places[known]]
+        numbers[known] = self._numbers[positions[known]]
         new = np.flatnonzero(~known)
         order = new[np.argsort(firsts[new])]
         numbers[order] = len(self._hashes) + np.arange(len(order))
-        self._hashes = np.insert(self._hashes, places[new], unique[new])
-        self._numbers = np.insert(self._numbers, places[new], numbers[new])
+        self._hashes = np.insert(self._hashes, positions[new], unique[new])
+        self._numbers = np.insert(self._numbers, positions[new], numbers[new])
         fresh = np.zeros(len(keys), bool)
         fresh[firsts[new]] = True
         return numbers[inverse], fresh
@@ -210,7 +204,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _refuse_unscored(rows: Sequence[Mapping[str, Any]], kind: str, *, none_at_all: bool) -> None:
+def _check_scored(rows: Sequence[Mapping[str, Any]], kind: str, *, none_at_all: bool) -> None:
     for row in rows:
         missing = sum(score is None for score in row["scores"])
         if missing and not (none_at_all and missing == len(row["scores"])):
@@ -234,6 +228,6 @@ class _ParquetFile:
 
 
 @contextmanager
-def _parquet(place: Location, schema: pa.Schema) -> Iterator[_ParquetFile]:
-    with open_whole(place) as stream, pq.ParquetWriter(stream, schema) as writer:
+def _parquet(location: Location, schema: pa.Schema) -> Iterator[_ParquetFile]:
+    with open_whole(location) as stream, pq.ParquetWriter(stream, schema) as writer:
         yield _ParquetFile(writer)

@@ -25,7 +25,7 @@ class Sample:
         ids: questions or pairs, whose versions in all languages are drawn together; sorted.
         columns: languages or pairs of languages; sorted.
         values: AP, or the encoder's similarity; NaN where a question has no version.
-        scores: the graded scores of pairs, likewise; none of questions.
+        scores: the graded scores of pairs, likewise; None for questions.
     """
 
     ids: tuple[str, ...]
@@ -37,7 +37,7 @@ class Sample:
     def of(cls, rows: Sequence[tuple[str, str, float, float | None]]) -> "Sample":
         """Build a sample from rows of id, column, value and score."""
         ids, columns = sorted({row[0] for row in rows}), sorted({row[1] for row in rows})
-        row_of, column_of = ({name: place for place, name in enumerate(names)} for names in (ids, columns))
+        row_of, column_of = ({name: number for number, name in enumerate(names)} for names in (ids, columns))
         values, scores = np.full((2, len(ids), len(columns)), np.nan)
         for name, column, value, score in rows:
             values[row_of[name], column_of[column]] = value
@@ -93,7 +93,7 @@ def pearson(sample: Sample, weights: Float64[np.ndarray, "B N"]) -> Float64[np.n
 
 def spearman(sample: Sample, weights: Float64[np.ndarray, "B N"]) -> Float64[np.ndarray, "B C"]:
     """Return Spearman's correlation in each column: Pearson's of the ranks within a sample, equal values sharing their mean rank."""
-    found = np.empty((len(weights), len(sample.columns)))
+    values = np.empty((len(weights), len(sample.columns)))
     scores = _scores(sample)
     known: dict[bytes, Float64[np.ndarray, "B M"]] = {}
     for column in range(len(sample.columns)):
@@ -103,8 +103,8 @@ def spearman(sample: Sample, weights: Float64[np.ndarray, "B N"]) -> Float64[np.
         key = rows.tobytes() + graded.tobytes()
         if key not in known:
             known = {key: ranks(graded, drawn)}
-        found[:, column] = _weighted_correlation(ranks(sample.values[rows, column], drawn), known[key], drawn)
-    return found
+        values[:, column] = _weighted_correlation(ranks(sample.values[rows, column], drawn), known[key], drawn)
+    return values
 
 
 def ranks(values: Float64[np.ndarray, " M"], weights: Float64[np.ndarray, "B M"]) -> Float64[np.ndarray, "B M"]:

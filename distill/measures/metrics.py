@@ -74,9 +74,9 @@ def measure(
     tags = pc.unique(run["tag"]).to_pylist()
     if len(tags) > 1:
         raise MetricsError(f"one run at a time, got the tags {sorted(tags)}")
-    place = {query_id: number for number, query_id in enumerate(query_ids)}
-    if len(place) < len(query_ids):
-        raise MetricsError(f"{len(query_ids) - len(place)} queries are named twice")
+    position = {query_id: number for number, query_id in enumerate(query_ids)}
+    if len(position) < len(query_ids):
+        raise MetricsError(f"{len(query_ids) - len(position)} queries are named twice")
     wanted = pa.array(query_ids, pa.string())
     qrels = QRELS.check(qrels)
     qrels = qrels.filter(pc.is_in(qrels["query_id"], value_set=wanted))
@@ -90,19 +90,19 @@ def measure(
     scores = _by_query(order, -order["rank"].to_numpy().astype(float))
 
     # A query that the run lacks keeps its 0.
-    values = {found: np.zeros(len(place)) for found in parsed.values()}
+    values = {each: np.zeros(len(position)) for each in parsed.values()}
     for result in ir_measures.evaluator(list(values), judgements).iter_calc(scores):
-        values[result.measure][place[result.query_id]] = result.value
-    return {name: values[found] for name, found in parsed.items()}
+        values[result.measure][position[result.query_id]] = result.value
+    return {name: values[each] for name, each in parsed.items()}
 
 
 def _parse(name: str) -> Any:
     import ir_measures
 
     try:
-        found = ir_measures.parse_measure(name)
-        if ir_measures.DefaultPipeline.supports(found):
-            return found
+        parsed = ir_measures.parse_measure(name)
+        if ir_measures.DefaultPipeline.supports(parsed):
+            return parsed
     except (NameError, ValueError, AssertionError) as error:
         raise MetricsError(
             f"measure {name!r} is not in the notation of ir_measures; write for example nDCG@20, AP, R@100 or RR@10"
@@ -114,12 +114,12 @@ def _parse(name: str) -> Any:
 
 def _by_query(table: pa.Table, values: np.ndarray) -> dict[str, dict[str, Any]]:
     """Return `{query_id: {passage_id: value}}` with Python numbers, as ir_measures wants."""
-    found: dict[str, dict[str, Any]] = {}
+    by_query: dict[str, dict[str, Any]] = {}
     for query_id, passage_id, value in zip(
         table["query_id"].to_pylist(), table["passage_id"].to_pylist(), values.tolist(), strict=True
     ):
-        found.setdefault(query_id, {})[passage_id] = value
-    return found
+        by_query.setdefault(query_id, {})[passage_id] = value
+    return by_query
 
 
 def _group_starts(run: pa.Table) -> np.ndarray:

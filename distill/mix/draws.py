@@ -21,17 +21,17 @@ class Turn(NamedTuple):
 
     Attributes:
         epoch: the epoch, from 0.
-        place: the query's place in the epoch's order, from 0.
+        position: the query's position in the epoch's order, from 0.
         length: queries in an epoch.
     """
 
     epoch: int = 0
-    place: int = 0
+    position: int = 0
     length: int = 1
 
     def progress(self, epochs: int, shared: int = 1) -> float:
         """Return the share of all turns that came before, from 0 to below 1. Turns that share their draws share the first one's."""
-        first = self.place - self.place % shared
+        first = self.position - self.position % shared
         return (self.epoch * self.length + first) / (epochs * self.length)
 
 
@@ -43,9 +43,6 @@ def training_order(query_ids: Sequence[str], seed: int, epoch: int, group: int =
     order = sorted(query_ids, key=lambda query_id: hashlib.sha256(f"{seed}/{epoch}/{query_id}".encode()).digest())
     missing = -len(order) % group
     return order + [order[i % len(order)] for i in range(missing)]
-
-
-# --- passages --------------------------------------------------------------------------------------------------------
 
 
 def draw_passages(count: int, n_way: int, random: Random) -> list[int]:
@@ -62,9 +59,9 @@ def draw_towards_first(count: int, n_way: int, beta: float, random: Random) -> l
     float. Cost: one logarithm a candidate.
     """
     keys = []
-    for place in range(count):
+    for index in range(count):
         arrival = random.expovariate(1.0) or 5e-324
-        keys.append(math.log(arrival) - (beta - 1) * math.log1p(-place / count))
+        keys.append(math.log(arrival) - (beta - 1) * math.log1p(-index / count))
     return sorted(range(count), key=keys.__getitem__)[:n_way]
 
 
@@ -78,7 +75,7 @@ def draw_pair(positives: int, negatives: int, epochs: int, epoch: int, random: R
     return [pair // negatives, positives + pair % negatives]
 
 
-def draw_places(
+def draw_positions(
     settings: MixSettings, count: int, positives: int, seed: int, turn: Turn, query_id: str, random: Random
 ) -> list[int]:
     """Draw one example's n passages; return their positions among `count` candidates, of which the first `positives` are positives.
@@ -99,10 +96,7 @@ def draw_places(
         drawn = draw_towards_first(others, wanted, beta, random)
     else:
         drawn = draw_passages(others, wanted, random)
-    return first + [positives + place for place in drawn]
-
-
-# --- languages -------------------------------------------------------------------------------------------------------
+    return first + [positives + position for position in drawn]
 
 
 def draw_languages(strategy: str, n_way: int, languages: Sequence[str], random: Random) -> list[list[str]]:
@@ -126,9 +120,6 @@ def draw_languages(strategy: str, n_way: int, languages: Sequence[str], random: 
             raise ValueError(f"no mixing strategy is called {strategy!r}")
 
 
-# --- examples --------------------------------------------------------------------------------------------------------
-
-
 def draw_examples(
     query_id: str,
     passage_ids: Sequence[str],
@@ -145,14 +136,14 @@ def draw_examples(
     `languages` nothing is drawn and those of the examples are empty.
     """
     for_passages, for_languages = _random_states(settings, seed, turn, query_id)
-    places = draw_places(settings, len(passage_ids), positives, seed, turn, query_id, for_passages)
+    positions = draw_positions(settings, len(passage_ids), positives, seed, turn, query_id, for_passages)
     drawn = (
         draw_languages(settings.strategy, settings.n_way, languages, for_languages)
         if languages
         else [[""] * settings.n_way]
     )
     return [
-        {"passage_ids": [passage_ids[i] for i in places], "langs": langs, "scores": [scores[i] for i in places]}
+        {"passage_ids": [passage_ids[i] for i in positions], "langs": langs, "scores": [scores[i] for i in positions]}
         for langs in drawn
     ]
 
@@ -166,7 +157,7 @@ def _random_states(settings: MixSettings, seed: int, turn: Turn, query_id: str) 
     if settings.shared_draws == 1:
         random = Random(f"{seed}/{turn.epoch}/{query_id}")  # noqa: S311 - a seeded draw, not a secret
         return random, random
-    block = f"{seed}/{turn.epoch}/block {turn.place // settings.shared_draws}"
+    block = f"{seed}/{turn.epoch}/block {turn.position // settings.shared_draws}"
     return Random(f"{block}/passages"), Random(f"{block}/languages")  # noqa: S311
 
 
@@ -184,16 +175,14 @@ def share_passages(
     passage_ids = [passage_id for example in examples for passage_id in example["passage_ids"]]
     langs = [lang for example in examples for lang in example["langs"]]
     if missing == "error":
-        _refuse_unscored(scores, query_ids, passage_ids)
+        _check_scored(scores, query_ids, passage_ids)
     return [
         {"passage_ids": passage_ids, "langs": langs, "scores": [known.get(i, UNSCORED) for i in passage_ids]}
         for known in scores
     ]
 
 
-def _refuse_unscored(
-    scores: Sequence[Mapping[str, float]], query_ids: Sequence[str], passage_ids: Sequence[str]
-) -> None:
+def _check_scored(scores: Sequence[Mapping[str, float]], query_ids: Sequence[str], passage_ids: Sequence[str]) -> None:
     for known, query_id in zip(scores, query_ids, strict=True):
         lost = [passage_id for passage_id in passage_ids if passage_id not in known]
         if lost:

@@ -46,32 +46,36 @@ class Choice:
             query_id: the query.
             passage_ids: its candidates in the selector's order; the first has rank 1.
             scores: their scores.
-            usable: the places of the candidates that have all texts.
+            usable: the positions of the candidates that have all texts.
             known_positives: how many of the first candidates are positives, where that is known without judgements.
 
         Without options there are only the known positives and everything usable may be drawn. Too few candidates are a `TooFewError`.
         """
         if self._negatives is None:
             return self._all(list(usable), known_positives)
-        judged = {place: grade for place in usable if (grade := self._grades.get(query_id, {}).get(passage_ids[place]))}
+        judged = {
+            position: grade
+            for position in usable
+            if (grade := self._grades.get(query_id, {}).get(passage_ids[position]))
+        }
         best = max(judged.values(), default=0)
-        positives = [place for place, grade in judged.items() if grade == best]
+        positives = [position for position, grade in judged.items() if grade == best]
         if not positives and needs_positive(self._negatives):
             raise TooFewError(self._without_positive(query_id))
-        limit = score_limit(self._negatives, [scores[place] for place in positives])
+        limit = score_limit(self._negatives, [scores[position] for position in positives])
         negatives = []
-        for place in usable:
-            if place in judged:
+        for position in usable:
+            if position in judged:
                 continue
-            reason = drop_reason(self._negatives, place + 1, scores[place], limit)
+            reason = drop_reason(self._negatives, position + 1, scores[position], limit)
             if reason:
                 self.dropped[reason] += 1
             else:
-                negatives.append(place)
+                negatives.append(position)
         return self._fill(positives, judged, negatives, len(usable))
 
     def _all(self, usable: list[int], known_positives: int) -> tuple[int, list[int]]:
-        positives = sum(place < known_positives for place in usable)
+        positives = sum(position < known_positives for position in usable)
         if len(usable) - max(positives - 1, 0) < self._n_way:
             raise TooFewError(f"{len(usable)} candidates with a text in every mixed language, n_way is {self._n_way}")
         if known_positives and not positives:
@@ -95,11 +99,11 @@ class Choice:
         included = self._negatives is not None and self._negatives.include_positive
         chosen = [*positives, *negatives] if included else sorted([*judged, *negatives])
         wanted = self._n_way - 1 if included else self._n_way
-        found = len(negatives) if included else len(chosen)
-        if found < wanted:
+        left = len(negatives) if included else len(chosen)
+        if left < wanted:
             what = "negatives" if included else "passages"
             raise TooFewError(
-                f"{found} {what} left by mix.negatives of {usable} candidates with a text in every mixed language, "
+                f"{left} {what} left by mix.negatives of {usable} candidates with a text in every mixed language, "
                 f"{wanted} are needed for n_way {self._n_way}"
             )
         if included:

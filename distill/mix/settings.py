@@ -26,13 +26,13 @@ class NegativeSettings(Settings):
     score at most as high as the positive."""
     relative_margin: float | None = Field(default=None, ge=0, le=1)
     """The same with a margin of this share of the positive's score, its sign aside (0.05: NV-Retriever, arXiv 2407.15831). For cosines;
-    of log-odds near 0 a share is next to nothing."""
+    of log-odds near 0 a share is tiny."""
     min_score: float | None = None
     """Drop negatives that score lower: they are too easy."""
     max_score: float | None = None
-    """Drop negatives that score higher: the teacher finds them relevant."""
+    """Drop negatives that score higher: the teacher takes them for relevant."""
     include_positive: bool = True
-    """Whether each example holds one of the query's positives, drawn at random, and n - 1 negatives. Without it n passages are drawn from
+    """Each example holds one of the query's positives, drawn at random, and n - 1 negatives. If false, n passages are drawn from
     judged passages and negatives alike."""
 
     @model_validator(mode="after")
@@ -54,29 +54,29 @@ class MixSettings(Settings):
     language: Language | None = None
     """The one language of `single` (Translate-Distill, arXiv 2401.04810)."""
     query_lang: Language | None = None
-    """Language in which the student reads queries; none: `source_lang`. A query without a text in it is rejected."""
+    """Language in which the student reads queries; if None, `source_lang`. A query without a text in it is rejected."""
     n_way: int = Field(default=6, ge=2)
     """Passages in an example, drawn from the candidates (6 of 50: the released models)."""
     sampling: Literal["random", "first", "beta", "pairs"] = "random"
-    """Which n of the candidates. `random`: uniformly, as the released models. `first`: the first n in the stored order (`--only_top` of
-    PLAID-X). `beta`: a curriculum towards the first ones, see `max_beta`. `pairs`: one positive and one negative, another pair of the
+    """The draw of n of the candidates. `random`: uniformly, as the released models. `first`: the first n in the stored order (PLAID-X:
+    `--only_top`). `beta`: a curriculum towards the first ones, see `max_beta`. `pairs`: one positive and one negative, another pair of the
     query in every epoch (adaptive relevance margins, arXiv 2407.21515); queries with fewer than `epochs` pairs are rejected."""
     max_beta: float = Field(default=1.0, ge=1)
-    """With `beta`, the candidate at place i of m is drawn with weight Beta(1, 1 + p (max_beta - 1)) at i / m; p goes from 0 to 1 over all
-    examples. 1 is uniform throughout (PLAID-X: `sampling_max_beta`)."""
+    """With `beta`, the candidate at position i of m is drawn with weight Beta(1, 1 + p (max_beta - 1)) at i / m; p goes from 0 to 1 over
+    all examples. 1 is uniform throughout (PLAID-X: `sampling_max_beta`)."""
     draw_from: int | None = Field(default=None, ge=2)
-    """Draw from this many candidates, best first; none: from all of them."""
+    """Draw from this many candidates, best first; if None, from all of them."""
     shared_draws: int = Field(default=1, ge=1)
-    """So many consecutive queries have one random state: they draw the same places of their candidate lists, and the same languages. 1:
-    each its own. The number of GPUs makes it as PLAID-X 0.3.3, whose processes all start from one seed."""
+    """Consecutive queries that share a random state: they draw the same positions of their candidate lists, and the same languages. With
+    1 each has its own; with the number of GPUs draws are as in PLAID-X 0.3.3, whose processes all start from one seed."""
     negatives: NegativeSettings | None = None
-    """Which candidates are drawn from; none: all of them alike, as the papers do. Queries that have too few left are rejected."""
+    """Options that leave out candidates; if None, all are drawn alike, as the papers do. Queries that have too few left are rejected."""
     group: int = Field(default=1, ge=1)
     """Queries that share their passages: each is scored against all that were drawn for its group (in-batch distillation).
-    Every such pair needs a score of the teacher, which takes a `select.by.top_k` of the whole collection, or `missing: mask`."""
+    Every such pair needs a score of the teacher, hence a `select.by.top_k` of the size of the collection, or `missing: mask`."""
     missing: Literal["error", "mask"] = "error"
-    """What is done about pairs of a group that the teacher has not scored. `mask` leaves them out of the loss; those of a query's own
-    passages always have scores."""
+    """Treatment of pairs of a group that the teacher has not scored: `error` stops the job, `mask` leaves them out of the loss. Those of a
+    query's own passages always have scores."""
     epochs: int = Field(default=1, ge=1)
     """Passes over the training queries, each with draws of its own."""
     imported: ImportedExamples | None = None

@@ -36,7 +36,7 @@ class Material(NamedTuple):
             passages are positives.
         passages: PASSAGES, of which passage_id, lang, title and text are read.
         translations: the same in other languages.
-        languages: the languages to draw from; none: each passage is read in its own.
+        languages: the languages to draw from; if empty, each passage is read in its own.
     """
 
     queries: pa.Table
@@ -57,16 +57,16 @@ def mix(
     """Write `examples` and `rejected`: training queries that examples cannot be made of.
 
     Rejected are queries with too few candidates that exist in every mixed language and may be drawn, and those without a text in
-    `settings.query_lang`. Judgements are read where `settings.negatives` asks for positives; with `settings.imported` nothing but its files
+    `settings.query_lang`. Judgements are read where `settings.negatives` needs positives; with `settings.imported` nothing but its files
     is read. The texts of all passages in the mixed languages go into the object store once (for MS MARCO about 3 GB a language).
 
     Args:
-        workspace: its inputs are `sources`, `translate` and the stage with the candidates; none where examples are imported.
+        workspace: its inputs are `sources`, `translate` and the stage with the candidates; no inputs where examples are imported.
         settings: the stage's settings.
         source_lang: the language of the queries where the settings name none, and of the passages of `sources`.
         languages: the languages to draw from.
         seed: seed of all draws.
-        scores_stage: the stage whose scores are used; none: there is no teacher, candidates are those of `select` and examples have
+        scores_stage: the stage whose scores are used; if None, there is no teacher, candidates are those of `select` and examples have
             nulls for scores.
     """
     if settings.imported is not None:
@@ -93,12 +93,12 @@ def _imported_material(
     settings: MixSettings, imported: ImportedExamples, source_lang: str, languages: Sequence[str]
 ) -> tuple[Material, pa.Table]:
     """Return the queries and passages of other tools' files, and the rejected rows."""
-    found = read_examples(imported, source_lang)
+    tables = read_examples(imported, source_lang)
     mixed = tuple(languages) if settings.translates_imported else ()
-    texts = Texts(found.passages, found.translations, mixed)
-    lists, rejected, _ = usable_lists(found.lists, texts, Choice(settings, {}))
-    return Material(found.queries, lists, found.passages, found.translations, mixed), pa.concat_tables(
-        [found.rejected, rejected]
+    texts = Texts(tables.passages, tables.translations, mixed)
+    lists, rejected, _ = usable_lists(tables.lists, texts, Choice(settings, {}))
+    return Material(tables.queries, lists, tables.passages, tables.translations, mixed), pa.concat_tables(
+        [tables.rejected, rejected]
     )
 
 
@@ -162,10 +162,10 @@ def _grades(workspace: Workspace, queries: pa.Table) -> dict[str, dict[str, int]
     """Return the passages that are judged relevant to each of these queries, with their grades."""
     qrels = workspace.input("sources", "qrels")
     kept = pc.and_(pc.greater(qrels["relevance"], 0), pc.is_in(qrels["query_id"], queries["query_id"].combine_chunks()))
-    found: dict[str, dict[str, int]] = {}
+    grades: dict[str, dict[str, int]] = {}
     for row in qrels.filter(kept).to_pylist():
-        found.setdefault(row["query_id"], {})[row["passage_id"]] = row["relevance"]
-    return found
+        grades.setdefault(row["query_id"], {})[row["passage_id"]] = row["relevance"]
+    return grades
 
 
 def usable_lists(lists: pa.Table, texts: Texts, choice: Choice) -> tuple[pa.Table, pa.Table, int]:
@@ -179,7 +179,7 @@ def usable_lists(lists: pa.Table, texts: Texts, choice: Choice) -> tuple[pa.Tabl
         rows = []
         for row in lists.slice(start, _QUERIES_AT_ONCE).to_pylist():
             complete = texts.complete(row["passage_ids"]) if row["passage_ids"] else []
-            whole = [place for place, has_texts in enumerate(complete) if has_texts]
+            whole = [position for position, has_texts in enumerate(complete) if has_texts]
             left_out += len(complete) - len(whole)
             known = row.get("positives", 0)
             try:
@@ -189,7 +189,7 @@ def usable_lists(lists: pa.Table, texts: Texts, choice: Choice) -> tuple[pa.Tabl
                     {"source": "scores", "line": 0, "id": row["query_id"], "field": "passage_ids", "reason": str(error)}
                 )
                 continue
-            chosen = {name: [row[name][place] for place in kept] for name in ("passage_ids", "scores")}
+            chosen = {name: [row[name][position] for position in kept] for name in ("passage_ids", "scores")}
             rows.append({"query_id": row["query_id"], **chosen, "positives": first})
         parts.append(pa.Table.from_pylist(rows, LISTS))
     return pa.concat_tables(parts) if parts else LISTS.empty_table(), REJECTED.from_rows(rejected), left_out
@@ -223,7 +223,9 @@ class MixWorker:
         ids = order[start:stop]
         queries = lookup(self._queries, "query_id", ids, "mix").to_pylist()
         lists = lookup(self._lists, "query_id", ids, "mix").to_pylist()
-        examples = [self._draw(row, Turn(epoch, place, len(order))) for place, row in enumerate(lists, start=start)]
+        examples = [
+            self._draw(row, Turn(epoch, position, len(order))) for position, row in enumerate(lists, start=start)
+        ]
         if self._settings.group > 1:
             examples = self._grouped(examples, lists)
         drawn = [(query, example) for query, made in zip(queries, examples, strict=True) for example in made]
@@ -264,7 +266,7 @@ class MixWorker:
         texts = iter(self._texts.read(passage_ids, langs))
         return EXAMPLES.from_rows(
             {
-                "position": first + place,
+                "position": first + index,
                 "query_id": query["query_id"],
                 "query": query["text"],
                 "query_lang": query["lang"],
@@ -272,5 +274,5 @@ class MixWorker:
                 **example,
                 "scores": [None if math.isnan(score) else score for score in example["scores"]],
             }
-            for place, (query, example) in enumerate(drawn)
+            for index, (query, example) in enumerate(drawn)
         )

@@ -22,7 +22,7 @@ class FileSource(Settings):
     root: str = ""
     """Folder, local or s3://, that relative paths below start from; empty: the current directory."""
     passages: tuple[str, ...] = Field(min_length=1)
-    """Passage files, or folders of them. Rows in other languages than `source_lang` are translations, found by their ids."""
+    """Passage files, or folders of them. Rows in other languages than `source_lang` are translations, joined by their ids."""
     queries: tuple[str, ...] = Field(min_length=1)
     """Query files, or folders of them."""
     qrels: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Tables of collections: queries, passages, judgements, translations, and what was refused of them."""
+"""Tables of collections: queries, passages, judgements, translations, and rejected rows."""
 
 import pyarrow as pa
 
@@ -82,7 +82,7 @@ TRANSLATIONS = Table(
 
 MISSING_TRANSLATIONS = Table(
     "missing_translations",
-    "Pairs of passage and language without a text: no translation was found, or an engine's is empty.",
+    "Pairs of passage and language without a text: no translation exists, or an engine's is empty.",
     (Column("passage_id", STRING, "the source passage's id"), Column("lang", STRING, "the language that is missing")),
     ("passage_id", "lang"),
     "no meaning",
@@ -91,7 +91,7 @@ MISSING_TRANSLATIONS = Table(
 
 TRANSLATION_COUNTS = Table(
     "translation_counts",
-    "What engines did in each shard: counts that add up to the translation report.",
+    "Work and results of the engines in each shard: counts that add up to the translation report.",
     (
         Column("lang", STRING, "language translated to"),
         Column("translator", STRING, "the engine"),
@@ -117,7 +117,9 @@ TRANSLATION_SAMPLES = Table(
         Column("translator", STRING, "the engine"),
         Column("flags", STRINGS, "the translation's flags"),
         Column(
-            "order", pa.uint64(), "place in a random order that depends on passage and language alone; lowest are shown"
+            "order",
+            pa.uint64(),
+            "position in a random order that depends on passage and language alone; lowest are shown",
         ),
     ),
     (),

@@ -15,7 +15,7 @@ FLOATS = pa.list_(pa.float32())
 
 
 class TableError(UserError, ValueError):
-    """A table does not keep its contract. The message names the columns or rows, what was found and what was expected."""
+    """A table does not keep its contract. The message names the columns or rows, what they hold and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Table:
             table = table.select([column.name for column in self.columns])
             faults = [*self._null_faults(table), *self._length_faults(table), *self._key_faults(table)]
         if faults:
-            place = f"{source}: " if source else ""
-            raise TableError(f"{place}not a '{self.name}' table: " + "; ".join(faults))
+            origin = f"{source}: " if source else ""
+            raise TableError(f"{origin}not a '{self.name}' table: " + "; ".join(faults))
         return table.cast(self.schema)
 
     def empty(self) -> pa.Table:
@@ -106,7 +106,7 @@ class Table:
                 faults.append(f"column '{name}' has {table[name].null_count} nulls, the first in row {row}")
         whole = [column.name for column in self.columns if pa.types.is_list(column.type) and not column.gaps]
         holes = {name: pc.list_flatten(table[name]).null_count for name in whole}
-        return faults + [f"column '{name}' has {found} nulls in its lists" for name, found in holes.items() if found]
+        return faults + [f"column '{name}' has {nulls} nulls in its lists" for name, nulls in holes.items() if nulls]
 
     def _length_faults(self, table: pa.Table) -> list[str]:
         faults = []
@@ -154,7 +154,7 @@ def lookup(table: pa.Table, key: str, ids: Sequence[str] | pa.Array, what: str) 
     return table.take(rows)
 
 
-def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
-    if pa.types.is_list(found) and pa.types.is_list(expected):
-        return _same_type(found.value_type, expected.value_type)
-    return found == expected
+def _same_type(actual: pa.DataType, expected: pa.DataType) -> bool:
+    if pa.types.is_list(actual) and pa.types.is_list(expected):
+        return _same_type(actual.value_type, expected.value_type)
+    return actual == expected

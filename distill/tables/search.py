@@ -1,4 +1,4 @@
-"""Tables of retrieval: vectors of a collection, runs, and what they are measured by."""
+"""Tables of retrieval: vectors of a collection, runs, and their measurements."""
 
 import pyarrow as pa
 
@@ -8,7 +8,7 @@ DOCUMENTS = Table(
     "documents",
     "The documents of an index, in the order of its vectors.",
     (
-        Column("position", pa.int64(), "place in the index, from 0 without gaps"),
+        Column("position", pa.int64(), "position in the index, from 0 without gaps"),
         Column("passage_id", STRING, "id, shared by the language versions"),
         Column("lang", STRING, "language of this version"),
         Column("title", STRING, "title, empty where there is none"),
@@ -31,7 +31,7 @@ VECTORS = Table(
     "vectors",
     "The token vectors of an index, as float16 (of unit length, so that a score changes by less than 0.1 %).",
     (
-        Column("position", pa.int64(), "the document's place in the index"),
+        Column("position", pa.int64(), "the document's position in the index"),
         Column("vectors", pa.list_(pa.float16()), "its token vectors, one after the other"),
     ),
     ("position",),
@@ -81,7 +81,7 @@ RUN = Table(
 
 TAGS = Table(
     "tags",
-    "The runs that were made, also those that found nothing for any query and so have no row in `run`.",
+    "The runs that were made, also those without a result for any query, which have no row in `run`.",
     (Column("tag", STRING, "system and collection, as in `run`"),),
     ("tag",),
     "no meaning",

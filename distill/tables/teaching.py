@@ -6,11 +6,11 @@ from distill.tables.contract import FLOATS, STRING, STRINGS, Column, Table
 
 CANDIDATES = Table(
     "candidates",
-    "The passages that a selector found for each query, best first.",
+    "The passages that a selector chose for each query, best first.",
     (
         Column("query_id", STRING, "the query"),
-        Column("passage_ids", STRINGS, "found passages, best first; an empty list where nothing matched"),
-        Column("selector", STRING, "which selector found them"),
+        Column("passage_ids", STRINGS, "selected passages, best first; an empty list where nothing matched"),
+        Column("selector", STRING, "the selector"),
     ),
     ("query_id",),
     "rows: no meaning; lists: rank",
@@ -19,7 +19,7 @@ CANDIDATES = Table(
 
 SCORES = Table(
     "scores",
-    "What the teacher says of each candidate, keyed by id so that a student may read any translation of it.",
+    "The teacher's score of each candidate, by id, so that a student may read any translation of it.",
     (
         Column("query_id", STRING, "the query"),
         Column("passage_ids", STRINGS, "the candidates, in the selector's order"),
@@ -124,7 +124,7 @@ EXAMPLES = Table(
     "examples",
     "n-way training examples, with their texts, in training order.",
     (
-        Column("position", pa.int64(), "place in the training order, from 0 without gaps"),
+        Column("position", pa.int64(), "position in the training order, from 0 without gaps"),
         Column("query_id", STRING, "the query"),
         Column("query", STRING, "the query's text"),
         Column("query_lang", STRING, "the query's language"),
@@ -170,7 +170,7 @@ TRAINING_LOG = Table(
 
 DEV_MEASUREMENTS = Table(
     "dev_measurements",
-    "Retrieval with the student while it was trained, if `train.dev` asks for it.",
+    "Retrieval with the student while it was trained, if `train.dev` is set.",
     (
         Column("step", pa.int64(), "optimiser step"),
         Column("lang", STRING, "language of the passages"),

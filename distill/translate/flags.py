@@ -57,7 +57,7 @@ class Flagger:
     def flags(self, source: str, translation: str, lang: str, *, truncated: bool) -> list[str]:
         """Return the flags of a translation into `lang`; `truncated` is what the engine says."""
         blank = not translation.strip()
-        found = {
+        doubts = {
             EMPTY: blank and bool(source.strip()),
             COPIED: not blank and self._copied(source, translation),
             LENGTH_RATIO: not blank and self._unusual_length(source, translation, lang),
@@ -65,7 +65,7 @@ class Flagger:
             WRONG_LANGUAGE: not blank and self._wrong_language(translation, lang),
             TRUNCATED: truncated,
         }
-        return [flag for flag in FLAGS if found[flag]]
+        return [flag for flag in FLAGS if doubts[flag]]
 
     def _copied(self, source: str, translation: str) -> bool:
         """Return true for texts that are equal but for case and space. A text without letters is the same in every language."""
@@ -89,8 +89,8 @@ class Flagger:
         wanted = base(lang)
         if len(_NOT_LETTERS.sub("", translation)) < self._settings.min_characters or not self.identifies(lang):
             return False
-        found = self._identifier.classify(translation)[0]
-        return found != wanted and not any({found, wanted} <= group for group in _ALIKE)
+        recognised = self._identifier.classify(translation)[0]
+        return recognised != wanted and not any({recognised, wanted} <= group for group in _ALIKE)
 
     def identifies(self, lang: str) -> bool:
         """Return true if the identifier knows a language; texts of one that it does not know are never flagged `wrong_language`."""

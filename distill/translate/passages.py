@@ -83,17 +83,17 @@ class PassageTranslator:
         """
         if not passages:
             return []
-        found = self._once(passages, lang, self.engines.get(lang))
-        doubtful = [place for place, passage in enumerate(found) if passage.flags]
+        translated = self._once(passages, lang, self.engines.get(lang))
+        doubtful = [index for index, passage in enumerate(translated) if passage.flags]
         if self.fallback is None or not doubtful:
-            return found
-        second = self._once([passages[place] for place in doubtful], lang, self.fallback.get(lang))
+            return translated
+        second = self._once([passages[index] for index in doubtful], lang, self.fallback.get(lang))
         self.work.second += len(doubtful)
-        for place, other in zip(doubtful, second, strict=True):
-            if _rank(other) < _rank(found[place]):
-                found[place] = other
+        for index, other in zip(doubtful, second, strict=True):
+            if _rank(other) < _rank(translated[index]):
+                translated[index] = other
                 self.work.replaced += 1
-        return found
+        return translated
 
     def _once(self, passages: Sequence[SourcePassage], lang: str, engine: TranslationEngine) -> list[TranslatedPassage]:
         titles = [_whole(passage.title) for passage in passages]

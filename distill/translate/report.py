@@ -73,16 +73,16 @@ class LanguageReport:
 
     def measures(self) -> dict[str, float]:
         """Return every figure by its name in the table."""
-        found = {name: float(self.counts.get(name, 0)) for name in ("passages", "flagged", *FLAGS)}
-        found |= {name: value for name, value in self.counts.items() if name not in found}
-        found |= {f"length_ratio_{name}": value for name, value in self.ratios.items()}
+        figures = {name: float(self.counts.get(name, 0)) for name in ("passages", "flagged", *FLAGS)}
+        figures |= {name: value for name, value in self.counts.items() if name not in figures}
+        figures |= {f"length_ratio_{name}": value for name, value in self.ratios.items()}
         if self.quality:
-            found |= {
+            figures |= {
                 "bleu": self.quality.bleu,
                 "chrf": self.quality.chrf,
                 "references": float(self.quality.references),
             }
-        return found
+        return figures
 
 
 def write_report(workspace: Workspace, settings: TranslationReportSettings, parallel: pa.Table) -> None:
@@ -120,11 +120,11 @@ def write_report(workspace: Workspace, settings: TranslationReportSettings, para
 def language_reports(counts: pa.Table) -> list[LanguageReport]:
     """Add up the TRANSLATION_COUNTS of all shards, by language and translator."""
     sums = counts.group_by(["lang", "translator", "measure"]).aggregate([("value", "sum")])
-    found: dict[tuple[str, str], dict[str, float]] = {}
+    counted: dict[tuple[str, str], dict[str, float]] = {}
     for row in sums.sort_by([("lang", "ascending"), ("translator", "ascending"), ("measure", "ascending")]).to_pylist():
-        found.setdefault((row["lang"], row["translator"]), {})[row["measure"]] = row["value_sum"]
+        counted.setdefault((row["lang"], row["translator"]), {})[row["measure"]] = row["value_sum"]
     reports = []
-    for (lang, translator), measures in found.items():
+    for (lang, translator), measures in counted.items():
         bins = {int(name.removeprefix(RATIO_BIN)): n for name, n in measures.items() if name.startswith(RATIO_BIN)}
         plain = {name: n for name, n in measures.items() if not name.startswith(RATIO_BIN)}
         reports.append(LanguageReport(lang, translator, plain, _quantiles(bins)))
@@ -134,15 +134,15 @@ def language_reports(counts: pa.Table) -> list[LanguageReport]:
 def _quantiles(bins: Mapping[int, float]) -> dict[str, float]:
     """Return quantiles of a histogram of ratios whose bin k is around 2^(k / 10)."""
     total = sum(bins.values())
-    found = {}
+    quantiles = {}
     for name, quantile in QUANTILES.items() if total else ():
         seen = 0.0
-        for place in sorted(bins):
-            seen += bins[place]
+        for number in sorted(bins):
+            seen += bins[number]
             if seen >= quantile * total:
-                found[name] = 2 ** (place / BINS_PER_OCTAVE)
+                quantiles[name] = 2 ** (number / BINS_PER_OCTAVE)
                 break
-    return found
+    return quantiles
 
 
 def with_quality(reports: Sequence[LanguageReport], translated: pa.Table, parallel: pa.Table) -> list[LanguageReport]:
@@ -157,13 +157,13 @@ def with_quality(reports: Sequence[LanguageReport], translated: pa.Table, parall
         if reference.strip():
             pairs.setdefault((row["lang"], row["translator"]), []).append((row["text"], reference))
     known = {(report.lang, report.translator): report for report in reports}
-    for place in pairs:
-        known.setdefault(place, LanguageReport(*place, {}, {}))
+    for key in pairs:
+        known.setdefault(key, LanguageReport(*key, {}, {}))
     return [
-        replace(report, quality=quality([a for a, _ in pairs[place]], [b for _, b in pairs[place]], place[0]))
-        if place in pairs
+        replace(report, quality=quality([a for a, _ in pairs[key]], [b for _, b in pairs[key]], key[0]))
+        if key in pairs
         else report
-        for place, report in sorted(known.items())
+        for key, report in sorted(known.items())
     ]
 
 
@@ -181,9 +181,9 @@ def quality(translations: Sequence[str], references: Sequence[str], lang: str) -
         ) from error
     tokenizer = _BLEU_TOKENIZERS.get(base(lang), "char" if base(lang) in _UNSEGMENTED else "13a")
     bleu = BLEU(tokenize=tokenizer)
-    found = bleu.corpus_score(list(translations), [list(references)])
+    overlap = bleu.corpus_score(list(translations), [list(references)])
     chrf = CHRF().corpus_score(list(translations), [list(references)])
-    return Quality(found.score, chrf.score, len(references), str(bleu.get_signature()))
+    return Quality(overlap.score, chrf.score, len(references), str(bleu.get_signature()))
 
 
 def choose_samples(table: StoredTable, count: int) -> list[dict]:
@@ -193,9 +193,9 @@ def choose_samples(table: StoredTable, count: int) -> list[dict]:
         part = TRANSLATION_SAMPLES.check(table.read(start, start + _ROWS_AT_ONCE), "translate")
         for row in part.to_pylist():
             best.setdefault((row["lang"], bool(row["flags"])), []).append(row)
-        for place, rows in best.items():
-            best[place] = sorted(rows, key=lambda row: row["order"])[:count]
-    return [row for place in sorted(best) for row in best[place]]
+        for key, rows in best.items():
+            best[key] = sorted(rows, key=lambda row: row["order"])[:count]
+    return [row for key in sorted(best) for row in best[key]]
 
 
 def _with_references(samples: Sequence[dict], parallel: pa.Table) -> list[dict]:
@@ -244,6 +244,6 @@ def _labels(reports: Sequence[LanguageReport]) -> list[str]:
     """Return the name of each report in figures: the language, numbered where it has several translators."""
     langs = [report.lang for report in reports]
     return [
-        lang if langs.count(lang) == 1 else f"{lang} ({langs[: place + 1].count(lang)})"
-        for place, lang in enumerate(langs)
+        lang if langs.count(lang) == 1 else f"{lang} ({langs[: index + 1].count(lang)})"
+        for index, lang in enumerate(langs)
     ]

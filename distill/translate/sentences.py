@@ -127,7 +127,7 @@ def _segments(lang: str, text: str) -> list[str]:
 
 def _cut_at_marks(text: str) -> list[str]:
     """Cut behind sentence marks and line ends, for texts on which sentencex fails. Knows no abbreviations."""
-    ends = [found.end() for found in _SENTENCE_END.finditer(text)]
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     return [text[start:end] for start, end in pairwise(dict.fromkeys([0, *ends, len(text)]))]
 
 
@@ -154,8 +154,8 @@ def _unbroken(segments: Sequence[str]) -> list[str]:
 def _cut(segment: str, limit: int) -> list[str]:
     parts = []
     while len(segment.strip()) > limit:
-        found = _CLAUSE_END.match(segment, 0, limit)
-        end = found.end() if found and segment[: found.end()].strip() else limit
+        match = _CLAUSE_END.match(segment, 0, limit)
+        end = match.end() if match and segment[: match.end()].strip() else limit
         parts.append(segment[:end])
         segment = segment[end:]
     return [*parts, segment]

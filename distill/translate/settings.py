@@ -68,7 +68,7 @@ class TransformersTranslator(ModelTranslator):
 
 
 class CTranslate2Translator(ModelTranslator):
-    """The same models in CTranslate2, which is several times faster on CPUs. A model is converted once and then found again."""
+    """The same models in CTranslate2, which is several times faster on CPUs. A model is converted once and then reused."""
 
     type: Literal["ctranslate2"] = "ctranslate2"
     execution: ClassVar[frozenset[str]] = frozenset({"cache"})
@@ -113,7 +113,7 @@ class VllmTranslator(Settings):
 
     @model_validator(mode="after")
     def _has_places(self) -> "VllmTranslator":
-        missing = [place for place in ("{target_language}", "{text}") if place not in self.prompt]
+        missing = [field for field in ("{target_language}", "{text}") if field not in self.prompt]
         if missing:
             raise ValueError(f"prompt has no {' and no '.join(missing)}")
         if bool(self.opening) != bool(self.closing):
@@ -189,7 +189,7 @@ class TranslateSettings(Settings):
     max_sentence_characters: int = Field(default=600, ge=40)
     """Longer sentences are cut at the last clause or space before."""
     passages_per_shard: int | None = Field(default=None, ge=1)
-    """Passages in a shard, the unit of commit and retry; none: as many as take `shard_seconds`, measured on the first ones."""
+    """Passages in a shard, the unit of commit and retry; if None, as many as take `shard_seconds`, measured on the first ones."""
     shard_seconds: float = Field(default=120.0, gt=0)
     """How long a shard should take an actor."""
     flags: FlagSettings = FlagSettings()

@@ -177,21 +177,21 @@ def _named(
     by: PrecomputedTranslator, lang: str, source_lang: str, passages: pa.Table, rejects: Rejects, notes: Notes
 ) -> pa.Table:
     """Return the translations into one language that the settings name, of passages that exist."""
-    places = [place for path in by.files.get(lang, ()) for place in find_all(path)]
+    files = [file for path in by.files.get(lang, ()) for file in find_all(path)]
     tables = [PASSAGE_ROWS.empty_table()]
-    for place in places:
-        rows, parse = read_passages(place, by.fields, lang, keep_empty=True)
-        tables += batches(place.name, rows, parse, PASSAGE_ROWS, rejects)
+    for file in files:
+        rows, parse = read_passages(file, by.fields, lang, keep_empty=True)
+        tables += batches(file.name, rows, parse, PASSAGE_ROWS, rejects)
     if lang in by.ir_datasets:
         name = f"ir_datasets:{by.ir_datasets[lang]}"
         rows = ir_passages(name, load_ir_dataset(by.ir_datasets[lang], "docs"))
         tables += batches(name, rows, PassageParser(IR_PASSAGE, lang, keep_empty=True), PASSAGE_ROWS, rejects)
-    found = pa.concat_tables(tables)
-    in_lang = pc.equal(found["lang"], lang)
-    notes.count("other_languages", found["lang"].filter(pc.invert(in_lang)))
-    found = _known(keep(found, in_lang), passages, notes)
-    check_unique(found, ("passage_id", "lang"), "translation")
-    return translations(found, source_lang)
+    rows = pa.concat_tables(tables)
+    in_lang = pc.equal(rows["lang"], lang)
+    notes.count("other_languages", rows["lang"].filter(pc.invert(in_lang)))
+    rows = _known(keep(rows, in_lang), passages, notes)
+    check_unique(rows, ("passage_id", "lang"), "translation")
+    return translations(rows, source_lang)
 
 
 def _known(table: pa.Table, passages: pa.Table, notes: Notes) -> pa.Table:

@@ -40,7 +40,7 @@ class Pair:
     """A passage and a language into which it is translated.
 
     Attributes:
-        row: the passage's place in the table of passages.
+        row: the passage's position in the table of passages.
         lang: the language.
         reference: whether the translation is for the report only.
     """
@@ -70,14 +70,14 @@ class Pairs:
 
     def read(self, start: int, stop: int) -> list[Pair]:
         """Return the pairs start to stop."""
-        found = []
+        pairs = []
         for name, first, end in zip(self._wanted.column_names, self._ends, self._ends[1:], strict=False):
             low, high = max(start, int(first)), min(stop, int(end))
             if low < high:
                 rows = self._true(name)[low - int(first) : high - int(first)]
                 lang = name.removesuffix(REFERENCE)
-                found += [Pair(int(row), lang, name.endswith(REFERENCE)) for row in rows]
-        return found
+                pairs += [Pair(int(row), lang, name.endswith(REFERENCE)) for row in rows]
+        return pairs
 
     def languages(self) -> list[str]:
         """Return the languages that have any pair, in their order."""
@@ -147,19 +147,19 @@ class TranslateWorker:
         self._translate(self._read(self._range(shard)[start:stop]))
 
     def without_rows(self, shard: Shard, lost: Mapping[int, str]) -> dict[str, pa.Table]:
-        """Return the shard's tables. Pairs in `lost` are in `rejected`, and in `translations` with an empty text, so that ids stay aligned."""
+        """Return the shard's tables; pairs in `lost` are in `rejected`, and, to keep ids aligned, without text in `translations`."""
         if shard.args.get("existing"):
             return _tables([], []) | {"translations": self._existing, "rejected": self._rejected}
         pairs = self._read(self._range(shard))
-        good = [entry for place, entry in enumerate(pairs) if place not in lost]
-        found = self._translate(good)
+        good = [entry for index, entry in enumerate(pairs) if index not in lost]
+        translated = self._translate(good)
         name = {lang: self._engines.get(lang).name for lang in dict.fromkeys(pairs[i][0].lang for i in lost)}
         bad = [
-            (*pairs[place], TranslatedPassage("", "", name[pairs[place][0].lang], (EMPTY,))) for place in sorted(lost)
+            (*pairs[index], TranslatedPassage("", "", name[pairs[index][0].lang], (EMPTY,))) for index in sorted(lost)
         ]
-        made = [(*entry, passage) for entry, passage in zip(good, found.passages, strict=True)]
+        made = [(*entry, passage) for entry, passage in zip(good, translated.passages, strict=True)]
         tables = _tables([*made, *bad], self._rejections(pairs, lost), self._source_lang)
-        tables["translation_counts"] = TRANSLATION_COUNTS.from_rows(_counts(made, found.work))
+        tables["translation_counts"] = TRANSLATION_COUNTS.from_rows(_counts(made, translated.work))
         tables["translation_samples"] = TRANSLATION_SAMPLES.from_rows(_samples(made, self._settings.report.samples))
         return tables
 
@@ -177,21 +177,21 @@ class TranslateWorker:
                 texts[row] = (entry["passage_id"], SourcePassage(entry["title"], entry["text"]))
         return [(pair, texts[pair.row]) for pair in pairs]
 
-    def _translate(self, pairs: "Sequence[tuple[Pair, tuple[str, SourcePassage]]]") -> "_Found":
+    def _translate(self, pairs: "Sequence[tuple[Pair, tuple[str, SourcePassage]]]") -> "_Translations":
         """Translate pairs, language by language; return the translations in the pairs' order and the work for each language."""
-        places: dict[tuple[str, bool], list[int]] = {}
-        for place, (pair, _) in enumerate(pairs):
-            places.setdefault((pair.lang, pair.reference), []).append(place)
-        found: list[TranslatedPassage | None] = [None] * len(pairs)
+        groups: dict[tuple[str, bool], list[int]] = {}
+        for index, (pair, _) in enumerate(pairs):
+            groups.setdefault((pair.lang, pair.reference), []).append(index)
+        passages: list[TranslatedPassage | None] = [None] * len(pairs)
         work = {}
-        for (lang, reference), here in places.items():
+        for (lang, reference), indices in groups.items():
             self._translator.work = Work()
-            translated = self._translator.translate([pairs[place][1][1] for place in here], lang)
-            for place, passage in zip(here, translated, strict=True):
-                found[place] = passage
+            translated = self._translator.translate([pairs[index][1][1] for index in indices], lang)
+            for index, passage in zip(indices, translated, strict=True):
+                passages[index] = passage
             if not reference:
                 work[lang, self._engines.get(lang).name] = self._translator.work
-        return _Found([passage for passage in found if passage is not None], work)
+        return _Translations([passage for passage in passages if passage is not None], work)
 
     @staticmethod
     def _rejections(pairs: "Sequence[tuple[Pair, tuple[str, SourcePassage]]]", lost: Mapping[int, str]) -> list[dict]:
@@ -201,15 +201,15 @@ class TranslateWorker:
                 "line": pair.row + 1,
                 "id": f"{passage_id} {pair.lang}",
                 "field": "text",
-                "reason": lost[place],
+                "reason": lost[index],
             }
-            for place, (pair, (passage_id, _)) in enumerate(pairs)
-            if place in lost
+            for index, (pair, (passage_id, _)) in enumerate(pairs)
+            if index in lost
         ]
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Translations:
     passages: list[TranslatedPassage]
     work: Mapping[tuple[str, str], Work]
 
@@ -254,19 +254,19 @@ def _counts(made: Sequence[_Made], work: Mapping[tuple[str, str], Work]) -> list
     for pair, (_, source), passage in made:
         if pair.reference:
             continue
-        place = (pair.lang, passage.translator)
-        counts[*place, "passages"] += 1
+        key = (pair.lang, passage.translator)
+        counts[*key, "passages"] += 1
         for flag in passage.flags:
-            counts[*place, flag] += 1
+            counts[*key, flag] += 1
         if passage.flags:
-            counts[*place, "flagged"] += 1
+            counts[*key, "flagged"] += 1
         if source.text and passage.text:
-            counts[*place, f"{RATIO_BIN}{ratio_bin(len(passage.text) / len(source.text))}"] += 1
-    for place, done in work.items():
-        counts[*place, "sentences"] += done.sentences
-        counts[*place, "distinct_sentences"] += done.translated
-        counts[*place, "second"] += done.second
-        counts[*place, "replaced"] += done.replaced
+            counts[*key, f"{RATIO_BIN}{ratio_bin(len(passage.text) / len(source.text))}"] += 1
+    for key, done in work.items():
+        counts[*key, "sentences"] += done.sentences
+        counts[*key, "distinct_sentences"] += done.translated
+        counts[*key, "second"] += done.second
+        counts[*key, "replaced"] += done.replaced
     return [
         {"lang": lang, "translator": name, "measure": measure, "value": float(count)}
         for (lang, name, measure), count in sorted(counts.items())

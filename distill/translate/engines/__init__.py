@@ -81,7 +81,7 @@ class Engines:
         """Return the engine that translates into `lang`."""
         wanted = model_for(self._settings, lang) if isinstance(self._settings, ModelTranslator) else ""
         if self._held is None or self._held[0] != wanted:
-            # First let go of the old model, or both are in memory.
+            # The old model is freed first, or both are in memory.
             self._held = None
             engine = load_engine(self._settings, self._source_lang, lang, self._device, self._threads)
             self._held = (wanted, engine)

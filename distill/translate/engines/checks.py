@@ -94,7 +94,7 @@ def _stored_rows(folder: str, revision: str | None) -> Iterator[tuple[str, Float
 def _weight_files(folder: str, revision: str | None) -> list[str]:
     for pattern in ("model.safetensors", "pytorch_model.bin"):
         for name in (pattern, f"{pattern}.index.json"):
-            found = cached_file(
+            path = cached_file(
                 folder,
                 name,
                 revision=revision,
@@ -102,13 +102,13 @@ def _weight_files(folder: str, revision: str | None) -> list[str]:
                 _raise_exceptions_for_gated_repo=False,
                 _raise_exceptions_for_connection_errors=False,
             )
-            if found is None:
+            if path is None:
                 continue
             if not name.endswith(".json"):
-                return [found]
+                return [path]
             import json
 
-            index = json.loads(Path(found).read_text(encoding="utf-8"))
+            index = json.loads(Path(path).read_text(encoding="utf-8"))
             parts = sorted(set(index["weight_map"].values()))
             return [str(cached_file(folder, part, revision=revision)) for part in parts]
     raise TranslatorError(f"model '{folder}' has neither model.safetensors nor pytorch_model.bin")

@@ -60,7 +60,7 @@ class Codec:
     def encode(self, sentences: Sequence[str], source_lang: str, lang: str) -> list[Source]:
         """Return the token ids of sentences, at most `max_source_tokens` long, special tokens included."""
         before, after, text = self._frame(source_lang, lang)
-        plain = [text + self._specials.sub(lambda found: f"{found[0][0]} {found[0][1:]}", s) for s in sentences]
+        plain = [text + self._specials.sub(lambda match: f"{match[0][0]} {match[0][1:]}", s) for s in sentences]
         rows = self.tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else []
         room = self._limit - len(before) - len(after)
         return [Source([*before, *row[:room], *after], len(row) > room) for row in rows]
@@ -82,8 +82,8 @@ class Codec:
     def by_limit(self, sources: Sequence[Source]) -> dict[int, list[int]]:
         """Return the positions of sentences by the length limit of their translations."""
         groups: dict[int, list[int]] = {}
-        for place, source in enumerate(sources):
-            groups.setdefault(self.length_limit(len(source.ids)), []).append(place)
+        for index, source in enumerate(sources):
+            groups.setdefault(self.length_limit(len(source.ids)), []).append(index)
         return groups
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:

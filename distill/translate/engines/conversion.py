@@ -160,9 +160,9 @@ def loader(model: Any) -> Any:
         """A loader that takes every token's name from the tokenizer by its id and fills up rows that have none."""
 
         def get_vocabulary(self, model: Any, tokenizer: Any) -> list[str]:
-            names = {place: token for token, place in tokenizer.get_vocab().items()}
-            names |= {place: token for token, place in getattr(tokenizer, "lang_token_to_id", {}).items()}
-            return [names.get(place, f"madeupword{place}") for place in range(model.config.vocab_size)]
+            names = {number: token for token, number in tokenizer.get_vocab().items()}
+            names |= {number: token for token, number in getattr(tokenizer, "lang_token_to_id", {}).items()}
+            return [names.get(number, f"madeupword{number}") for number in range(model.config.vocab_size)]
 
     class T5Loader(ct.T5Loader):
         """A loader that scales the logits where transformers does."""

@@ -40,11 +40,11 @@ class CTranslate2Engine:
         config = transformers.AutoConfig.from_pretrained(locate(model), revision=revision)
         self._codec = Codec(load_tokenizer(locate(model), revision), config, settings, model)
         self._tokens = vocabulary(folder)
-        self._places = {token: place for place, token in enumerate(self._tokens)}
+        self._ids = {token: number for number, token in enumerate(self._tokens)}
         self._end = self._codec.tokenizer.eos_token
         padding = self._codec.tokenizer.pad_token
         # Marian's may be in the vocabulary to begin with, but is no word of a translation.
-        marian = self._codec.family == "marian" and padding in self._places
+        marian = self._codec.family == "marian" and padding in self._ids
         self._never = [[padding]] if marian else None
         self._translator = ctranslate2.Translator(
             str(folder), device=device, compute_type=settings.quantization, inter_threads=threads, intra_threads=1
@@ -55,10 +55,10 @@ class CTranslate2Engine:
         settings = self._settings
         sources = self._codec.encode(sentences, source_lang, lang)
         start = [self._tokens[i] for i in self._codec.target_start(lang)]
-        found: list[list[str]] = [[] for _ in sources]
+        best: list[list[str]] = [[] for _ in sources]
         for limit, group in self._codec.by_limit(sources).items():
             results = self._translator.translate_batch(
-                [[self._tokens[i] for i in sources[place].ids] for place in group],
+                [[self._tokens[i] for i in sources[index].ids] for index in group],
                 target_prefix=[start] * len(group) if start else None,
                 max_batch_size=settings.tokens_per_batch,
                 batch_type="tokens",
@@ -70,12 +70,12 @@ class CTranslate2Engine:
                 max_decoding_length=limit + len(start),
                 return_end_token=True,
             )
-            for place, result in zip(group, results, strict=True):
-                found[place] = result.hypotheses[0]
-        rows = [[self._places[token] for token in row[len(start) :]] for row in found]
+            for index, result in zip(group, results, strict=True):
+                best[index] = result.hypotheses[0]
+        rows = [[self._ids[token] for token in row[len(start) :]] for row in best]
         return [
             Translated(text.strip(), source.truncated or self._end not in row)
-            for text, row, source in zip(self._codec.decode(rows), found, sources, strict=True)
+            for text, row, source in zip(self._codec.decode(rows), best, sources, strict=True)
         ]
 
 

@@ -14,7 +14,7 @@ class Translated(NamedTuple):
     """An engine's translation of one sentence.
 
     Attributes:
-        text: the translation, without special tokens; empty where the engine found nothing to say.
+        text: the translation, without special tokens; empty where the engine wrote nothing.
         truncated: whether the source was cut before the engine read it, or the translation reached its length limit.
     """
 

@@ -19,7 +19,7 @@ _NAMES = (
     "yue:Cantonese zh:Chinese zh-Hans:Simplified_Chinese zh-Hant:Traditional_Chinese zh-TW:Traditional_Chinese zu:Zulu"
 )
 _LANGUAGE_NAMES = {code: name.replace("_", " ") for code, _, name in (entry.partition(":") for entry in _NAMES.split())}
-_PLACE = re.compile(r"\{(source_language|target_language|text)\}")
+_FIELD = re.compile(r"\{(source_language|target_language|text)\}")
 _THOUGHT_END = "</think>"
 _THOUGHT_START = "<think>"
 
@@ -37,7 +37,7 @@ def language_name(lang: str, given: Mapping[str, str]) -> str:
 def fill(template: str, source_language: str, target_language: str, text: str) -> str:
     """Return the template with its fields filled, all at once: braces in the text stay as they are."""
     values = {"source_language": source_language, "target_language": target_language, "text": text}
-    return _PLACE.sub(lambda place: values[place[1]], template)
+    return _FIELD.sub(lambda field: values[field[1]], template)
 
 
 def extract(output: str, opening: str, closing: str, *, capped: bool) -> str:
@@ -63,9 +63,9 @@ def extract(output: str, opening: str, closing: str, *, capped: bool) -> str:
     if _THOUGHT_START in answer:
         return ""
     if opening:
-        _, found, answer = answer.partition(opening)
+        _, opened, answer = answer.partition(opening)
         answer, closed, _ = answer.partition(closing)
-        if not found or not (closed or capped):
+        if not opened or not (closed or capped):
             return ""
         if not closed:
             answer = _without_start_of(answer, closing)

@@ -43,18 +43,18 @@ class TransformersEngine:
         """Translate sentences, in their order. Cost: one encoder pass, and one decoder pass a token and hypothesis."""
         sources = self._codec.encode(sentences, source_lang, lang)
         start = self._codec.target_start(lang)
-        found: list[list[int]] = [[] for _ in sources]
+        generated: list[list[int]] = [[] for _ in sources]
         for limit, group in self._codec.by_limit(sources).items():
             for batch in token_budget_batches([len(sources[i].ids) for i in group], self._settings.tokens_per_batch):
-                places = [group[i] for i in batch]
-                rows = self._generate([sources[i].ids for i in places], start, limit)
-                for place, row in zip(places, rows, strict=True):
-                    found[place] = row
+                indices = [group[i] for i in batch]
+                rows = self._generate([sources[i].ids for i in indices], start, limit)
+                for index, row in zip(indices, rows, strict=True):
+                    generated[index] = row
         end = self._codec.tokenizer.eos_token_id
-        texts = self._codec.decode([row[len(start) :] for row in found])
+        texts = self._codec.decode([row[len(start) :] for row in generated])
         return [
             Translated(text.strip(), source.truncated or end not in row[len(start) :])
-            for text, row, source in zip(texts, found, sources, strict=True)
+            for text, row, source in zip(texts, generated, sources, strict=True)
         ]
 
     @torch.inference_mode()

@@ -13,7 +13,7 @@ from distill.translate.settings import VllmTranslator
 
 _SETTING = "translate.pool"
 _SLACK = 64
-"""Tokens that a prompt may have beyond the counted ones: names of languages, and merges across the places where texts meet."""
+"""Tokens that a prompt may have beyond the counted ones: names of languages, and merges where texts meet."""
 
 
 class _Prompt(NamedTuple):
