@@ -11,6 +11,7 @@ passages say how far apart their scores should be.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
@@ -19,17 +20,25 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 from distill.config import Config
 from distill.settings.load import ConfigError
 from jobs.mtd import pipeline as stages_of_mtd
-from jobs.running.command import Pipeline, main
-
-DEFAULT = Path(__file__).parent / "configs" / "arm.yaml"
+from jobs.running.command import CONFIGS, Method, Pipeline
+from jobs.running.command import main as run_method
 
 
 def pipeline(config: Config) -> Pipeline:
-    """The stages of the job: those of jobs/mtd.py, which leaves the teacher out where there is none."""
+    """Return the stages of the job: those of jobs/mtd.py, which leaves the teacher out where there is none."""
     if config.method != "self_distillation":
         raise ConfigError(f"method '{config.method}': jobs/arm.py distils a student from itself; set self_distillation")
     return stages_of_mtd(config)
 
 
+STAGES = "sources translate select mix train index retrieve evaluate"
+METHOD = Method("arm", Config, pipeline, __doc__, STAGES, CONFIGS / "arm.yaml")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job from its command line; return the exit code."""
+    return run_method(METHOD, arguments)
+
+
 if __name__ == "__main__":
-    main(pipeline, __file__, __doc__, default=DEFAULT)
+    sys.exit(main(sys.argv[1:]))

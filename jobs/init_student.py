@@ -11,29 +11,29 @@ minutes. docs/student.md explains the steps.
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from cluster.errors import UserError, report_error
+from cluster.storage import StorageError
 from distill.models.locate import BUNDLED_TEACHER, locate
+from jobs.running.programs import Parser, program, run_program, script_parser
 
-PROGRAM = "jobs/init_student.py"
 
-
-def main() -> None:
-    """Run from the command line and exit: 0 done, 1 failed, 2 wrong usage."""
-    options = _options().parse_args()
+def main(arguments: Sequence[str]) -> int:
+    """Make the student; return the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     begin = time.monotonic()
-    try:
-        run(options, lambda line: print(f"{time.monotonic() - begin:5.0f} s  {line}", flush=True))
-    except (UserError, OSError) as error:
-        sys.exit(report_error(PROGRAM, error))
-    except KeyboardInterrupt:
-        print(f"\n{PROGRAM}: interrupted; nothing was written", file=sys.stderr)
-        sys.exit(130)
+
+    def action() -> None:
+        options = _options().parse_args(arguments)
+        try:
+            run(options, lambda line: print(f"{time.monotonic() - begin:5.0f} s  {line}", flush=True))
+        except OSError as error:
+            raise StorageError(str(error)) from error
+
+    return run_program(program("init_student"), action, interrupted="nothing was written")
 
 
 def run(options: argparse.Namespace, report: Callable[[str], None]) -> None:
@@ -58,13 +58,8 @@ def run(options: argparse.Namespace, report: Callable[[str], None]) -> None:
     report(f"wrote {options.out}, weights of {size / 2**20:.1f} MiB")
 
 
-def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _options() -> Parser:
+    parser = script_parser("init_student", __doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write the checkpoint to")
     parser.add_argument(
         "--parallel",
@@ -104,4 +99,4 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -13,6 +13,7 @@ sentence-transformers.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
@@ -22,40 +23,39 @@ from cluster.stages import Runner, Stage
 from distill.meta.config import MetaConfig
 from distill.settings.load import ConfigError
 from jobs.running import meta_learning as stage
-from jobs.running.command import Job, main_of
-
-DEFAULT = Path(__file__).parent / "configs" / "maml_align.yaml"
+from jobs.running.command import CONFIGS, Job, Method
+from jobs.running.command import main as run_method
 
 
 class MetaPipeline(Job[MetaConfig]):
     """A meta-learning: it ends with an encoder for every fold and their comparison with the baselines."""
 
     def print_plan(self, runner: Runner) -> None:
-        """Stages and their work."""
+        """Print stages and their work."""
         from jobs.running.plan import print_plan
 
         print_plan(self.config, self.stages, runner)
 
     def check_service(self) -> None:
-        """There is none."""
+        """Raise ConfigError: the job makes no endpoint."""
         self.serve()
 
     def write_report(self, runner: Runner) -> None:
-        """Quality of every system, HTML report."""
+        """Report the quality of every system: on the terminal and as HTML."""
         from jobs.running.meta_finish import write_report
 
         write_report(self.config, runner)
 
     def serve(self) -> None:
-        """An encoder is no endpoint."""
+        """Raise ConfigError: the job makes an encoder and no index."""
         raise ConfigError(
-            "--serve: this job makes an encoder, not an index; give its checkpoint to jobs/arm.py or jobs/mtd.py "
+            "--serve: this job makes an encoder and no index to serve; give its checkpoint to jobs/arm.py or jobs/mtd.py "
             "as student.start.model, which end with an endpoint"
         )
 
 
 def pipeline(config: MetaConfig) -> MetaPipeline:
-    """The stages of the job, top to bottom: data, encoder, then for each fold tasks, trainings and evaluations, then the comparison."""
+    """Return the stages of the job: data, encoder, then for each fold tasks, trainings and evaluations, then the comparison."""
     data = stage.sources(config)
     begun = stage.start(config, data)
     stages: list[Stage] = [data, begun]
@@ -78,5 +78,14 @@ def pipeline(config: MetaConfig) -> MetaPipeline:
     return MetaPipeline(config, [*stages, stage.compare(config, evaluations)])
 
 
+STAGES = "sources start [vectors], for every fold and system: tasks train evaluate, then compare"
+METHOD = Method("maml_align", MetaConfig, pipeline, __doc__, STAGES, CONFIGS / "maml_align.yaml")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job from its command line; return the exit code."""
+    return run_method(METHOD, arguments)
+
+
 if __name__ == "__main__":
-    main_of(MetaConfig, pipeline, __file__, __doc__, None, DEFAULT)
+    sys.exit(main(sys.argv[1:]))

@@ -9,6 +9,7 @@ ray job submit --working-dir . -- python jobs/mtd.py --storage s3://bucket/polyr
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
@@ -17,11 +18,12 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 from cluster.stages import Stage
 from distill.config import Config
 from jobs.running import distillation as stage
-from jobs.running.command import Pipeline, main
+from jobs.running.command import Method, Pipeline
+from jobs.running.command import main as run_method
 
 
 def pipeline(config: Config) -> Pipeline:
-    """The stages of the job, top to bottom. Without a teacher (`method`) those of its scores are left out."""
+    """Return the stages of the job, top to bottom. Without a teacher (`method`) those of its scores are left out."""
     data = stage.sources(config)
     translations = stage.translate(config, data)
     stages: list[Stage] = [data, translations]
@@ -54,5 +56,14 @@ def pipeline(config: Config) -> Pipeline:
     return Pipeline(config, [*stages, runs, evaluation])
 
 
+STAGES = "sources translate select score calibrate mix train index [english_mix english_train english_index] retrieve evaluate"
+METHOD = Method("mtd", Config, pipeline, __doc__, STAGES)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job from its command line; return the exit code."""
+    return run_method(METHOD, arguments)
+
+
 if __name__ == "__main__":
-    main(pipeline, __file__, __doc__)
+    sys.exit(main(sys.argv[1:]))

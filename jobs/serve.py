@@ -13,37 +13,28 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import argparse
 import json
 import signal
 import time
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any, NoReturn
 
-import pyarrow as pa
 from pydantic import ValidationError
-from pydantic_settings import (
-    CliSettingsSource,
-    EnvSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import SettingsConfigDict
 
-from cluster.errors import UserError, report_error
 from cluster.session import Session
 from cluster.settings import ClusterSettings
-from cluster.storage import join, open_storage, read_json
 from distill.config import Config
-from distill.settings.load import ConfigError, GivenSettings, explain, merge
+from distill.runs import Run, run_folder
+from distill.settings.describe import details
+from distill.settings.load import ConfigError, GivenSettings, explain, merge, read_arguments, read_environment
 from distill.settings.serve import ServeSettings
-
-PROGRAM = "jobs/serve.py"
-STAGES = ("train", "index")
+from jobs.running.programs import help_width, program, run_program, script_parser
 
 
 def serve_run(config: Config) -> None:
     """Serve the run that the job of `config` wrote, until interrupted."""
-    serve_folder(join(config.storage, "runs", config.name), config.serve, config.cluster)
+    serve_folder(run_folder(config.storage, config.name), config.serve, config.cluster)
 
 
 def serve_folder(run: str, settings: ServeSettings, cluster: ClusterSettings) -> None:
@@ -70,29 +61,17 @@ def serve_folder(run: str, settings: ServeSettings, cluster: ClusterSettings) ->
 
 
 def locations(run: str) -> tuple[str, str]:
-    """The checkpoint and the index of a run, found by its run.json; storage is the folder two above, wherever it was moved.
+    """Return the locations of a run's checkpoint and index.
 
-    A folder without run.json, or without a trained student and its index, is a `ConfigError`.
+    Raises ConfigError for a folder without run.json, or without a trained student and its index.
     """
-    base, mark, query = run.partition("?")
-    filesystem, folder = open_storage(run)
-    facts = _run_facts(run)
-    parts = base.rstrip("/").rsplit("/", 2) if mark or "://" in run else folder.rsplit("/", 2)
-    if len(parts) < 3 or parts[1] != "runs":
-        raise ConfigError(f"--run {run}: a run's folder lies in a folder 'runs' of its storage")
-    storage = parts[0] + mark + query
-    stages = facts.get("stages", {})
-    missing = [stage for stage in STAGES if stage not in stages]
+    found = Run.open(run)
+    missing = [stage for stage in ("train", "index") if stage not in found.stages]
     if missing:
-        raise ConfigError(
-            f"--run {run}: the run has no stage {' and no stage '.join(missing)}; run the whole job first"
-        )
-    for stage in STAGES:
-        if read_json(filesystem, f"{folder.rsplit('/', 2)[0]}/{stages[stage]}/manifest.json") is None:
-            raise ConfigError(
-                f"--run {run}: its stage {stage} is not finished or was deleted ({stages[stage]}); run the job again"
-            )
-    return join(storage, stages["train"], "checkpoint"), join(storage, stages["index"])
+        raise ConfigError(f"run {run} has no stage {' and no stage '.join(missing)}; run the whole job first")
+    for stage in ("train", "index"):
+        found.manifest(stage)
+    return found.checkpoint, found.index
 
 
 class Options(GivenSettings):
@@ -107,56 +86,26 @@ class Options(GivenSettings):
     )
 
     run: str = ""
-    """A run's folder: local, or s3://bucket/prefix/runs/name."""
+    """The folder of a run: local, or s3://bucket/prefix/runs/name."""
     serve: ServeSettings = ServeSettings()
     """The endpoint."""
     cluster: ClusterSettings = ClusterSettings()
-    """Ray."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; --help lists what there is")
+    """The Ray cluster."""
 
 
 def configure(arguments: Sequence[str]) -> tuple[str, ServeSettings, ClusterSettings]:
-    """The run folder, and the settings that its job was given, overlaid by `POLYRAY_*` variables and the command line."""
-    parser = _Parser(
-        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    command = CliSettingsSource(
-        Options,
-        cli_parse_args=list(arguments),
-        root_parser=parser,
-        cli_implicit_flags=True,
-        cli_avoid_json=True,
-        cli_hide_none_type=True,
-    )
+    """Return the run folder, and the settings that its job was given, overlaid by `POLYRAY_*` variables and the command line."""
+    layers = (read_environment(Options), read_arguments(Options, arguments, program("serve")))
     try:
-        given = Options(**merge(EnvSettingsSource(Options)(), command()))
+        given = Options(**merge(*layers))
         if not given.run:
             raise ConfigError("--run is missing: give the folder of a run, such as polyray-data/runs/mtd")
-        saved = _run_facts(given.run).get("config", {})
+        saved = Run.open(given.run).settings
         serve = ServeSettings(**saved.get("serve", {}) | given.serve.model_dump(exclude_unset=True))
         cluster = ClusterSettings(**saved.get("cluster", {}) | given.cluster.model_dump(exclude_unset=True))
     except ValidationError as error:
         raise ConfigError(explain(error)) from None
     return given.run, serve, cluster
-
-
-def _run_facts(run: str) -> dict[str, Any]:
-    filesystem, folder = open_storage(run)
-    try:
-        facts = read_json(filesystem, f"{folder}/run.json")
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ConfigError(f"--run {run}: run.json cannot be read: {' '.join(str(error).split())}") from error
-    if facts is None:
-        raise ConfigError(
-            f"--run {run}: there is no run.json; give the folder of a finished run, such as polyray-data/runs/mtd"
-        )
-    return facts
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -166,13 +115,21 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Serve, and return the exit code: 0 stopped by a signal, 1 failed, 2 wrong usage."""
-    try:
-        serve_folder(*configure(arguments))
-    except UserError as error:
-        return report_error(PROGRAM, error)
-    except KeyboardInterrupt:
-        print("stopped", flush=True)
-    return 0
+
+    def action() -> None:
+        parser = script_parser("serve", __doc__, add_help=False)
+        parser.add_argument("-h", "--help", action="store_true")
+        options, settings = parser.parse_known_args(arguments)
+        if options.help:
+            groups = "\n".join(details(Options, name, help_width()) or "" for name in Options.model_fields)
+            print(f"{parser.description}\nSettings, where not those of the run's job:\n\n{groups}")
+            return
+        try:
+            serve_folder(*configure(settings))
+        except KeyboardInterrupt:
+            print("stopped", flush=True)
+
+    return run_program(program("serve"), action)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ Selector, teacher and student each have a language of their own for queries and 
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
@@ -18,14 +19,14 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 
 from distill.config import Config
 from distill.settings.load import ConfigError
+from jobs.mtd import STAGES
 from jobs.mtd import pipeline as stages_of_mtd
-from jobs.running.command import Pipeline, main
-
-DEFAULT = Path(__file__).parent / "configs" / "td.yaml"
+from jobs.running.command import CONFIGS, Method, Pipeline
+from jobs.running.command import main as run_method
 
 
 def pipeline(config: Config) -> Pipeline:
-    """The stages of the job: those of Multilingual Translate-Distill, examples being in one language."""
+    """Return the stages of the job: those of Multilingual Translate-Distill, examples being in one language."""
     if config.mix.strategy != "single":
         raise ConfigError(
             f"mix.strategy '{config.mix.strategy}': Translate-Distill trains for one language; set mix.strategy to 'single' and "
@@ -34,5 +35,13 @@ def pipeline(config: Config) -> Pipeline:
     return stages_of_mtd(config)
 
 
+METHOD = Method("td", Config, pipeline, __doc__, STAGES, CONFIGS / "td.yaml")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job from its command line; return the exit code."""
+    return run_method(METHOD, arguments)
+
+
 if __name__ == "__main__":
-    main(pipeline, __file__, __doc__, default=DEFAULT)
+    sys.exit(main(sys.argv[1:]))

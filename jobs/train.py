@@ -1,17 +1,25 @@
 #!/usr/bin/env python3
-"""The train stage of jobs/mtd.py alone, with the stages that it needs: same settings, same storage, nothing done twice.
+"""Train the student, or every encoder of a meta-learning, with the stages that this needs.
 
-python jobs/train.py --config my.yaml
+python jobs/train.py --config my.yaml    # a configuration of any method: td, mtd, arm, maml_align
+
+The same settings and storage as the method's own script, so that nothing is computed twice; without the report.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from jobs.mtd import pipeline
-from jobs.running.command import main
+from jobs.running.methods import main_until
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job up to this stage; return the exit code."""
+    return main_until("train", "train", arguments, __doc__)
+
 
 if __name__ == "__main__":
-    main(pipeline, __file__, __doc__, until="train")
+    sys.exit(main(sys.argv[1:]))

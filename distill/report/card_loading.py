@@ -77,7 +77,7 @@ def _differences(student: LateInteractionStudent) -> list[str]:
     if not student.query_expansion:
         lines.append(
             "- Queries are not expanded with [MASK] tokens, which this layout cannot tell the others: they expand them. "
-            "`jobs/export_student.py --format sentence_transformers` writes a folder that sentence-transformers reads right."
+            "`jobs/export.py student --format sentence_transformers` writes a folder that sentence-transformers reads right."
         )
     if not student.mask_punctuation:
         lines.append(

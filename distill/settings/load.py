@@ -75,17 +75,9 @@ def load_as(
     """Read a configuration: YAML files in order, then `POLYRAY_*` variables, then command-line arguments, the last word winning.
 
     Unknown names, wrong types and impossible combinations raise a `ConfigError` of one line for each fault.
-    `--help` among the arguments prints every setting and exits.
     """
     layers: list[dict[str, Any]] = [_yaml(Path(file)) for file in files]
-    try:
-        layers.append(EnvSettingsSource(kind)())
-    except ValueError as error:
-        raise ConfigError(f"environment: {error}") from error
-    try:
-        layers.append(CliSettingsSource(kind, cli_parse_args=list(arguments), cli_prog_name=program, **_CLI)())
-    except ValueError as error:
-        raise ConfigError(_explain_arguments(str(error), kind)) from None
+    layers += [read_environment(kind), read_arguments(kind, arguments, program)]
     # From the defaults up, so that `--score.teacher.model X` alone finds the teacher's type.
     merged: dict[str, Any] = kind().model_dump(mode="json")
     for layer in layers:
@@ -94,6 +86,22 @@ def load_as(
         return kind(**merged)
     except ValidationError as error:
         raise ConfigError(explain(error)) from None
+
+
+def read_environment(kind: type[BaseSettings]) -> dict[str, Any]:
+    """Return the settings that `POLYRAY_*` variables name, nested. Raises ConfigError for a value that is not JSON where it must be."""
+    try:
+        return EnvSettingsSource(kind)()
+    except ValueError as error:
+        raise ConfigError(f"environment: {error}") from error
+
+
+def read_arguments(kind: type[BaseSettings], arguments: Sequence[str], program: str = "polyray") -> dict[str, Any]:
+    """Return the settings that command-line arguments name, nested. Raises ConfigError for a name that is none."""
+    try:
+        return CliSettingsSource(kind, cli_parse_args=list(arguments), cli_prog_name=program, **_CLI)()
+    except ValueError as error:
+        raise ConfigError(_explain_arguments(str(error), kind)) from None
 
 
 _CLI: dict[str, Any] = {
@@ -106,15 +114,21 @@ _CLI: dict[str, Any] = {
 
 
 def _explain_arguments(fault: str, kind: type[BaseModel]) -> str:
-    """What argparse says of the command line, as one line; a name that is close to an unknown one is suggested."""
+    """Return argparse's words on a command line as one line."""
     fault = " ".join(fault.split()).removeprefix("error parsing CLI: ")
     unknown = fault.removeprefix("unrecognized arguments: ")
     names = [word.split("=")[0] for word in unknown.split() if word.startswith("--")]
     if unknown == fault or not names:
         return f"command line: {fault}; --help lists every setting"
+    return f"command line: {no_such_setting(names, kind)}"
+
+
+def no_such_setting(names: Sequence[str], kind: type[BaseModel]) -> str:
+    """Return the message on names that are no settings of `kind`; a setting with a name that is close to the first is suggested."""
+    dashes = "--" if names[0].startswith("--") else ""
     close = difflib.get_close_matches(names[0].removeprefix("--"), setting_names(kind), n=1)
-    hint = f" (did you mean --{close[0]}?)" if close else ""
-    return f"command line: no such setting {', '.join(names)}{hint}; --help lists them"
+    hint = f" (did you mean {dashes}{close[0]}?)" if close else ""
+    return f"no such setting {', '.join(names)}{hint}; --help lists them"
 
 
 def setting_names(kind: Any, prefix: str = "") -> list[str]:

@@ -7,11 +7,13 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.stages import Runner
-from cluster.storage import join, open_storage, read_table, write_bytes, write_json
+from cluster.storage import join, open_storage, read_table, write_bytes
 from distill.config import Config
 from distill.report.facts import StageFacts
 from distill.report.run import DataFacts, ReportInput, report, summary
-from distill.settings.load import JobConfig, dump
+from distill.runs import write_run
+from distill.settings.load import dump
+from jobs.running.programs import command
 
 _SCORES_SHOWN = 200_000
 _LOGS = {"student": "train", "english_distillation": "english_train"}
@@ -21,27 +23,17 @@ def write_report(config: Config, runner: Runner) -> None:
     """Write the run folder of the stages that `runner` ran, and print the quality of every system and where everything lies."""
     inputs = _collect(config, runner)
     facts = summary(inputs)
-    write_run(config, runner, facts, report(inputs, facts))
+    run = write_run(runner.storage, config, folders(runner), facts, report(inputs, facts))
     _write_card(config, runner, facts)
     _print_quality(config, facts)
     trained, indexed = (runner.results[name].stage.folder for name in ("train", "index"))
-    run = print_places(config, runner, {"checkpoint": join(trained, "checkpoint"), "index": indexed})
-    print(f"{'serve it':<11} python jobs/serve.py --run {json.dumps(run) if ' ' in run else run}")
+    print_locations(run, runner, {"checkpoint": join(trained, "checkpoint"), "index": indexed})
+    print(f"{'serve it':<11} {command('serve')} --run {json.dumps(run) if ' ' in run else run}")
 
 
-def write_run(config: JobConfig, runner: Runner, facts: Mapping[str, Any], page: str) -> None:
-    """Write a run's folder: settings, the HTML report, `facts` as summary.json, and in run.json where the stages lie."""
-    filesystem, root = open_storage(runner.storage)
-    folder = f"{root}/runs/{config.name}"
-    stages = {name: result.stage.folder for name, result in runner.results.items()}
-    write_bytes(filesystem, f"{folder}/config.yaml", dump(config).encode())
-    write_bytes(filesystem, f"{folder}/report.html", page.encode())
-    write_json(filesystem, f"{folder}/summary.json", facts)
-    write_json(
-        filesystem,
-        f"{folder}/run.json",
-        {"name": config.name, "config": config.model_dump(mode="json"), "stages": stages},
-    )
+def folders(runner: Runner) -> dict[str, str]:
+    """Return the folders of the stages that `runner` ran, relative to the storage."""
+    return {name: result.stage.folder for name, result in runner.results.items()}
 
 
 def _collect(config: Config, runner: Runner) -> ReportInput:
@@ -77,7 +69,7 @@ def _collect(config: Config, runner: Runner) -> ReportInput:
 
 
 def stage_table(runner: Runner, stage: str, name: str) -> pa.Table:
-    """A table of a stage that `runner` ran."""
+    """Return a table of a stage that `runner` ran."""
     filesystem, root = open_storage(runner.storage)
     return read_table(filesystem, f"{root}/{runner.results[stage].stage.folder}/{name}")
 
@@ -111,13 +103,11 @@ def _print_quality(config: Config, facts: Mapping[str, Any]) -> None:
         print(f"({'; '.join(notes)})")
 
 
-def print_places(config: JobConfig, runner: Runner, outputs: Mapping[str, str]) -> str:
-    """Print where a run's files and `outputs` (their names, and their folders in the storage) lie; return the run's folder."""
+def print_locations(run: str, runner: Runner, outputs: Mapping[str, str]) -> None:
+    """Print the locations of a run's files and of `outputs`, which maps names to folders in the storage."""
     base = runner.storage if "://" in runner.storage else open_storage(runner.storage)[1]
-    run = join(base, "runs", config.name)
     lines = {"report": join(run, "report.html"), "summary": join(run, "summary.json")}
     lines |= {name: join(base, folder) for name, folder in outputs.items()}
     print()
-    for name, place in lines.items():
-        print(f"{name:<11} {place}")
-    return run
+    for name, location in lines.items():
+        print(f"{name:<11} {location}")

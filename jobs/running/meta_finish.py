@@ -8,8 +8,9 @@ import pyarrow as pa
 from cluster.stages import Runner
 from cluster.storage import join
 from distill.meta.config import MetaConfig
+from distill.runs import write_run
 from distill.settings.load import dump
-from jobs.running.finish import print_places, stage_table, write_run
+from jobs.running.finish import folders, print_locations, stage_table
 
 
 def write_report(config: MetaConfig, runner: Runner) -> None:
@@ -18,11 +19,11 @@ def write_report(config: MetaConfig, runner: Runner) -> None:
 
     inputs = _collect(config, runner)
     facts = summary(inputs)
-    write_run(config, runner, facts, report(inputs, facts))
+    run = write_run(runner.storage, config, folders(runner), facts, report(inputs, facts))
     _print_quality(config, facts)
     folds = {fold: f"train_{config.main}_{fold}" for fold in config.tasks.wanted_folds(config.source.kind)}
     trained = {fold: runner.results[name].stage.folder for fold, name in folds.items() if name in runner.results}
-    print_places(config, runner, {f"encoder {fold}": join(folder, "checkpoint") for fold, folder in trained.items()})
+    print_locations(run, runner, {f"encoder {fold}": join(folder, "checkpoint") for fold, folder in trained.items()})
 
 
 def _collect(config: MetaConfig, runner: Runner) -> Any:

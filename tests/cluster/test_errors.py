@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,8 @@ from distill.tables import TableError
 from distill.train.objective import LossError
 from distill.train.trainer import TrainingError
 from distill.translate.engines.interface import TranslatorError
-from jobs.running.command import Pipeline, main
+from jobs.mtd import METHOD
+from jobs.running.command import Method, Pipeline, main
 from serve.errors import ServeError
 
 FAILED = [
@@ -89,24 +90,20 @@ def test_the_trace_is_shown_if_asked(capsys: pytest.CaptureFixture[str], monkeyp
     assert lines[-1] == "distill.settings.load.ConfigError: no such setting"
 
 
-def failing(error: Exception) -> Callable[[Config], Pipeline]:
+def failing(error: Exception) -> Method[Config]:
     def build(_: Config) -> Pipeline:
         raise error
 
-    return build
+    return replace(METHOD, build=build)
 
 
-def test_a_job_ends_with_its_stages_error(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_job_ends_with_its_stages_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """And an error that is not the user's comes through with its trace."""
-    monkeypatch.setattr(sys, "argv", ["mtd.py", "--storage", str(tmp_path)])
-    with pytest.raises(SystemExit) as ended:
-        main(failing(StageError("stage 'score' failed:\n no GPU")), "jobs/mtd.py", None)
-    assert ended.value.code == 1
+    arguments = ["--storage", str(tmp_path)]
+    assert main(failing(StageError("stage 'score' failed:\n no GPU")), arguments) == 1
     assert capsys.readouterr().err == "jobs/mtd.py: stage 'score' failed: no GPU\n"
     with pytest.raises(ZeroDivisionError):
-        main(failing(ZeroDivisionError()), "jobs/mtd.py", None)
+        main(failing(ZeroDivisionError()), arguments)
 
 
 def test_errors_are_cheap_to_import() -> None:
@@ -129,11 +126,11 @@ def test_errors_are_cheap_to_import() -> None:
             "jobs/mtd.py: no model is bundled as 'bundled:giant'; there are 'bundled:all-MiniLM-L6-v2' and 'bundled:student'",
         ),
         (
-            ["jobs/export_scores.py", "--run", "gs://bucket/runs/x", "--format", "trec", "--out", "x"],
+            ["jobs/export.py", "scores", "--run", "gs://bucket/runs/x", "--format", "trec", "--out", "x"],
             1,
-            "jobs/export_scores.py: storage 'gs://bucket/runs/x': scheme 'gs' is not supported; give a local path or s3://bucket/prefix",
+            "jobs/export.py: storage 'gs://bucket/runs/x': scheme 'gs' is not supported; give a local path or s3://bucket/prefix",
         ),
-        (["jobs/export_student.py", "--format", "hf_colbert", "--out", "x"], 2, "jobs/export_student.py: name the student by "),
+        (["jobs/export.py", "student", "--format", "hf_colbert", "--out", "x"], 2, "jobs/export.py: name the student by "),
         (["jobs/serve.py"], 2, "jobs/serve.py: --run is missing: give the folder of a run, such as polyray-data/runs/mtd"),
     ],
 )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.storage import open_storage, write_json, write_table
 from distill.tables import EXAMPLES
-from jobs.export_examples import main
+from jobs.export import main
 
 
 def write_stage(storage: Path, stage: str, langs: list[str], *, positive: bool, finished: bool = True) -> None:
@@ -44,11 +44,11 @@ def test_ids_have_a_language_where_passages_have_several(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out = tmp_path / "out"
-    assert main(["--run", str(run), "--format", "pylate", "--out", str(out)]) == 0
+    assert main(["examples", "--run", str(run), "--format", "pylate", "--out", str(out)]) == 0
     said = "train.parquet 3 rows, queries.parquet 3 rows, documents.parquet 2 rows"
     assert capsys.readouterr().out == f"{said}: {out}\n"
     assert pq.read_table(out / "documents.parquet")["document_id"].to_pylist() == ["a@de", "b@zh"]
-    assert main(["--run", str(run), "--stage", "english_mix", "--format", "pylate", "--out", str(out)]) == 0
+    assert main(["examples", "--run", str(run), "--stage", "english_mix", "--format", "pylate", "--out", str(out)]) == 0
     assert pq.read_table(out / "documents.parquet")["document_id"].to_pylist() == ["a", "b"]
 
 
@@ -56,7 +56,7 @@ def test_the_first_passage_is_a_positive_where_the_stage_says_so(run: Path, tmp_
     for stage, names in (("mix", ["positive", "negative_1"]), ("english_mix", ["document_1", "document_2"])):
         out = tmp_path / stage
         arguments = ["--run", str(run), "--stage", stage, "--format", "sentence_transformers", "--out", str(out)]
-        assert main(arguments) == 0
+        assert main(["examples", *arguments]) == 0
         assert pq.read_schema(out / "train.parquet").names == ["query", *names, "label"]
 
 
@@ -65,7 +65,7 @@ def test_the_first_passage_is_a_positive_where_the_stage_says_so(run: Path, tmp_
     [
         (["--stage", "late_mix"], 2, "stage 'late_mix' is not finished in"),
         (["--stage", "sources"], 2, "stage 'sources' has no table 'examples'; name mix or english_mix"),
-        (["--stage", "mixx"], 2, "--stage mixx: the run has no such stage"),
+        (["--stage", "mixx"], 2, "run {run} has no stage 'mixx'; it has sources, mix, english_mix, late_mix"),
         (["--config", "x.yaml"], 2, "name the job by --run FOLDER or by --config FILE, one of the two"),
         (["--train.steps", "3"], 2, "--run takes no settings, found --train.steps 3"),
     ],
@@ -74,9 +74,9 @@ def test_faults(
     run: Path, tmp_path: Path, arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["--run", str(run), "--format", "plaidx", "--out", str(tmp_path / "out"), *arguments]
-    assert main(given) == code
+    assert main(["examples", *given]) == code
     error = capsys.readouterr().err
-    assert error.startswith(f"jobs/export_examples.py: {message}")
+    assert error.startswith(f"jobs/export.py: {message.format(run=run)}")
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
@@ -85,5 +85,5 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert main(["--run", str(run), "--format", "plaidx", "--out", str(tmp_path / "file" / "out")]) == 1
+    assert main(["examples", "--run", str(run), "--format", "plaidx", "--out", str(tmp_path / "file" / "out")]) == 1
     assert "cannot be written" in capsys.readouterr().err

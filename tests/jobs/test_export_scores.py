@@ -11,7 +11,7 @@ import pytest
 from cluster.storage import open_storage, write_json, write_table
 from distill.formats.scores import read_scores
 from distill.tables import SCORES
-from jobs.export_scores import main, stage_of_config
+from jobs.export import main, stage_of_config
 
 VALUES = np.random.default_rng(0).normal(0, 5, (7, 4)).astype(np.float32)
 
@@ -46,7 +46,7 @@ def test_a_runs_scores_come_back_the_same(
     run: Path, tmp_path: Path, kind: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / name)
-    assert main(["--run", str(run), "--format", kind, "--out", out]) == 0
+    assert main(["scores", "--run", str(run), "--format", kind, "--out", out]) == 0
     assert capsys.readouterr().out == f"7 queries with 28 scores: {out}\n"
     found = {
         s.query_id: dict(zip(s.passage_ids, s.scores, strict=True))
@@ -57,20 +57,20 @@ def test_a_runs_scores_come_back_the_same(
 
 def test_ids_as_numbers(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "s.jsonl.gz"
-    assert main(["--run", str(run), "--format", "tdist", "--out", str(out), "--whole_number_ids"]) == 0
+    assert main(["scores", "--run", str(run), "--format", "tdist", "--out", str(out), "--whole_number_ids"]) == 0
     assert gzip.decompress(out.read_bytes()).decode().split("\n")[3].startswith('[3, ["p0", ')
 
 
 def test_a_configured_jobs_scores(tmp_path: Path) -> None:
     config = tmp_path / "mine.yaml"
     config.write_text(f"storage: {tmp_path / 'data'}\n")
-    storage, folder = stage_of_config([str(config)], ["--select.by.top_k", "9"], "calibrate")
-    write_stage(storage, folder)
+    location = stage_of_config([str(config)], ["--select.by.top_k", "9"], "calibrate")
+    write_stage(str(tmp_path / "data"), location.removeprefix(f"{tmp_path}/data/"))
     out = tmp_path / "s.run"
     arguments = ["--format", "trec", "--out", str(out)]
-    assert main(["--config", str(config), "--select.by.top_k", "9", *arguments]) == 0
+    assert main(["scores", "--config", str(config), "--select.by.top_k", "9", *arguments]) == 0
     assert len(out.read_text().splitlines()) == 28
-    assert main(["--config", str(config), *arguments]) == 2
+    assert main(["scores", "--config", str(config), *arguments]) == 2
 
 
 def test_in_an_object_store(s3_bucket: str) -> None:
@@ -78,7 +78,7 @@ def test_in_an_object_store(s3_bucket: str) -> None:
     filesystem, root = open_storage(f"{s3_bucket}/export")
     write_json(filesystem, f"{root}/runs/mtd/run.json", {"stages": {"calibrate": "stages/calibrate-1"}})
     out = f"{s3_bucket}/export/out/s.jsonl"
-    assert main(["--run", f"{s3_bucket}/export/runs/mtd", "--format", "tdist", "--out", out]) == 0
+    assert main(["scores", "--run", f"{s3_bucket}/export/runs/mtd", "--format", "tdist", "--out", out]) == 0
     assert len(list(read_scores([out], "tdist"))) == 7
 
 
@@ -88,7 +88,7 @@ def test_in_an_object_store(s3_bucket: str) -> None:
         ([], "name the job by --run FOLDER or by --config FILE"),
         (["--run", "{run}", "--mix.n_way", "2"], "--run takes no settings, found --mix.n_way 2"),
         (["--run", "{run}x"], "there is no run.json"),
-        (["--run", "{run}", "--stage", "nothing"], "the run has no such stage; it has sources, calibrate, score"),
+        (["--run", "{run}", "--stage", "nothing"], "mtd has no stage 'nothing'; it has sources, calibrate, score"),
         (["--run", "{run}", "--stage", "score"], "stage 'score' is not finished"),
         (["--run", "{run}", "--stage", "sources"], "stage 'sources' has no table 'scores'"),
     ],
@@ -97,9 +97,9 @@ def test_wrong_usage_is_one_line(
     run: Path, tmp_path: Path, arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [argument.format(run=run) for argument in arguments]
-    assert main([*given, "--format", "tdist", "--out", str(tmp_path / "x")]) == 2
+    assert main(["scores", *given, "--format", "tdist", "--out", str(tmp_path / "x")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("jobs/export_scores.py: ")
+    assert error.startswith("jobs/export.py: ")
     assert fault in error
     assert error.count("\n") == 1
     assert not (tmp_path / "x").exists()

@@ -10,7 +10,7 @@ import torch
 from distill.encoders.checkpoints import load_backbone, load_encoder, load_single_vector, save_encoder
 from distill.encoders.late_interaction import EncoderSettings
 from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
-from jobs.export_student import main
+from jobs.export import main
 from tests.tiny_students import QUERIES, late_interaction, save_backbone
 
 SETTINGS = EncoderSettings(dim=16, query_tokens=12, passage_tokens=24, skip_list="token")
@@ -34,7 +34,7 @@ def test_a_runs_student_is_the_same(
     run: Path, tmp_path: Path, kind: str, file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert main(["--run", str(run), "--format", kind, "--out", str(out)]) == 0
+    assert main(["student", "--run", str(run), "--format", kind, "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert said.startswith(f"LateInteractionEncoder of 16 numbers a vector as {kind}: {out}\n")
     assert (out / file).is_file()
@@ -52,7 +52,7 @@ def test_what_the_others_do_differently(tmp_path: Path, capsys: pytest.CaptureFi
         student = late_interaction(save_backbone(tmp_path / name / "base", family), replace(SETTINGS, **settings))  # pyright: ignore[reportArgumentType]
         save_encoder(student, tmp_path / name / "student")
         arguments = ["--checkpoint", str(tmp_path / name / "student"), "--out", str(tmp_path / name / "out")]
-        assert main([*arguments, "--format", "hf_colbert"]) == 0
+        assert main(["student", *arguments, "--format", "hf_colbert"]) == 0
         return [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
 
     assert notes("bert") == []
@@ -65,7 +65,7 @@ def test_a_cut_student(tmp_path: Path) -> None:
     backbone, tokenizer = load_backbone(save_backbone(tmp_path / "bert", "bert"))
     save_encoder(SingleVectorEncoder(backbone, tokenizer, SingleVectorSettings()), tmp_path / "s")
     arguments = ["--checkpoint", str(tmp_path / "s"), "--format", "sentence_transformers", "--dim", "8"]
-    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert main(["student", *arguments, "--out", str(tmp_path / "out")]) == 0
     found = load_single_vector(tmp_path / "out")
     assert found.dim == 8
     expected = load_single_vector(tmp_path / "s", dim=8).encode_queries(QUERIES)
@@ -74,8 +74,8 @@ def test_a_cut_student(tmp_path: Path) -> None:
 
 def test_to_an_object_store(run: Path, s3_bucket: str, tmp_path: Path) -> None:
     out = f"{s3_bucket}/export-student/student"
-    assert main(["--run", str(run), "--format", "sentence_transformers", "--out", out]) == 0
-    assert main(["--checkpoint", out, "--format", "hf_colbert", "--out", str(tmp_path / "back")]) == 0
+    assert main(["student", "--run", str(run), "--format", "sentence_transformers", "--out", out]) == 0
+    assert main(["student", "--checkpoint", out, "--format", "hf_colbert", "--out", str(tmp_path / "back")]) == 0
     assert load_encoder(tmp_path / "back").dim == 16
 
 
@@ -84,6 +84,7 @@ def test_to_an_object_store(run: Path, s3_bucket: str, tmp_path: Path) -> None:
     [
         ([], 2, "name the student by --run FOLDER or by --checkpoint FOLDER"),
         (["--run", "{run}x"], 2, "there is no run.json"),
+        (["--run", "{run}", "--train.steps", "9"], 2, "unrecognized arguments: --train.steps 9"),
         (["--run", "{run}", "--stage", "mix"], 2, "holds no checkpoint; run the train stage first"),
         (["--run", "{run}", "--dim", "8"], 2, "--dim 8: only vectors of single-vector students can be cut"),
         (["--checkpoint", "{tmp}/xlmr"], 1, "is no checkpoint of a student"),
@@ -95,9 +96,9 @@ def test_wrong_usage_is_one_line(
 ) -> None:
     given = [argument.format(run=run, tmp=tmp_path) for argument in arguments]
     out = [] if "--out" in given else ["--out", str(tmp_path / "x")]
-    assert main([*given, "--format", "hf_colbert", *out]) == code
+    assert main(["student", *given, "--format", "hf_colbert", *out]) == code
     error = capsys.readouterr().err
-    assert error.startswith("jobs/export_student.py: ")
+    assert error.startswith("jobs/export.py: ")
     assert fault in error
     assert error.count("\n") == 1
     assert not (tmp_path / "x").exists()

@@ -11,7 +11,7 @@ from cluster.storage import open_storage, read_table
 from distill.encoders.checkpoints import load_single_vector
 from distill.meta.config import MetaConfig
 from distill.settings.load import ConfigError, load_as
-from jobs.maml_align import DEFAULT, pipeline
+from jobs.maml_align import METHOD, pipeline
 from jobs.running.command import run
 
 TRAINED = ("train_maml_align_0", "train_maml_trans_0")
@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
 def config(folder: Path, *arguments: str) -> MetaConfig:
     file = folder / "job.yaml"
     file.write_text(yaml.safe_dump(SETTINGS | {"storage": str(folder / "store")}), encoding="utf-8")
-    return load_as(MetaConfig, [DEFAULT, file], arguments)
+    return load_as(MetaConfig, [METHOD.default, file], arguments)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def test_stages_are_found_beside_the_runs_wherever_storage_was_moved(run: Path, 
 
 def test_a_run_without_an_index(run: Path) -> None:
     put(run / "run.json", {"stages": {"train": "stages/train-abc"}})
-    with pytest.raises(ConfigError, match=r"mine: the run has no stage index; run the whole job first$"):
+    with pytest.raises(ConfigError, match=r"mine has no stage index; run the whole job first$"):
         job.locations(str(run))
 
 
@@ -77,12 +77,12 @@ def test_a_run_outside_a_storage(run: Path, tmp_path: Path) -> None:
         ([], "--run is missing: give the folder of a run, such as polyray-data/runs/mtd"),
         (
             ["--run", "nowhere"],
-            "--run nowhere: there is no run.json; give the folder of a finished run, such as polyray-data/runs/mtd",
+            "run nowhere: there is no run.json; give the folder of a finished run, such as polyray-data/runs/mtd",
         ),
         (["--run", "{run}", "--serve.port", "0"], "serve.port: Input should be greater than or equal to 1 (got '0')"),
         (
             ["--run", "{run}", "--train.steps", "3"],
-            "unrecognized arguments: --train.steps 3; --help lists what there is",
+            "command line: no such setting --train.steps; --help lists them",
         ),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_broken_run_file(run: Path, capsys: pytest.CaptureFixture[str]) -> Non
     (run / "run.json").write_text("{")
     assert job.main(["--run", str(run)]) == 2
     assert capsys.readouterr().err.startswith(
-        f"jobs/serve.py: --run {run}: run.json cannot be read: Expecting property name"
+        f"jobs/serve.py: run {run}: run.json cannot be read: Expecting property name"
     )
 
 
@@ -106,4 +106,4 @@ def test_as_a_script_from_another_folder(tmp_path: Path) -> None:
         [sys.executable, SCRIPT, "--run", "nowhere"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("jobs/serve.py: --run nowhere: there is no run.json")
+    assert done.stderr.startswith("jobs/serve.py: run nowhere: there is no run.json")

@@ -1,4 +1,3 @@
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from cluster.session import Session
 from cluster.stages import Runner, Stage, StageRun
 from distill.meta.config import MetaConfig
 from distill.tables import RETRIEVAL_TASKS
-from jobs.tasks import TaskPipeline, shown
+from jobs.tasks import TaskPipeline, main, take_show
 
 
 def test_some_tasks_of_the_first_fold_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,11 +33,17 @@ def test_some_tasks_of_the_first_fold_are_printed(tmp_path: Path, capsys: pytest
     assert printed.count("      + fr  Parce que ...") == 4
 
 
-def test_the_number_to_show_is_taken_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["meta_tasks.py", "--show", "7", "--tasks.shots", "2", "--plan"])
-    assert shown() == 7
-    assert sys.argv == ["meta_tasks.py", "--tasks.shots", "2", "--plan"]
-    assert shown() == 3
-    monkeypatch.setattr(sys, "argv", ["meta_tasks.py", "--show", "-1"])
-    with pytest.raises(SystemExit, match="2"):
-        shown()
+def test_the_number_to_show_is_taken_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert take_show(["--show", "7", "--tasks.shots", "2", "--plan"]) == (7, ["--tasks.shots", "2", "--plan"])
+    assert take_show(["--tasks.shots", "2", "--plan"]) == (3, ["--tasks.shots", "2", "--plan"])
+    assert main(["--show", "-1"]) == 2
+    assert capsys.readouterr().err == "jobs/tasks.py: --show -1: give a number of tasks, 0 or more\n"
+    assert main(["--show", "few"]) == 2
+    assert "argument --show: invalid int value: 'few'" in capsys.readouterr().err
+
+
+def test_it_plans_up_to_the_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["--storage", str(tmp_path), "--method", "maml", "--tasks.mode", "mixed", "--tasks.run_folds", "2"]
+    assert main(["--show", "1", "--plan", *settings]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == ["meta_sources", "tasks_mixed_2"]

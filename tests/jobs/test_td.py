@@ -43,11 +43,11 @@ def test_the_student_reads_one_language_and_the_teacher_another(run: tuple[Small
 def test_its_examples_are_trained_on_from_files_alone(
     run: tuple[SmallJob, Finished], tmp_path: Path, tiny_student: Path
 ) -> None:
-    from jobs.export_examples import main
+    from jobs.export import main
 
     job, _ = run
     out = tmp_path / "pylate"
-    assert main(["--run", f"{job.store}/runs/td", "--format", "pylate", "--out", str(out)]) == 0
+    assert main(["examples", "--run", f"{job.store}/runs/td", "--format", "pylate", "--out", str(out)]) == 0
     files = {name: [str(out / f"{name}.parquet")] for name in ("train", "queries", "documents")}
     imported = {"type": "pylate", **files, "passage_lang": "de"}
     start = {"type": "pretrained", "model": str(tiny_student)}
@@ -67,11 +67,13 @@ def test_its_examples_are_trained_on_from_files_alone(
 
 
 def test_examples_are_named_by_configuration_too(run: tuple[SmallJob, Finished], tmp_path: Path) -> None:
-    from jobs.export_examples import main
+    from jobs.export import main
 
     job, _ = run
     out = tmp_path / "st"
-    assert main(["--config", str(job.config()), "--format", "sentence_transformers", "--out", str(out)]) == 0
+    assert (
+        main(["examples", "--config", str(job.config()), "--format", "sentence_transformers", "--out", str(out)]) == 0
+    )
     table = pq.read_table(out / "train.parquet")
     assert table.column_names == ["query", "document_1", "document_2", "document_3", "label"]
     examples = job.table("mix", "examples")

@@ -1,13 +1,17 @@
 """What a user can get wrong: one line on stderr within seconds, before any stage runs."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from jobs.running.command import Pipeline
+from distill.config import load
+from distill.meta.config import MetaConfig
+from distill.settings.load import load_as
+from jobs import arm, maml_align, mtd, td
+from jobs.running.command import CONFIGS, Pipeline, find_config
 from tests.jobs_small import ROOT, Driver, Finished, SmallJob, environment
 
 SECONDS = 60.0
@@ -128,51 +132,95 @@ def test_more_cpus_or_gpus_than_there_are_is_refused(job: SmallJob) -> None:
     assert re.fullmatch(rf"{re.escape(asked)} \d+ GPUs; {re.escape(remedy)}", said[1])
 
 
-def test_help_prints_every_setting_with_its_meaning_and_default() -> None:
-    found = subprocess.run(
-        [sys.executable, str(ROOT / "jobs/mtd.py"), "--help"],
-        capture_output=True, text=True, check=True, timeout=SECONDS, env=environment(COLUMNS="400"),
-    )  # fmt: skip
-    assert found.stderr == ""
-    said = " ".join(found.stdout.split())
-    assert said.startswith("Multilingual Translate-Distill (arXiv 2405.00977)")
-    for text in (
-        "--plan print what would run and what would be reused, and stop",
-        "--storage str Where stages and runs lie: a local folder or s3://bucket/prefix. (default: polyray-data)",
-        "--train.learning_rate float AdamW learning rate (5e-6: arXiv 2401.04810). (default: 5e-06)",
-        "--score.pool.max_actors int Actors that the pool may grow to while shards wait. (default: 1)",
-        "The train stage.",
-        "--cluster.address str Cluster to connect to; none: RAY_ADDRESS",
-    ):
-        assert text in said
+@pytest.mark.parametrize("method", [mtd, td, arm, maml_align], ids=lambda module: module.METHOD.name)
+def test_help_is_one_screen(method: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it does, flags, stages in order, a line for each group of settings; nothing is cut in two lines."""
+    assert method.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    lines = said.splitlines()
+    assert said.startswith(method.__doc__.split("\n")[0])
+    assert len(lines) <= 50
+    for flag in ("--config FILE", "--plan", "--until STAGE", "--serve", "--print-config", "--help [GROUP]"):
+        assert sum(line.strip().startswith(flag) or f", {flag}" in line for line in lines) == 1, flag
+    assert f"stages: {method.STAGES}" in lines
+    kind = method.METHOD.kind
+    assert [line.split()[0] for line in lines[-len(kind.model_fields) :]] == list(kind.model_fields)
 
 
-def test_help_names_every_field_of_every_group() -> None:
-    from pydantic import BaseModel
+def test_the_stages_that_help_names_are_those_of_the_jobs_in_order() -> None:
+    for method in (mtd, td, arm):
+        words = method.STAGES.replace("[", "").replace("]", "").split()
+        config = load_as(method.METHOD.kind, [method.METHOD.default], ["--evaluate.english_baseline"])
+        built = [stage.name for stage in method.METHOD.build(config).stages]
+        assert [word for word in words if word in built] == built
+        assert set(words) - set(built) <= {"english_mix", "english_train", "english_index"}
+    names = ["--tasks.run_folds", "0", "--tasks.query_set", "similar", "--tasks.neighbours", "9"]
+    built = maml_align.pipeline(load_as(MetaConfig, [maml_align.METHOD.default], names)).stages
+    kinds = list(dict.fromkeys(stage.kind or stage.name for stage in built))
+    assert kinds == re.findall(r"sources|start|vectors|tasks|train|evaluate|compare", maml_align.STAGES)
 
-    from distill.config import Config
 
-    found = subprocess.run(
-        [sys.executable, str(ROOT / "jobs/mtd.py"), "--help"],
-        capture_output=True, text=True, check=True, timeout=SECONDS, env=environment(COLUMNS="400"),
-    )  # fmt: skip
+def test_help_on_a_group_and_on_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert mtd.main(["--help", "train"]) == 0
+    said = capsys.readouterr().out
+    assert "  --train.learning_rate FLOAT (default: 5e-06)\n      AdamW learning rate (5e-6: arXiv 2401.04810)." in said
+    assert "--train.loss.type kl|margin_mse|cross_entropy|info_nce|relevance_margin|sum (default: kl)" in said
+    assert mtd.main(["--help", "score.pool.max_actors"]) == 0
+    assert capsys.readouterr().out.startswith("--score.pool.max_actors INT (default: 1)\n")
+    assert mtd.main(["--help", "scor"]) == 2
+    assert capsys.readouterr().err == "jobs/mtd.py: no such setting scor (did you mean score?); --help lists them\n"
 
-    def names(group: type[BaseModel], prefix: str) -> list[str]:
-        found: list[str] = []
-        for name, field in group.model_fields.items():
-            kind = field.annotation
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                found += names(kind, f"{prefix}{name}.")
-            else:
-                found.append(f"{prefix}{name}")
-        return found
 
-    single = [
-        name for name in names(Config, "") if name != "source" and not name.endswith((".by", ".teacher", ".start"))
-    ]
-    assert len(single) > 60
-    lost = [name for name in single if f"--{name}" not in found.stdout and f"--{name}." not in found.stdout]
-    assert lost == []
+def test_the_resolved_configuration_is_printed_and_loads_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert td.main(["--print-config", "--seed", "9"]) == 0
+    file = tmp_path / "printed.yaml"
+    file.write_text(capsys.readouterr().out)
+    assert load([file]) == load([td.METHOD.default], ["--seed", "9"])
+    assert "# Seed of every draw: sampling, languages, new weights.\nseed: 9\n" in file.read_text()
+
+
+def test_a_shipped_configuration_is_named_without_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config("td_zh") == CONFIGS / "td_zh.yaml"
+    assert find_config("mine.yaml") == Path("mine.yaml")
+    (tmp_path / "td_zh").touch()
+    assert find_config("td_zh") == Path("td_zh")
+    assert mtd.main(["--config", "quick", "--plan"]) == 2
+    assert capsys.readouterr().err == "jobs/mtd.py: configuration file quick does not exist\n"
+
+
+@pytest.mark.parametrize(
+    ("until", "stages"),
+    [
+        ("select", ["sources", "select"]),
+        ("score", ["sources", "select", "score"]),
+        ("train", ["sources", "translate", "select", "score", "calibrate", "mix", "train"]),
+    ],
+)
+def test_until_a_stage(until: str, stages: list[str], job: SmallJob, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mtd.main(["--config", str(job.config()), "--plan", "--until", until]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]] == stages
+
+
+def test_until_of_meta_learning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--storage", str(tmp_path), "--tasks.run_folds", "1", "--baselines", "zero_shot", "--plan", "--until"]
+    assert maml_align.main([*arguments, "train"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]]
+    assert names == ["meta_sources", "meta_start", "tasks_mono_bi_multi_1", "train_maml_align_1"]
+    assert maml_align.main([*arguments, "start"]) == 0
+    assert "meta_start" in capsys.readouterr().out
+
+
+def test_until_what_is_no_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert arm.main(["--plan", "--until", "score"]) == 2
+    stages = "sources, translate, select, mix, train, index, retrieve, evaluate"
+    assert capsys.readouterr().err == f"jobs/arm.py: the job has no stage 'score'; it has {stages}\n"
+    assert mtd.main(["--until", "train", "--serve"]) == 2
+    assert capsys.readouterr().err.startswith("jobs/mtd.py: --serve needs all stages; leave out --until")
 
 
 def test_every_script_plans_alone(whole: tuple[SmallJob, Finished]) -> None:
@@ -197,21 +245,15 @@ def test_every_script_plans_alone(whole: tuple[SmallJob, Finished]) -> None:
 
 
 def test_until_keeps_what_a_stage_depends_on_in_order(job: SmallJob) -> None:
-    from distill.config import load
-    from jobs.mtd import pipeline
-
-    built = pipeline(load([job.config()]))
+    built = mtd.pipeline(load([job.config()]))
     assert isinstance(built, Pipeline)
     assert [stage.name for stage in built.until("score").stages] == ["sources", "select", "score"]
     assert [stage.name for stage in built.until("evaluate").stages] == [stage.name for stage in built.stages]
 
 
 def test_a_baseline_and_another_source_to_evaluate_on_add_their_stages(job: SmallJob) -> None:
-    from distill.config import load
-    from jobs.mtd import pipeline
-
     arguments = ["--evaluate.english_baseline", "--evaluate.source.type", "bundled"]
-    names = [stage.name for stage in pipeline(load([job.config()], arguments)).stages]
+    names = [stage.name for stage in mtd.pipeline(load([job.config()], arguments)).stages]
     assert names == [
         "sources", "translate", "select", "score", "calibrate", "mix", "train", "evaluation_sources", "index",
         "english_mix", "english_train", "english_index", "retrieve", "evaluate",
