@@ -6,22 +6,20 @@ that changes what the stage writes; outputs of the old version are then not reus
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib import resources
 from typing import Any
 
 from cluster.session import Need
 from cluster.settings import PoolSettings
 from cluster.stages import Runner, Stage, StageRun
 from distill.config import Config
-from distill.formats.settings import ImportedExamples, SentenceTransformersExamples
 from distill.mix.settings import MixSettings
-from distill.models.locate import BUNDLED_STUDENT, BUNDLED_TEACHER, locate
 from distill.score.settings import EnsembleTeacher, ImportedTeacher, SingleTeacher
 from distill.select.settings import DenseSelector, LateInteractionSelector, RunSelector, ScoredSelector
 from distill.settings.load import ConfigError
-from distill.sources.settings import FileSource, IrDatasetsSource, Source
+from distill.sources.settings import Source
 from distill.translate.settings import ModelTranslator
 from jobs.running import estimates
+from jobs.running.inputs import imported_files, model_files, source_files
 
 
 def sources(config: Config, source: Source | None = None, name: str = "sources") -> Stage:
@@ -44,7 +42,7 @@ def sources(config: Config, source: Source | None = None, name: str = "sources")
         version=1,
         run=run,
         settings=settings,
-        reads=_source_files(chosen),
+        reads=source_files(chosen),
         rows="passages",
         uses_ray=False,
         kind="sources",
@@ -227,7 +225,7 @@ def imported_mix(config: Config) -> Stage:
         mix_examples(workspace, config.mix, config.source_lang, config.mixed_languages, config.seed)
 
     identity = _mix_identity(config, config.mix, config.mixed_languages)
-    return _mix_stage("mix", run, identity, config.mix, reads=_imported_files(imported))
+    return _mix_stage("mix", run, identity, config.mix, reads=imported_files(imported))
 
 
 def _mix_stage(
@@ -259,13 +257,6 @@ def _mix_identity(config: Config, settings: MixSettings, languages: Sequence[str
         "source_lang": config.source_lang,
         "seed": config.seed,
     }
-
-
-def _imported_files(imported: ImportedExamples) -> tuple[str, ...]:
-    if isinstance(imported, SentenceTransformersExamples):
-        return imported.files
-    translations = (file for files in imported.translations.values() for file in files)
-    return (*imported.train, *imported.queries, *imported.documents, *translations)
 
 
 def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> Stage:
@@ -403,31 +394,3 @@ def evaluate(config: Config, documents: Stage, indexed: Stage, runs: Stage) -> S
 def _need(stage: str, pool: PoolSettings) -> Need:
     setting = f"{'index' if stage == 'retrieve' else stage}.pool"
     return Need.of_pool(stage, pool, setting)
-
-
-def _source_files(source: Source) -> tuple[str, ...]:
-    """Files whose content decides a source; an ir_datasets text is known by its id."""
-    if source.type == "bundled":
-        return (str(resources.files("distill.sources") / "corpus" / "corpus.jsonl"),)
-    if isinstance(source, FileSource):
-        from cluster.locations import find_all
-
-        return tuple(
-            place.name
-            for path in (*source.passages, *source.queries, *source.qrels)
-            for place in find_all(path, source.root)
-        )
-    if isinstance(source, IrDatasetsSource):
-        from distill.formats.text import FORMATS
-
-        places = [place for splits in source.translated_queries.values() for place in splits.values()]
-        return tuple(place for place in places if place.endswith(FORMATS))
-    return (source.path,) if source.type == "beir" else ()
-
-
-def model_files(model: str | None) -> tuple[str, ...]:
-    """The folder of a local model; a model on the hub is known by its name and revision."""
-    if not model:
-        return ()
-    folder = locate(model)
-    return (folder,) if model in {BUNDLED_STUDENT, BUNDLED_TEACHER} or folder.startswith("/") else ()

@@ -17,7 +17,7 @@ from distill.meta.settings import (
 )
 from distill.meta.sources.folds import Fold
 from distill.meta.tasks.transfers import Mode
-from jobs.running.distillation import model_files
+from jobs.running.inputs import model_files
 
 
 def sources(config: MetaConfig) -> Stage:
