@@ -22,8 +22,7 @@ from distill.encoders.settings import PretrainedStudent, SingleVectorStudent
 from distill.encoders.start import start_student
 from distill.meta.settings import MetaTrainSettings
 from distill.meta.train.batches import TaskLoss, TripletSet
-from distill.meta.train.stage import prepare
-from distill.meta.train.trainer import MetaTrainer
+from distill.meta.train.trainer import MetaTrainer, prepare
 from distill.models.locate import BUNDLED_STUDENT, BUNDLED_TEACHER
 
 MODELS = {"student": BUNDLED_STUDENT, "minilm": BUNDLED_TEACHER}

@@ -8,6 +8,7 @@ import torch
 from torch import distributed, nn
 from torch.optim import AdamW
 
+from distill.encoders.encoder import Encoder
 from distill.meta.settings import MetaTrainSettings
 from distill.meta.train.learners import AlignLosses, Inner, Loss, S, align_losses, maml_loss
 from distill.train.trainer import TrainingError
@@ -16,12 +17,12 @@ TrainedMethod = Literal["fine_tune", "maml", "maml_align"]
 
 
 class MetaStep(NamedTuple):
-    """What an outer step was.
+    """The numbers of one outer step.
 
     Attributes:
-        loss: what was minimised, over the tasks of all workers.
-        parts: what it is made of, each a mean over the tasks: of MAML-Align the losses of `teacher` and `student` and the squared `gap`
-            that distillation minimises (of sums, where it compares sums); of fine-tuning the loss of each set.
+        loss: the minimised loss, over the tasks of all workers.
+        parts: its parts, each a mean over the tasks: of MAML-Align the losses of `teacher` and `student` and the squared `gap` that
+            distillation minimises (of sums if it compares sums); of fine-tuning the loss of each set.
         norm: the norm of the outer gradient, in fine-tuning of the last set's.
     """
 
@@ -65,12 +66,14 @@ class MetaTrainer(Generic[S]):
         )
 
     def meta_step(self, tasks: Sequence[Sequence[S]], first: int = 0) -> MetaStep:
-        """One outer step on this worker's tasks, which are those from number `first` on of the step's `tasks_per_batch`.
+        """Take one outer step on this worker's tasks, which are those from number `first` on of the step's `tasks_per_batch`.
 
-        Gradients are summed over the workers and every task counts alike, so the step is that of all tasks on one worker. A loss or
-        gradient that is not finite is a `TrainingError`.
+        Gradients are summed over the workers and every task counts alike, so the step is that of all tasks on one worker.
 
-        Memory: the graph of one task; all of the worker's tasks where distillation compares sums.
+        Raises:
+            TrainingError: a loss or a gradient is not finite.
+
+        Memory: the graph of one task; of all of the worker's tasks if distillation compares sums.
         """
         self.module.train()
         match self.method:
@@ -96,15 +99,15 @@ class MetaTrainer(Generic[S]):
         return MetaStep(mean, {"query": mean}, self._apply({"query": mean}))
 
     def _align_step(self, tasks: Sequence[Sequence[S]], first: int) -> MetaStep:
-        """(A + C) / 2, a mean over the tasks, plus lambda times distillation: see `MetaTrainSettings.variant`."""
+        """Minimise (A + C) / 2, a mean over the tasks, plus lambda times distillation: see `MetaTrainSettings.variant`."""
         settings, count = self.settings, self.settings.tasks_per_batch
         sums = [0.0, 0.0, 0.0]
         held: list[AlignLosses] = []
         for number, sets in enumerate(tasks):
             self._seed(first + number)
             losses = align_losses(self._inner, self._parameters, sets, settings.inner_steps, settings.adapting_steps)
-            found = (losses.teacher, losses.student, losses.gap if settings.sums_losses else losses.gap**2)
-            sums = [total + value.item() for total, value in zip(sums, found, strict=True)]
+            parts = (losses.teacher, losses.student, losses.gap if settings.sums_losses else losses.gap**2)
+            sums = [total + value.item() for total, value in zip(sums, parts, strict=True)]
             if settings.sums_losses:
                 held.append(losses)
             else:
@@ -116,47 +119,47 @@ class MetaTrainer(Generic[S]):
             self._backward_sums(held, gap)
             gap **= 2
         loss = (teacher + student) / 2 + settings.distillation_weight * gap
-        parts = {"teacher": teacher, "student": student, "gap": gap}
-        return MetaStep(loss, parts, self._apply(parts))
+        means = {"teacher": teacher, "student": student, "gap": gap}
+        return MetaStep(loss, means, self._apply(means))
 
     def _backward_sums(self, held: Sequence[AlignLosses], gap: float) -> None:
-        """The gradient where distillation squares the gap of sums: that of gap^2 is 2 gap times the gap's, task by task."""
+        """Add the gradient of distillation that squares the gap of sums: that of gap^2 is 2 gap times the gap's, task by task."""
         if not held:
             return
         weight = 2 * self.settings.distillation_weight * gap
         losses = [
-            (found.teacher + found.student) / (2 * self.settings.tasks_per_batch) + weight * found.gap for found in held
+            (task.teacher + task.student) / (2 * self.settings.tasks_per_batch) + weight * task.gap for task in held
         ]
         torch.stack(losses).sum().backward()
 
     def _fine_tune_step(self, tasks: Sequence[Sequence[S]], first: int) -> MetaStep:
-        """An optimiser step on every set in turn, support first: the same examples without the meta loop."""
+        """Take an optimiser step on every set in turn, support first: the same examples without the meta loop."""
         parts: dict[str, float] = {}
         norm = 0.0
-        for place in range(len(tasks[0])):
+        for position in range(len(tasks[0])):
             total = 0.0
             for number, sets in enumerate(tasks):
-                self._seed(first + number, place)
-                loss = self._inner.loss(self._parameters, sets[place])
+                self._seed(first + number, position)
+                loss = self._inner.loss(self._parameters, sets[position])
                 (loss / self.settings.tasks_per_batch).backward()
                 total += loss.item()
             (mean,) = self._means([total])
-            parts[f"set_{place}"] = mean
+            parts[f"set_{position}"] = mean
             norm = self._apply(parts)
         return MetaStep(sum(parts.values()) / len(parts), parts, norm)
 
-    def _seed(self, *place: int) -> None:
-        torch.manual_seed(hash((self.seed, self.step, *place)))
+    def _seed(self, *position: int) -> None:
+        torch.manual_seed(hash((self.seed, self.step, *position)))
 
     def _means(self, sums: Sequence[float]) -> list[float]:
-        """Sums over this worker's tasks as means over the tasks of all."""
+        """Return means over the tasks of all workers, of sums over this worker's tasks."""
         total = torch.tensor(sums, dtype=torch.float64, device=next(iter(self._parameters.values())).device)
         if self.world > 1:
             distributed.all_reduce(total)
         return (total / self.settings.tasks_per_batch).tolist()
 
     def _apply(self, losses: dict[str, float]) -> float:
-        """Add the workers' gradients up and take an optimiser step; the gradient's norm."""
+        """Add the workers' gradients up, take an optimiser step and return the gradient's norm."""
         gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
         if self.world > 1:
             flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -174,10 +177,16 @@ class MetaTrainer(Generic[S]):
         return norm
 
     def state(self) -> dict[str, Any]:
-        """What training goes on from, besides the module's weights."""
+        """Return what training continues from, besides the module's weights."""
         return {"step": self.step, "optimizer": self.optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`; the module's weights are for the caller to load, in place."""
+        """Continue from a `state`. The caller loads the module's weights, in place."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+
+
+def prepare(encoder: Encoder, settings: MetaTrainSettings) -> None:
+    """Set the encoder up for the settings: the fused kernels of attention have no second derivative."""
+    if settings.order == "second":
+        encoder.backbone.set_attn_implementation("eager")

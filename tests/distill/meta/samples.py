@@ -74,3 +74,48 @@ def write_lines(path: Path, rows: list[Any]) -> str:
     lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return str(path)
+
+
+TASK_WORDS = [
+    "honey",
+    "bee",
+    "dance",
+    "hive",
+    "flower",
+    "sun",
+    "angle",
+    "river",
+    "bridge",
+    "stone",
+    "arch",
+    "city",
+    "map",
+]
+
+
+def task_row(position: int, sets: int) -> dict[str, Any]:
+    """A row of RETRIEVAL_TASKS with two questions in each of its sets."""
+    numbers = [number // 2 for number in range(2 * sets)]
+
+    def words(step: int) -> list[str]:
+        return [
+            f"{TASK_WORDS[(position + number * step) % 13]} {TASK_WORDS[(position * step + number) % 13]}"
+            for number in numbers
+        ]
+
+    def named(name: str) -> list[str]:
+        return [f"{name}{position}-{number}" for number in range(2 * sets)]
+
+    return {
+        "position": position,
+        "transfer": "de_de-de_fr",
+        "sets": numbers,
+        "question_ids": named("q"),
+        "question_langs": ["de"] * len(numbers),
+        "questions": words(2),
+        "positive_ids": named("p"),
+        "positive_langs": ["de"] * len(numbers),
+        "positives": words(3),
+        "negative_ids": named("n"),
+        "negatives": words(5),
+    }

@@ -15,33 +15,8 @@ from cluster.stages import Runner, Stage, StageRun
 from distill.encoders.checkpoints import load_encoder, save_encoder
 from distill.meta.settings import MetaTrainSettings
 from distill.tables import RETRIEVAL_TASKS, TableError
+from tests.distill.meta.samples import task_row
 from tests.train_processes import train_workers, wait_for_checkpoint
-
-WORDS = ["honey", "bee", "dance", "hive", "flower", "sun", "angle", "river", "bridge", "stone", "arch", "city", "map"]
-
-
-def row(position: int, sets: int) -> dict[str, Any]:
-    places = [place // 2 for place in range(2 * sets)]
-
-    def words(step: int) -> list[str]:
-        return [f"{WORDS[(position + place * step) % 13]} {WORDS[(position * step + place) % 13]}" for place in places]
-
-    def named(name: str) -> list[str]:
-        return [f"{name}{position}-{place}" for place in range(2 * sets)]
-
-    return {
-        "position": position,
-        "transfer": "de_de-de_fr",
-        "sets": places,
-        "question_ids": named("q"),
-        "question_langs": ["de"] * len(places),
-        "questions": words(2),
-        "positive_ids": named("p"),
-        "positive_langs": ["de"] * len(places),
-        "positives": words(3),
-        "negative_ids": named("n"),
-        "negatives": words(5),
-    }
 
 
 @dataclass(frozen=True)
@@ -56,7 +31,9 @@ class Job:
             save_encoder(load_encoder(self.encoder), f"{run.folder}/start")
 
         def tasks(run: StageRun) -> None:
-            run.write("retrieval_tasks", RETRIEVAL_TASKS.from_rows(row(i, sets) for i in range(20)), row_group_size=6)
+            run.write(
+                "retrieval_tasks", RETRIEVAL_TASKS.from_rows(task_row(i, sets) for i in range(20)), row_group_size=6
+            )
 
         def train(run: StageRun) -> None:
             from distill.meta.train.stage import meta_train

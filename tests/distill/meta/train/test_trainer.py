@@ -15,8 +15,7 @@ from distill.encoders.encoder import Encoder
 from distill.meta.settings import MetaTrainSettings
 from distill.meta.train.batches import TaskLoss, TaskSet, task_sets
 from distill.meta.train.learners import Inner
-from distill.meta.train.stage import prepare
-from distill.meta.train.trainer import MetaTrainer, TrainedMethod
+from distill.meta.train.trainer import MetaTrainer, TrainedMethod, prepare
 from distill.train.trainer import TrainingError
 
 INPUTS, SHOTS, STEPS = 8, 6, 3
