@@ -40,8 +40,8 @@ def retrieve(
     """Write `run`, the ranking of every system over every collection for each evaluated query, and `tags`, their names.
 
     Collections: each language alone; `mixed`, where every document is in one of the target languages; `pooled`, every version of every
-    document. Systems: `students` (name -> train stage, index stage), `bm25` on the documents as they are, and the teacher, who ranks the
-    candidates of the source language by the scores of `teacher_stage`, where there is one.
+    document. Systems: `students` (name -> train stage, index stage), `bm25` on the documents as they are, and, if there is a
+    `teacher_stage`, the teacher, which ranks the candidates of the source language by its scores.
     """
     queries = workspace.input(sources, "queries")
     query_lang = settings.query_lang or source_lang
@@ -50,14 +50,14 @@ def retrieve(
     documents = all_documents(workspace, sources)
     shards = row_shards(len(queries), _QUERIES_PER_SHARD)
     teacher = workspace.input(teacher_stage, "scores") if teacher_stage and sources == "sources" else None
-    found = collections(documents, languages)
-    tags = [f"{system}-{name}" for system in ("bm25", *students) for name in found]
+    by_name = collections(documents, languages)
+    tags = [f"{system}-{name}" for system in ("bm25", *students) for name in by_name]
     tags += [f"teacher-{source_lang}"] if teacher is not None else []
     workspace.write("tags", TAGS.from_rows({"tag": tag} for tag in tags))
     arguments = {
         "queries": queries,
         "documents": documents,
-        "collections": found,
+        "collections": by_name,
         "depth": settings.depth,
         "filesystem": workspace.filesystem,
         "students": {
@@ -71,29 +71,29 @@ def retrieve(
 
 
 def collections(documents: pa.Table, languages: Sequence[str]) -> dict[str, list[int]]:
-    """The documents (by place in `documents`) of every collection.
+    """Return the documents of every collection, by their position in `documents`.
 
     `mixed` takes the passages that exist in all of `languages`, each in one of them; without such passages there is no mixed collection.
     """
     langs = documents["lang"].to_pylist()
     ids = documents["passage_id"].to_pylist()
-    places: dict[str, list[int]] = {lang: [] for lang in sorted(set(langs))}
+    positions: dict[str, list[int]] = {lang: [] for lang in sorted(set(langs))}
     versions: dict[str, set[str]] = {}
-    for place, (passage_id, lang) in enumerate(zip(ids, langs, strict=True)):
-        places[lang].append(place)
+    for position, (passage_id, lang) in enumerate(zip(ids, langs, strict=True)):
+        positions[lang].append(position)
         versions.setdefault(passage_id, set()).add(lang)
-    parallel = [passage_id for passage_id, found in versions.items() if found >= set(languages)]
+    parallel = [passage_id for passage_id, langs_of in versions.items() if langs_of >= set(languages)]
     if len(languages) > 1 and parallel:
         assigned = mixed_assignment(parallel, languages)
-        places["mixed"] = [
-            place for place, (i, lang) in enumerate(zip(ids, langs, strict=True)) if assigned.get(i) == lang
+        positions["mixed"] = [
+            position for position, (i, lang) in enumerate(zip(ids, langs, strict=True)) if assigned.get(i) == lang
         ]
-    places["pooled"] = list(range(len(ids)))
-    return places
+    positions["pooled"] = list(range(len(ids)))
+    return positions
 
 
 class RetrieveWorker:
-    """Ranks the documents for a range of queries, by every system."""
+    """Rankings of the documents for a range of queries, by every system."""
 
     def __init__(
         self,
@@ -109,19 +109,19 @@ class RetrieveWorker:
         self._queries = queries
         self._depth = depth
         self._source_lang = source_lang
-        self._collections = {name: np.asarray(places, dtype=np.int64) for name, places in collections.items()}
+        self._collections = {name: np.asarray(positions, dtype=np.int64) for name, positions in collections.items()}
         self._ids = documents["passage_id"].to_pylist()
         self._pooled_ids = [f"{i}@{lang}" for i, lang in zip(self._ids, documents["lang"].to_pylist(), strict=True)]
         texts = passage_texts(documents)
         self._bm25 = {
-            name: Bm25([self._name(name, i) for i in places.tolist()], (texts[i] for i in places))
-            for name, places in self._collections.items()
+            name: Bm25([self._name(name, i) for i in positions.tolist()], (texts[i] for i in positions))
+            for name, positions in self._collections.items()
         }
         self._students = {name: _open(filesystem, *folders) for name, folders in students.items()}
         self._teacher = {row["query_id"]: row for row in teacher.to_pylist()} if teacher is not None else {}
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The runs of queries start to stop."""
+        """Return the runs of queries start to stop."""
         part = shard_rows(self._queries, shard)
         ids, texts = part["query_id"].to_pylist(), part["text"].to_pylist()
         rankings: list[tuple[str, str, list[tuple[str, float]]]] = []
@@ -139,27 +139,27 @@ class RetrieveWorker:
     def _rank(
         self, system: str, query_ids: Sequence[str], scores: Float[Tensor, "Q N"]
     ) -> list[tuple[str, str, list[tuple[str, float]]]]:
-        found = []
-        for name, places in self._collections.items():
-            best, top = top_k(scores[:, torch.from_numpy(places)], self._depth, torch.from_numpy(places))
-            for query_id, values, positions in zip(query_ids, best.tolist(), top.tolist(), strict=True):
-                ranking = [(self._name(name, place), score) for place, score in zip(positions, values, strict=True)]
-                found.append((f"{system}-{name}", query_id, ranking))
-        return found
+        rankings = []
+        for name, positions in self._collections.items():
+            best, top = top_k(scores[:, torch.from_numpy(positions)], self._depth, torch.from_numpy(positions))
+            for query_id, values, row in zip(query_ids, best.tolist(), top.tolist(), strict=True):
+                ranking = [(self._name(name, position), score) for position, score in zip(row, values, strict=True)]
+                rankings.append((f"{system}-{name}", query_id, ranking))
+        return rankings
 
     def _teacher_rankings(self, query_ids: Sequence[str]) -> list[tuple[str, str, list[tuple[str, float]]]]:
-        found = []
+        rankings = []
         for query_id in query_ids:
             row = self._teacher.get(query_id)
             if row is not None:
                 ranked = sorted(
                     zip(row["passage_ids"], row["scores"], strict=True), key=lambda pair: (-pair[1], pair[0])
                 )
-                found.append((f"teacher-{self._source_lang}", query_id, ranked[: self._depth]))
-        return found
+                rankings.append((f"teacher-{self._source_lang}", query_id, ranked[: self._depth]))
+        return rankings
 
-    def _name(self, collection: str, place: int) -> str:
-        return self._pooled_ids[place] if collection == "pooled" else self._ids[place]
+    def _name(self, collection: str, position: int) -> str:
+        return self._pooled_ids[position] if collection == "pooled" else self._ids[position]
 
 
 def _open(filesystem: pafs.FileSystem, checkpoint: str, index: str) -> tuple[Encoder, ExactIndex]:

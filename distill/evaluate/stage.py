@@ -1,4 +1,4 @@
-"""The evaluate stage: runs against judgements, query by query, and what the differences are worth.
+"""The evaluate stage: runs against judgements, query by query, and tests of their differences.
 
 A run's tag is `{system}-{collection}`. A collection is one language (every passage in that language), `mixed` (every
 passage once, the languages dealt round) or `pooled` (every passage in every language). A judgement holds for every
@@ -46,8 +46,8 @@ def evaluate(
     """Measure every run of the stage `retrieve` on every judged query of the split.
 
     Writes the tables `measurements` and `comparisons`, and for use with trec_eval the files `trec/{tag}.run` and
-    `trec/{collection}.qrels`. A query of the split without judgements is left out and counted; a judged query for which
-    a system found nothing counts with 0.
+    `trec/{collection}.qrels`. A query of the split without judgements is left out and counted; a judged query without
+    results of a system counts with 0.
 
     Args:
         workspace: with the inputs `retrieve` (run, tags), `sources` (queries, qrels) and, where a collection is pooled,
@@ -66,7 +66,7 @@ def evaluate(
     qrels = workspace.input(sources, "qrels")
     qrels = qrels.filter(pc.is_in(qrels["query_id"], value_set=pa.array(query_ids, pa.string())))
     run = ranked(RUN.check(workspace.input("retrieve", "run"), "retrieve"))
-    # A system that found nothing for any query (BM25 across scripts) has no row in the run: it counts with 0.
+    # A system without results for any query (BM25 across scripts) has no row in the run: it counts with 0.
     tags = sorted({*workspace.input("retrieve", "tags")["tag"].to_pylist(), *pc.unique(run["tag"]).to_pylist()})
     run = run.filter(pc.is_in(run["query_id"], value_set=pa.array(query_ids, pa.string())))
     order = (source_lang, *languages, MIXED, POOLED)
@@ -102,12 +102,12 @@ def evaluate(
 
 
 def primary_measure(measures: Sequence[str]) -> str:
-    """The measure to compare by: nDCG@20 where it is measured, the first one otherwise."""
+    """Return the measure to compare by: nDCG@20 if it is measured, else the first one."""
     return PRIMARY_MEASURE if PRIMARY_MEASURE in measures else measures[0]
 
 
 def mixed_assignment(passage_ids: Sequence[str], languages: Sequence[str]) -> dict[str, str]:
-    """The language of each passage in the mixed collection: the sorted ids dealt round the languages.
+    """Return the language of each passage in the mixed collection: the sorted ids dealt round the languages.
 
     The numbers of passages differ by one at most, neighbours in the order of ids (parts of one document, siblings) get
     different languages where there are two or more, and nothing depends on the order of the arguments' rows or on a
@@ -118,14 +118,16 @@ def mixed_assignment(passage_ids: Sequence[str], languages: Sequence[str]) -> di
     """
     if not languages:
         raise ValueError("a mixed collection needs one language or more, got none")
-    assignment = {passage_id: languages[place % len(languages)] for place, passage_id in enumerate(sorted(passage_ids))}
+    assignment = {
+        passage_id: languages[number % len(languages)] for number, passage_id in enumerate(sorted(passage_ids))
+    }
     if len(assignment) < len(passage_ids):
         raise ValueError(f"{len(passage_ids) - len(assignment)} passage ids occur twice")
     return assignment
 
 
 def split_tag(tag: str, collections: Sequence[str]) -> tuple[str, str]:
-    """System and collection of a tag. A language code may hold hyphens (`pt-BR`), the name of a system may not.
+    """Split a tag into system and collection. A language code may hold hyphens (`pt-BR`), the name of a system may not.
 
     Raises:
         TableError: the tag has no system, or a collection that is not among `collections`.
@@ -139,7 +141,7 @@ def split_tag(tag: str, collections: Sequence[str]) -> tuple[str, str]:
 
 
 def pooled_qrels(qrels: pa.Table, documents: pa.Table, source_lang: str) -> pa.Table:
-    """Judgements of a pooled collection: each language version has its passage's grade.
+    """Return the judgements of a pooled collection: each language version has its passage's grade.
 
     A version is `passage_id@lang`; those that exist are the rows of `documents`. A judged passage of which no version
     exists stays as one that cannot be found (its version in `source_lang`), so that an incomplete index is not measured
@@ -154,7 +156,7 @@ def pooled_qrels(qrels: pa.Table, documents: pa.Table, source_lang: str) -> pa.T
 
 
 def comparisons(values: Values, collections: Sequence[str], name: str, confidence: float) -> pa.Table:
-    """Paired t-tests of the pairs in `COMPARED` by one measure (COMPARISONS), with Holm's correction over all of them.
+    """Return paired t-tests of the pairs in `COMPARED` by one measure (COMPARISONS), with Holm's correction over all of them.
 
     A collection that lacks one of the two systems is left out, and so is everything where there is only one query.
     """
@@ -180,7 +182,7 @@ def comparisons(values: Values, collections: Sequence[str], name: str, confidenc
 
 
 def language_shares(run: pa.Table) -> dict[str, float]:
-    """Share of each language among the ten best documents of each query of one ranked pooled run, largest first."""
+    """Return the share of each language among the ten best documents of each query of one ranked pooled run, largest first."""
     best = run.filter(pc.less_equal(run["rank"], _TOP))
     languages = [document.rpartition("@")[2] for document in best["passage_id"].to_pylist()]
     counts = {lang: languages.count(lang) for lang in sorted(set(languages))}
@@ -191,15 +193,15 @@ def _judged_queries(workspace: Workspace, settings: EvaluateSettings, sources: s
     queries = workspace.input(sources, "queries", ["query_id", "lang", "split"])
     mine = queries.filter(pc.and_(pc.equal(queries["split"], settings.split), pc.equal(queries["lang"], query_lang)))
     judged = set(workspace.input(sources, "qrels", ["query_id"])["query_id"].to_pylist())
-    found = sorted(query_id for query_id in mine["query_id"].to_pylist() if query_id in judged)
-    if not found:
+    evaluated = sorted(query_id for query_id in mine["query_id"].to_pylist() if query_id in judged)
+    if not evaluated:
         raise TableError(
             f"{sources}: no judged query to evaluate: {len(mine)} queries in split '{settings.split}' and language "
             f"'{query_lang}' (evaluate.split, evaluate.query_lang), qrels for {len(judged)} queries, none in common"
         )
-    if len(found) < len(mine):
-        workspace.note(unjudged_queries=len(mine) - len(found))
-    return found
+    if len(evaluated) < len(mine):
+        workspace.note(unjudged_queries=len(mine) - len(evaluated))
+    return evaluated
 
 
 def _measurements(values: Values, query_ids: Sequence[str]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The index stage: token vectors of every document, encoded by the student."""
+"""The index stage: token vectors of every document, from the student."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Batches cut by a token budget, so that padding costs little and no batch is larger than the memory it was sized for."""
+"""Batches cut by a token budget: padding costs little, and no batch needs more memory than the budget allows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,8 @@ _CACHE_BYTES = 3 * 2**20
 def token_budget_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
     """Group the indices of `lengths` into batches whose padded size (longest x count) stays within `tokens_per_batch`.
 
-    Longest first, so that a batch that does not fit in memory shows at once; equal lengths keep their order, so the result depends on
-    nothing but the arguments. An item longer than the budget is a batch of its own. Cost: one sort.
+    The longest come first, so that a batch that does not fit in memory fails at once. Equal lengths keep their order. An item longer than
+    the budget is a batch of its own. Cost: one sort.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches: list[list[int]] = []
@@ -30,25 +30,25 @@ def token_budget_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[
 
 
 def padded(rows: Sequence[Sequence[int]], filler: int) -> Int[Tensor, "B T"]:
-    """Rows of token ids as one tensor, the shorter ones filled up at their end."""
+    """Return rows of token ids as one tensor; `filler` fills up the shorter ones at their end."""
     length = max(len(row) for row in rows)
     return torch.tensor([[*row, *[filler] * (length - len(row))] for row in rows], dtype=torch.long)
 
 
 def attention_of(lengths: Sequence[int]) -> Int[Tensor, "B T"]:
-    """What attention sees of rows that `padded` filled up: 1 for a row's own tokens, 0 for the filling."""
+    """Return the attention mask of rows that `padded` made: 1 for a row's own tokens, 0 for the filler."""
     return (torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]).long()
 
 
 def fitting_tokens(tokens_per_batch: int, config: Any, device: str) -> int:
-    """The token budget of a model on a device: `tokens_per_batch`, but on CPUs no more than their caches hold.
+    """Return the token budget of a model on a device: `tokens_per_batch`, but on CPUs no more than their caches hold.
 
-    On a CPU a large batch gains nothing and costs the trips of its intermediate states to memory: of 1,536 numbers a token, batches of
-    16,384 tokens took more than twice the time of 512 (benchmarks/teacher_scoring.md). Allowed are 3 MiB of the widest states in float32,
-    and 512 tokens at least, below which matrix products lose.
+    On a CPU a large batch gains nothing, and its intermediate states leave the cache: with 1,536 numbers a token, batches of 16,384 tokens
+    took more than twice the time of 512 (benchmarks/teacher_scoring.md). The limit is 3 MiB of the widest states in float32, but at least
+    512 tokens, below which matrix products are slower.
 
     Args:
-        tokens_per_batch: the most that is asked for.
+        tokens_per_batch: the largest budget.
         config: the model's configuration in transformers.
         device: `cpu`, or a GPU's name.
     """

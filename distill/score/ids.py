@@ -1,4 +1,4 @@
-"""Finding rows by id in tables of millions, from many actors, without a hash table in each of them."""
+"""Rows looked up by id in tables of millions, from many actors, without a hash table in each of them."""
 
 from collections.abc import Sequence
 
@@ -11,30 +11,33 @@ from distill.tables import STRING, TableError
 
 
 def sorted_ids(ids: pa.ChunkedArray) -> pa.Table:
-    """An index for `SortedIds`: the columns `id`, sorted, and `place`, the row that each was in.
+    """Return an index for `SortedIds`: the columns `id`, sorted, and `row`, the row of each.
 
     As an Arrow table it lies in shared memory once for all actors of a machine. Cost: one sort; 16 bytes an id and the ids themselves.
     """
     flat = ids.combine_chunks()
     order = pc.sort_indices(flat)
-    return pa.table({"id": flat.take(order), "place": order.cast(pa.int64())})
+    return pa.table({"id": flat.take(order), "row": order.cast(pa.int64())})
 
 
 class SortedIds:
-    """Looks ids up in an index that `sorted_ids` made, by binary search.
+    """Look-up of ids in an index that `sorted_ids` made, by binary search.
 
     Args:
         index: the index.
-        what: what the ids are called in messages (`passage_id`).
+        what: the name of the ids in messages (`passage_id`).
     """
 
     def __init__(self, index: pa.Table, what: str) -> None:
         self._ids = index["id"].combine_chunks()
-        self._places = index["place"].combine_chunks()
+        self._rows = index["row"].combine_chunks()
         self._what = what
 
     def find(self, ids: Sequence[str], source: str) -> Int[np.ndarray, " N"]:
-        """The places of `ids`, in their order. Ids that do not exist are a `TableError` that begins with `source` and names three.
+        """Return the rows of `ids`, in their order.
+
+        Raises:
+            TableError: ids do not exist; the message begins with `source` and names three.
 
         Cost: the logarithm of the index's size in vectorised comparisons.
         """
@@ -45,11 +48,11 @@ class SortedIds:
             middle = np.minimum((low + high) // 2, len(self._ids) - 1)
             before = np.asarray(pc.less(self._ids.take(pa.array(middle)), wanted)) & (low < high)
             low, high = np.where(before, middle + 1, low), np.where(before, high, np.minimum(middle, high))
-        found = low < len(self._ids)
+        present = low < len(self._ids)
         if len(self._ids):
-            there = self._ids.take(pa.array(np.minimum(low, len(self._ids) - 1)))
-            found &= np.asarray(pc.equal(there, wanted))
-        if not found.all():
-            lost = sorted(set(wanted.filter(pa.array(~found)).to_pylist()))
+            ids_there = self._ids.take(pa.array(np.minimum(low, len(self._ids) - 1)))
+            present &= np.asarray(pc.equal(ids_there, wanted))
+        if not present.all():
+            lost = sorted(set(wanted.filter(pa.array(~present)).to_pylist()))
             raise TableError(f"{source}: {len(lost)} of {self._what} do not exist, among them {lost[:3]}")
-        return np.asarray(self._places.take(pa.array(low)))
+        return np.asarray(self._rows.take(pa.array(low)))

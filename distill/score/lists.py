@@ -136,7 +136,7 @@ def selector_ranks(lists: ScoreLists, candidates: pa.Table) -> Int[np.ndarray, "
 
     Where pairs were rejected a list is shorter than the selector's, and places in it are not ranks.
     """
-    ranks = lists.lists.places + 1
+    ranks = lists.lists.positions + 1
     if candidates["query_id"].combine_chunks() != lists.query_ids:
         raise TableError(
             "scores and candidates are not of the same queries in the same order; run the score stage again"

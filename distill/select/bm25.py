@@ -19,7 +19,7 @@ class Bm25:
     """A BM25 index in memory (bm25s, the Lucene variant).
 
     Args:
-        ids: document ids; ties in score are broken by their order here, so sort them.
+        ids: document ids, sorted: equal scores rank in their order.
         texts: document texts.
         k1: term-frequency saturation.
         b: length normalisation.
@@ -37,7 +37,7 @@ class Bm25:
             self._index.index(tokens, show_progress=False)
 
     def search(self, query: str, k: int) -> list[tuple[str, float]]:
-        """The best `k` documents that share a term with the query, as (id, score), best first."""
+        """Return the best `k` documents that share a term with the query, as (id, score), best first, equal scores in the order of ids."""
         terms = [] if self._empty else [term for term in words(query) if term in self._index.vocab_dict]
         if not terms:
             return []
@@ -48,7 +48,7 @@ class Bm25:
 
 
 class Bm25Worker:
-    """Searches a range of queries. Each actor builds the index for itself, which costs less than shipping it."""
+    """Search of a range of queries. Each actor builds its own index, which costs less than sending one."""
 
     def __init__(self, queries: pa.Table, passages: pa.Table, judged: pa.Table, by: Bm25Selector) -> None:
         self._queries = queries
@@ -57,23 +57,22 @@ class Bm25Worker:
         self._index = Bm25(passages["passage_id"].to_pylist(), passage_texts(passages), by.k1, by.b)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The candidates of queries start to stop."""
+        """Return the candidates of queries start to stop."""
         part = shard_rows(self._queries, shard)
         query_ids = part["query_id"].to_pylist()
-        found = [
-            self._search(query_id, text) for query_id, text in zip(query_ids, part["text"].to_pylist(), strict=True)
-        ]
-        return {"candidates": candidate_table(query_ids, found, "bm25", self._judged)}
+        texts = part["text"].to_pylist()
+        lists = [self._search(query_id, text) for query_id, text in zip(query_ids, texts, strict=True)]
+        return {"candidates": candidate_table(query_ids, lists, "bm25", self._judged)}
 
     def _search(self, query_id: str, text: str) -> list[str]:
-        found = [passage_id for passage_id, _ in self._index.search(text, self._by.top_k)]
+        matching = [passage_id for passage_id, _ in self._index.search(text, self._by.top_k)]
         if not self._by.fill:
-            return found
-        return found + fill(query_id, found, self._index.ids, self._by.top_k - len(found))
+            return matching
+        return matching + fill(query_id, matching, self._index.ids, self._by.top_k - len(matching))
 
 
-def fill(query_id: str, found: Sequence[str], ids: Sequence[str], count: int) -> list[str]:
-    """At most `count` random ids that are not among `found`; a pure function of its arguments."""
+def fill(query_id: str, matching: Sequence[str], ids: Sequence[str], count: int) -> list[str]:
+    """Draw at most `count` of `ids` that are not among `matching`, at random; a pure function of its arguments."""
     random = Random(f"fill/{query_id}")  # noqa: S311 - a seeded draw, not a secret
-    drawn = random.sample(ids, min(len(ids), count + len(found)))
-    return [passage_id for passage_id in drawn if passage_id not in set(found)][:count]
+    drawn = random.sample(ids, min(len(ids), count + len(matching)))
+    return [passage_id for passage_id in drawn if passage_id not in set(matching)][:count]

@@ -1,4 +1,4 @@
-"""What all selectors share: the texts in the languages they read, judged passages among the candidates, and the table."""
+"""Parts that all selectors share: texts in the languages that they read, judged passages, and the table of candidates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Task:
 
 
 def queries_in(workspace: Workspace, lang: str, source_lang: str) -> pa.Table:
-    """The job's queries (those with a text in the source language), sorted by id, as QUERIES in `lang`.
+    """Return the job's queries (those with a text in the source language), sorted by id, as QUERIES in `lang`.
 
     A query without a text in `lang` is a `TableError` that counts them and names three.
     """
@@ -46,16 +46,16 @@ def queries_in(workspace: Workspace, lang: str, source_lang: str) -> pa.Table:
     wanted = queries.filter(pc.equal(queries["lang"], source_lang)).sort_by("query_id")
     if lang == source_lang:
         return wanted
-    found = queries.filter(pc.equal(queries["lang"], lang))
+    versions = queries.filter(pc.equal(queries["lang"], lang))
     ids = wanted["query_id"].combine_chunks()
     _refuse_missing(
-        ids, found["query_id"], f"queries have no text in '{lang}'", "give the source queries in that language"
+        ids, versions["query_id"], f"queries have no text in '{lang}'", "give the source queries in that language"
     )
-    return lookup(found, "query_id", ids, "sources")
+    return lookup(versions, "query_id", ids, "sources")
 
 
 def passages_in(workspace: Workspace, lang: str, source_lang: str) -> pa.Table:
-    """Id, title and text of the job's passages in `lang`, sorted by id: the source's own, or the translations.
+    """Return id, title and text of the job's passages in `lang`, sorted by id: the source's own, or the translations.
 
     A passage without a text in `lang` is a `TableError` that counts them and names three.
     """
@@ -64,23 +64,22 @@ def passages_in(workspace: Workspace, lang: str, source_lang: str) -> pa.Table:
         return passages.select(PASSAGE_COLUMNS).sort_by("passage_id")
     ids = workspace.input("sources", "passages", ["passage_id"])["passage_id"].combine_chunks()
     translations = workspace.input("translate", "translations", [*PASSAGE_COLUMNS, "lang"])
-    found = translations.filter(pc.equal(translations["lang"], lang)).select(PASSAGE_COLUMNS)
+    versions = translations.filter(pc.equal(translations["lang"], lang)).select(PASSAGE_COLUMNS)
     advice = "give their translations (translate.by), or read passages in another language"
-    _refuse_missing(ids, found["passage_id"], f"passages have no text in '{lang}'", advice)
-    return found.filter(pc.is_in(found["passage_id"], value_set=ids)).sort_by("passage_id")
+    _refuse_missing(ids, versions["passage_id"], f"passages have no text in '{lang}'", advice)
+    return versions.filter(pc.is_in(versions["passage_id"], value_set=ids)).sort_by("passage_id")
 
 
-def _refuse_missing(wanted: pa.Array, found: pa.ChunkedArray, what: str, advice: str) -> None:
-    there = pc.is_in(wanted, value_set=found.combine_chunks())
-    lost = wanted.filter(pc.invert(there))
-    if len(lost):
+def _refuse_missing(wanted: pa.Array, present: pa.ChunkedArray, what: str, advice: str) -> None:
+    missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=present.combine_chunks())))
+    if len(missing):
         raise TableError(
-            f"{len(lost)} of {len(wanted)} {what}, among them {sorted(lost.slice(0, 3).to_pylist())}; {advice}"
+            f"{len(missing)} of {len(wanted)} {what}, among them {sorted(missing.slice(0, 3).to_pylist())}; {advice}"
         )
 
 
 def judged_passages(workspace: Workspace) -> pa.Table:
-    """Query and passage of what is judged relevant to training and development queries, best grade first; never to test queries."""
+    """Return query and passage of judgements above 0 of training and development queries, best grade first; never of test queries."""
     queries = workspace.input("sources", "queries", ["query_id", "split"])
     asked = queries["query_id"].filter(pc.not_equal(queries["split"], "test")).combine_chunks()
     qrels = workspace.input("sources", "qrels")
@@ -90,32 +89,32 @@ def judged_passages(workspace: Workspace) -> pa.Table:
 
 
 NOTHING_JUDGED = pa.table({"query_id": pa.array([], pa.string()), "passage_id": pa.array([], pa.string())})
-"""For selectors that are not to add anything."""
+"""The table of selectors that add no judged passages."""
 
 
 class Judged:
-    """The passages to add to each query's candidates, of a table that `judged_passages` made."""
+    """Passages to add to each query's candidates, from a table that `judged_passages` made."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
 
     def __call__(self, query_ids: Sequence[str]) -> dict[str, list[str]]:
-        """The judged passages of these queries; queries without are left out."""
+        """Return the judged passages of these queries; queries without any are left out."""
         rows = self._table.filter(pc.is_in(self._table["query_id"], value_set=pa.array(query_ids, pa.string())))
-        found: dict[str, list[str]] = {}
+        by_query: dict[str, list[str]] = {}
         for query_id, passage_id in zip(rows["query_id"].to_pylist(), rows["passage_id"].to_pylist(), strict=True):
-            found.setdefault(query_id, []).append(passage_id)
-        return found
+            by_query.setdefault(query_id, []).append(passage_id)
+        return by_query
 
 
 def candidate_table(
-    query_ids: Sequence[str], found: Sequence[Sequence[str]], selector: str, judged: Judged
+    query_ids: Sequence[str], selected: Sequence[Sequence[str]], selector: str, judged: Judged
 ) -> pa.Table:
-    """CANDIDATES: what was found for each query, then its judged passages that were not found."""
+    """Return CANDIDATES: the passages selected for each query, then its judged passages that are not among them."""
     added = judged(query_ids)
     rows = []
-    for query_id, ids in zip(query_ids, found, strict=True):
-        there = set(ids)
-        more = [passage_id for passage_id in added.get(query_id, ()) if passage_id not in there]
+    for query_id, ids in zip(query_ids, selected, strict=True):
+        own = set(ids)
+        more = [passage_id for passage_id in added.get(query_id, ()) if passage_id not in own]
         rows.append({"query_id": query_id, "passage_ids": [*ids, *more], "selector": selector})
     return CANDIDATES.from_rows(rows, "select")

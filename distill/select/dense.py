@@ -65,7 +65,7 @@ def _tables(part: pa.Table, start: int, vectors: Sequence[Float[Tensor, "1 D"]])
 
 
 class IndexWorker:
-    """Builds a FAISS index and puts it into the stage's folder."""
+    """Building of a FAISS index in the stage's folder."""
 
     def __init__(self, vectors: StoredTable, factory: str, training_vectors: int, file: str) -> None:
         self._vectors = vectors
@@ -74,7 +74,7 @@ class IndexWorker:
         self._file = file
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """Train on evenly spaced vectors, add all, write. Memory: the training vectors and the index."""
+        """Train an index on evenly spaced vectors, add all and write it. Memory: the training vectors and the index."""
         del shard
         faiss = load_faiss()
         step = -(-len(self._vectors) // self._training_vectors)
@@ -98,7 +98,7 @@ class IndexWorker:
 
 
 class DenseWorker:
-    """Searches a range of queries."""
+    """Search of a range of queries."""
 
     def __init__(
         self,
@@ -120,12 +120,12 @@ class DenseWorker:
         self._index = _read_index(vectors.filesystem, file, by.nprobe) if file else None
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The candidates of queries start to stop."""
+        """Return the candidates of queries start to stop."""
         part = shard_rows(self._queries, shard)
         queries = torch.cat(self._encoder.encode_each_query(part["text"].to_pylist(), self._by.tokens_per_batch))
-        places = self._exact(queries) if self._index is None else _approximate(self._index, queries, self._by.top_k)
-        found = [self._ids.take(pa.array(row)).to_pylist() for row in places]
-        table = candidate_table(part["query_id"].to_pylist(), found, f"dense:{self._by.model}", self._judged)
+        best = self._exact(queries) if self._index is None else _approximate(self._index, queries, self._by.top_k)
+        lists = [self._ids.take(pa.array(row)).to_pylist() for row in best]
+        table = candidate_table(part["query_id"].to_pylist(), lists, f"dense:{self._by.model}", self._judged)
         return {"candidates": table}
 
     def _exact(self, queries: Float[Tensor, "Q D"]) -> list[np.ndarray]:
@@ -137,10 +137,10 @@ class DenseWorker:
 
 
 def _approximate(index: Any, queries: Float[Tensor, "Q D"], k: int) -> list[np.ndarray]:
-    scores, places = index.search(queries.numpy(), k)
-    order = np.lexsort((places, -scores), axis=1)
+    scores, positions = index.search(queries.numpy(), k)
+    order = np.lexsort((positions, -scores), axis=1)
     # FAISS fills up with -1 where its lists held fewer.
-    return [row[row >= 0] for row in np.take_along_axis(places, order, axis=1)]
+    return [row[row >= 0] for row in np.take_along_axis(positions, order, axis=1)]
 
 
 def _read_index(filesystem: pafs.FileSystem, file: str, nprobe: int) -> Any:
@@ -156,7 +156,7 @@ def _read_index(filesystem: pafs.FileSystem, file: str, nprobe: int) -> Any:
 
 
 def load_faiss() -> Any:
-    """The module, or a `ModelError` that says how to install it."""
+    """Return the module `faiss`; a `ModelError` that says how to install it if there is none."""
     try:
         import faiss
     except ImportError as error:

@@ -31,12 +31,16 @@ def candidates_from_run(query_ids: Sequence[str], passages: pa.Table, judged: Ju
 def candidates_from_scores(
     query_ids: Sequence[str], passages: pa.Table, judged: Judged, by: ScoredSelector
 ) -> tuple[pa.Table, dict[str, int]]:
-    """The top k by score of each query's list in score files, equal scores in the file's order, and counts of what was not taken.
+    """Return the k passages of highest score in each query's list in score files, and counts of what was left out.
 
-    Queries that the files lack get an empty list. Unknown passages are an error that names them, or left out where `by.unknown` says so.
+    Equal scores keep the order of the file.
+    A query that the files lack gets an empty list.
+
+    Raises:
+        TableError: passages do not exist in the source and `by.unknown` is `error`; the message names three of them.
     """
     wanted = set(query_ids)
-    found: dict[str, list[str]] = {}
+    selected: dict[str, list[str]] = {}
     counts = {"unknown_queries": 0, "unknown_passages": 0}
     known = set(passages["passage_id"].to_pylist())
     unknown: set[str] = set()
@@ -49,20 +53,20 @@ def candidates_from_scores(
         if len(usable) < len(ids):
             unknown.update(set(ids) - known)
             counts["unknown_passages"] += len(ids) - len(usable)
-        found[scored.query_id] = usable[: by.top_k]
+        selected[scored.query_id] = usable[: by.top_k]
     files = ", ".join(by.files)
     if unknown and by.unknown == "error":
         advice = "; set select.by.unknown to 'leave_out' if the source holds a part of what was scored"
         raise TableError(_unknown_message(files, "listed", unknown) + advice)
-    lists = [found.get(query_id, []) for query_id in query_ids]
-    counts["queries_without_list"] = len(wanted - found.keys())
+    lists = [selected.get(query_id, []) for query_id in query_ids]
+    counts["queries_without_list"] = len(wanted - selected.keys())
     return candidate_table(query_ids, lists, f"scored:{files}", judged), counts
 
 
 def _unknown(ids: set[str], passages: pa.Table) -> set[str]:
     wanted = pa.array(sorted(ids), pa.string())
-    there = pc.is_in(wanted, value_set=passages["passage_id"].combine_chunks())
-    return set(wanted.filter(pc.invert(there)).to_pylist())
+    known = pc.is_in(wanted, value_set=passages["passage_id"].combine_chunks())
+    return set(wanted.filter(pc.invert(known)).to_pylist())
 
 
 def _unknown_message(source: str, how: str, unknown: set[str]) -> str:

@@ -60,7 +60,7 @@ def _tables(part: pa.Table, start: int, vectors: Sequence[Float[Tensor, "_ D"]])
 
 
 class LateInteractionWorker:
-    """Searches a range of queries."""
+    """Search of a range of queries."""
 
     def __init__(
         self,
@@ -87,6 +87,6 @@ class LateInteractionWorker:
         queries = torch.cat([self._encoder.encode_queries(texts[i : i + size]) for i in range(0, len(texts), size)])
         blocks = passage_blocks(self._vectors, self._encoder.settings.dim)
         best = best_by_maxsim(queries.to(self._device), blocks, self._by.top_k)
-        found = [self._ids.take(pa.array(row)).to_pylist() for row in best]
+        lists = [self._ids.take(pa.array(row)).to_pylist() for row in best]
         name = f"late_interaction:{self._by.model}"
-        return {"candidates": candidate_table(part["query_id"].to_pylist(), found, name, self._judged)}
+        return {"candidates": candidate_table(part["query_id"].to_pylist(), lists, name, self._judged)}

@@ -21,7 +21,7 @@ class Bm25Selector(Settings):
     b: float = Field(default=0.4, ge=0, le=1)
     """Length normalisation (0.4: as above)."""
     fill: bool = True
-    """Whether queries that share a term with fewer than `top_k` passages get random others, after the found ones."""
+    """If true, queries that share a term with fewer than `top_k` passages get random others, after those that match."""
 
 
 class RunSelector(Settings):
@@ -45,8 +45,8 @@ class ScoredSelector(Settings):
     top_k: int = Field(default=50, ge=1)
     """Candidates for each query, highest score first (50: the lists of hltcoe/tdist-msmarco-scores, arXiv 2401.04810)."""
     unknown: Literal["error", "leave_out"] = "error"
-    """What is done about listed passages that the source lacks. `leave_out` counts them: for sources that hold a part of the collection
-    that was scored. Listed queries that the source lacks are counted in either case."""
+    """Treatment of listed passages that the source lacks. `leave_out` counts them: for a source that holds a part of the collection that
+    was scored. Listed queries that the source lacks are counted in either case."""
 
 
 class DenseSelector(Settings):
@@ -58,8 +58,8 @@ class DenseSelector(Settings):
     top_k: int = Field(default=50, ge=1)
     """Candidates for each query."""
     factory: str | None = None
-    """A FAISS index by its factory string (`IVF4096,PQ48`, `HNSW32` ...), approximate and held in memory by every actor; none: exact
-    search, which reads the vectors from storage by the block."""
+    """A FAISS index by its factory string (`IVF4096,PQ48`, `HNSW32` ...), approximate and held in memory by every actor. If None, the
+    search is exact and reads the vectors from storage by the block."""
     nprobe: int = Field(default=64, ge=1)
     """Lists that an IVF index visits for each query."""
     training_vectors: int = Field(default=400_000, ge=1)
@@ -109,12 +109,12 @@ class SelectSettings(Settings):
     by: Selector = Bm25Selector()
     """The selector."""
     query_lang: Language | None = None
-    """Language in which the selector reads queries; none: `source_lang`."""
+    """Language in which the selector reads queries. If None, `source_lang`."""
     passage_lang: Language | None = None
-    """Language in which the selector reads passages; none: `source_lang`. Another one is read from the translations."""
+    """Language in which the selector reads passages; any but `source_lang` is read from the translations. If None, `source_lang`."""
     add_judged: bool = False
-    """Whether passages that are judged relevant join the candidates of training and development queries, after the found ones, so that the
-    teacher scores them too. Test judgements are never read."""
+    """If true, passages that are judged relevant join the candidates of training and development queries, after the selected ones, so that
+    the teacher scores them too. Test judgements are never read."""
     queries_per_shard: int = Field(default=20_000, ge=1)
     """Queries in a shard, the unit of commit and retry."""
     pool: PoolSettings = PoolSettings()

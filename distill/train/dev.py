@@ -1,6 +1,6 @@
 """Retrieval with a student while it is trained: development queries against a pool of passages in every language.
 
-Every worker encodes its share of the pool; then each knows the result, so that all decide alike when to stop.
+Every worker encodes its share of the pool; then each has the whole result, so that all decide alike when to stop.
 """
 
 import hashlib
@@ -67,17 +67,17 @@ def _drawn(ids: Sequence[str], count: int) -> list[str]:
 
 
 def _only(table: StoredTable, ids: pa.Array, languages: Sequence[str]) -> pa.Table:
-    """The rows of these passages in these languages, read file by file."""
-    found, start = [], 0
+    """Read the rows of these passages in these languages, file by file."""
+    parts, start = [], 0
     for _, rows in table.files:
         part = table.read(start, start + rows, ["passage_id", "lang", "title", "text"])
         wanted = pc.and_(
             pc.is_in(part["passage_id"], value_set=ids),
             pc.is_in(part["lang"], value_set=pa.array(languages, pa.string())),
         )
-        found.append(part.filter(wanted))
+        parts.append(part.filter(wanted))
         start += rows
-    return pa.concat_tables(found)
+    return pa.concat_tables(parts)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class DevSet:
 
     @classmethod
     def read(cls, filesystem: pafs.FileSystem, folder: str) -> "DevSet":
-        """What `write_dev` wrote."""
+        """Read the files of `write_dev`."""
         tables = {
             name: pq.read_table(f"{folder}/{name}.parquet", filesystem=filesystem)
             for name in ("queries", "qrels", "passages")
@@ -103,11 +103,11 @@ class DevSet:
     def evaluate(
         self, encoder: Encoder, name: str, tokens_per_batch: int, rank: int = 0, world: int = 1
     ) -> dict[str, float]:
-        """The measure `name` in every language, the mean over the queries. In a worker group every worker must call it; all get the same.
+        """Return the measure `name` in every language, the mean over the queries.
 
-        Cost: encoding the pool once, shared out over the workers.
+        In a worker group every worker must call it; all get the same. Cost: encoding the pool once, shared by the workers.
         """
-        found = {}
+        values = {}
         query_ids = self.queries["query_id"].to_pylist()
         queries = encoder.encode_queries(self.queries["text"].to_pylist())
         for language, passages in self.passages.items():
@@ -120,8 +120,8 @@ class DevSet:
                 scores, positions = (torch.cat(columns, dim=1) for columns in zip(*parts, strict=True))
                 best = top_k(scores, _DEPTH, positions)
             run = _run(query_ids, passages["passage_id"].to_pylist(), *best, language)
-            found[language] = float(measure(run, QRELS.check(self.qrels), [name], query_ids)[name].mean())
-        return found
+            values[language] = float(measure(run, QRELS.check(self.qrels), [name], query_ids)[name].mean())
+        return values
 
 
 def _run(
@@ -139,22 +139,22 @@ def _run(
 
 
 def best_step(history: Sequence[Mapping[str, Any]]) -> tuple[int, float]:
-    """The step with the highest mean over the languages, the earliest of equals, and that mean."""
+    """Return the step with the highest mean over the languages, the earliest of equals, and that mean."""
     means = dev_means(history)
     step = max(means, key=lambda step: (means[step], -step))
     return step, means[step]
 
 
 def dev_means(history: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    """Step -> mean over the languages, of rows of (step, lang, value)."""
+    """Return the mean over the languages of each step, from rows of (step, lang, value)."""
     values: dict[int, list[float]] = {}
     for row in history:
         values.setdefault(row["step"], []).append(row["value"])
-    return {step: sum(found) / len(found) for step, found in values.items()}
+    return {step: sum(means) / len(means) for step, means in values.items()}
 
 
 def is_exhausted(history: Sequence[Mapping[str, Any]], patience: int | None) -> bool:
-    """Whether the last `patience` evaluations brought no new best."""
+    """Return whether the last `patience` evaluations brought no new best."""
     means = dev_means(history)
     if patience is None or not means:
         return False

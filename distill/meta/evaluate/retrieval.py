@@ -8,14 +8,14 @@ from jaxtyping import Int
 
 
 def average_precision(ranked: Int[np.ndarray, " K"], relevant: Int[np.ndarray, " R"], k: int) -> float:
-    r"""AP@k: :math:`\frac{1}{\min(R, k)} \sum_{r \le k} rel(r) \cdot P@r`, the measure of LAReQA (arXiv 2004.05484).
+    r"""Return AP@k: :math:`\frac{1}{\min(R, k)} \sum_{r \le k} rel(r) \cdot P@r`, the measure of LAReQA (arXiv 2004.05484).
 
     The divisor lets a ranking of k candidates that all are relevant reach 1, where trec_eval would divide by R.
 
     Args:
-        ranked: places of candidates, best first.
-        relevant: places of the R relevant ones, at least one, each once.
-        k: the depth; what is ranked below does not count.
+        ranked: positions of candidates, best first.
+        relevant: positions of the R relevant ones, at least one, each once.
+        k: the depth; candidates ranked below it do not count.
     """
     hits = np.isin(ranked[:k], relevant)
     precisions = np.cumsum(hits) / np.arange(1, len(hits) + 1)

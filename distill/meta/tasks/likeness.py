@@ -1,4 +1,4 @@
-"""Which questions are like a question, and which candidates: for similar query sets and hard negatives."""
+"""Questions and candidates that are like a question: for similar query sets and hard negatives."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ from distill.tables import lookup
 
 
 class Likeness:
-    """The cosines of an encoder's vectors.
+    """Cosines of an encoder's vectors.
 
     Args:
-        material: what tasks are drawn from.
+        material: the questions that tasks are drawn from.
         questions: its questions.
         answers: its candidates.
         question_vectors: QUESTION_VECTORS of these or more, one vector each.
@@ -42,27 +42,27 @@ class Likeness:
         _, self._answers = read_vectors(lookup(answer_vectors, "answer_id", ids, "answer_vectors"))
 
     def near(self, rows: Sequence[int], languages: LanguageSet, count: int) -> dict[int, list[str]]:
-        """For each question the ids of the `count` most like it, of those that a set of these languages may hold, itself included."""
+        """Return for each question the ids of the `count` most like it, of those that a set in these languages may hold, with itself."""
         usable = self._material.usable(languages)
         versions = self._material.versions[languages.query_lang]
         others = self._questions[[versions[xling_id] for xling_id in usable]]
-        found = nearest(self._questions[list(rows)], others, count, [()] * len(rows))
-        return {row: [usable[place] for place in near] for row, near in zip(rows, found, strict=True)}
+        nearest_to = nearest(self._questions[list(rows)], others, count, [()] * len(rows))
+        return {row: [usable[position] for position in near] for row, near in zip(rows, nearest_to, strict=True)}
 
     def negatives(self, triplets: Sequence[Item], which: Negatives) -> list[int]:
-        """The row of each triplet's negative, a candidate in the positive's language that answers another question."""
+        """Return the row of each triplet's negative, a candidate in the positive's language that answers another question."""
         chosen = [0] * len(triplets)
         for lang in sorted({triplet.lang for triplet in triplets}):
             pool = self._material.pools[lang]
-            places = {row: place for place, row in enumerate(pool)}
+            position_of = {row: position for position, row in enumerate(pool)}
             here = [i for i, triplet in enumerate(triplets) if triplet.lang == lang]
-            found = hardest(
+            negatives = hardest(
                 which,
                 self._questions[[triplets[i].first for i in here]],
                 self._answers[[triplets[i].second for i in here]],
                 self._answers[pool],
-                [[places[row] for row in self._material.answers(triplets[i].id, lang)] for i in here],
+                [[position_of[row] for row in self._material.answers(triplets[i].id, lang)] for i in here],
             )
-            for i, place in zip(here, found, strict=True):
-                chosen[i] = pool[place]
+            for i, position in zip(here, negatives, strict=True):
+                chosen[i] = pool[position]
         return chosen

@@ -29,13 +29,13 @@ def nearest(
     count: int,
     excluded: Sequence[Sequence[int]],
 ) -> list[list[int]]:
-    """The places of the `count` candidates most like each question, the most like first; fewer where there are not as many.
+    """Return the positions of the `count` candidates most like each question, the most like first; fewer where there are not as many.
 
     Args:
         questions: vectors of any length.
         candidates: what is searched.
-        count: how many are wanted.
-        excluded: for each question the places of candidates that are passed over.
+        count: candidates for each question.
+        excluded: for each question the positions of candidates to leave out.
 
     Cost: Q C D multiplications; memory for 256 x 8,192 similarities, whatever Q and C.
     """
@@ -49,7 +49,7 @@ def hardest(
     candidates: Float[Tensor, "C D"],
     excluded: Sequence[Sequence[int]],
 ) -> list[int]:
-    """The place of each question's negative.
+    """Return the position of each question's negative.
 
     Args:
         which: `hard` is the candidate most like the question; `easy` the least like it; `semi_hard` the most like it among those less
@@ -57,7 +57,7 @@ def hardest(
         questions: vectors of any length.
         positives: the candidate that answers each question.
         candidates: what negatives are chosen from.
-        excluded: for each question the places of candidates that are no negatives, as they answer it.
+        excluded: for each question the positions of candidates that answer it, which are no negatives.
 
     Raises:
         ValueError: all candidates are excluded for some question.
@@ -65,22 +65,22 @@ def hardest(
     Cost: as `nearest`.
     """
     if which == "easy":
-        found = _best(-questions, candidates, 1, excluded, None)
+        chosen = _best(-questions, candidates, 1, excluded, None)
     elif which == "hard":
-        found = _best(questions, candidates, 1, excluded, None)
+        chosen = _best(questions, candidates, 1, excluded, None)
     else:
         limits = _in_steps((_unit(questions) * _unit(positives)).sum(dim=1))
-        found = _best(questions, candidates, 1, excluded, limits)
-        lost = [i for i, places in enumerate(found) if not places]
-        rest = _best(-questions[lost], candidates, 1, [excluded[i] for i in lost], None)
-        for i, places in zip(lost, rest, strict=True):
-            found[i] = places
-    empty = [i for i, places in enumerate(found) if not places]
+        chosen = _best(questions, candidates, 1, excluded, limits)
+        left = [i for i, positions in enumerate(chosen) if not positions]
+        rest = _best(-questions[left], candidates, 1, [excluded[i] for i in left], None)
+        for i, positions in zip(left, rest, strict=True):
+            chosen[i] = positions
+    empty = [i for i, positions in enumerate(chosen) if not positions]
     if empty:
         raise ValueError(
             f"{len(empty)} questions have no negative: all {len(candidates)} candidates answer question {empty[0]}"
         )
-    return [places[0] for places in found]
+    return [positions[0] for positions in chosen]
 
 
 def _best(
@@ -90,13 +90,13 @@ def _best(
     excluded: Sequence[Sequence[int]],
     limits: Float[Tensor, " Q"] | None,
 ) -> list[list[int]]:
-    """The places of the `count` best candidates of each question, of those whose similarity in steps is below its limit."""
-    found: list[list[int]] = []
+    """Return the positions of the `count` best candidates of each question, of those whose similarity in steps is below its limit."""
+    best: list[list[int]] = []
     for start in range(0, len(questions), _QUESTIONS_AT_ONCE):
         part = slice(start, start + _QUESTIONS_AT_ONCE)
         limit = None if limits is None else limits[part]
-        found += _best_of_block(_unit(questions[part]), candidates, count, excluded[part], limit)
-    return found
+        best += _best_of_block(_unit(questions[part]), candidates, count, excluded[part], limit)
+    return best
 
 
 def _best_of_block(

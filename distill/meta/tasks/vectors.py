@@ -46,12 +46,12 @@ def encode_texts(
     """Write `question_vectors` and `answer_vectors`, their rows in the order of the arguments' rows, on a pool of actors.
 
     Args:
-        workspace: where to; the file system of the checkpoint.
+        workspace: the stage to write to; its file system holds the checkpoint.
         settings: batches, shards and actors.
         checkpoint: the encoder's folder on the workspace's file system.
         questions: question_id and text; encoded as queries.
         answers: answer_id and text; encoded as passages.
-        pooled: whether late-interaction vectors become one, their mean, and every vector has unit length.
+        pooled: if true, late-interaction vectors become one, their mean, and every vector has unit length.
 
     Returns:
         The number of shards, which are numbered from 0.
@@ -89,18 +89,18 @@ def _tables(
 
 
 def device_of(settings: MetaEvaluateSettings) -> str:
-    """Where actors compute."""
+    """Return the device of the actors."""
     return "cuda" if settings.pool.num_gpus else "cpu"
 
 
 def mean_direction(vectors: Float[Tensor, "V D"]) -> Float[Tensor, " D"]:
-    """The mean of a text's vectors at unit length; zeros where there is none (a candidate of punctuation only)."""
+    """Return the mean of a text's vectors at unit length; zeros for a text without any (a candidate of punctuation only)."""
     # The sum points where the mean does.
     return functional.normalize(vectors.float().sum(dim=0), dim=-1)
 
 
 def size_of(table: pa.Table) -> int:
-    """Numbers in one vector of QUESTION_VECTORS or ANSWER_VECTORS."""
+    """Return how many numbers a vector of QUESTION_VECTORS or ANSWER_VECTORS has; a `TableError` if there is no vector."""
     full = table.filter(pc.greater(table["count"], 0)).slice(0, 1)
     if not len(full):
         raise TableError(f"no vector among {len(table)} rows of {table.column_names[0]}")
@@ -109,7 +109,7 @@ def size_of(table: pa.Table) -> int:
 
 
 def read_vectors(table: pa.Table) -> tuple[list[str], Float[Tensor, "N D"]]:
-    """The ids of QUESTION_VECTORS or ANSWER_VECTORS and their vectors, which must be one each.
+    """Return the ids of QUESTION_VECTORS or ANSWER_VECTORS and their vectors; a `TableError` if a text has not one.
 
     Cost: one copy of the vectors.
     """
@@ -118,7 +118,7 @@ def read_vectors(table: pa.Table) -> tuple[list[str], Float[Tensor, "N D"]]:
         key = table.column_names[0]
         first = several.slice(0, 1).to_pylist()[0]
         raise TableError(
-            f"{key} {first[key]!r} has {first['count']} vectors; neighbours are found by one each (`encode_source`)"
+            f"{key} {first[key]!r} has {first['count']} vectors; neighbours need one each (`encode_source`)"
         )
     flat = pc.list_flatten(table["vectors"]).to_numpy().copy()
     return table.column(0).to_pylist(), torch.from_numpy(flat).reshape(len(table), -1)

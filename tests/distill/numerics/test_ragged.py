@@ -12,7 +12,7 @@ VALUES = np.array([2.0, 5.0, 2.0, 7.0, 1.0, -1.0, 1.0, 4.0])
 def test_where_values_belong() -> None:
     assert LISTS.lengths.tolist() == [3, 0, 1, 4]
     assert LISTS.owners.tolist() == [0, 0, 0, 2, 3, 3, 3, 3]
-    assert LISTS.places.tolist() == [0, 1, 2, 0, 0, 1, 2, 3]
+    assert LISTS.positions.tolist() == [0, 1, 2, 0, 0, 1, 2, 3]
 
 
 def test_each_lists_numbers() -> None:

@@ -63,7 +63,7 @@ def test_kept_vectors_of_late_interaction(tmp_path: Path, tiny_student: Path) ->
     expected = load_encoder(tiny_student).encode_queries(source["questions"]["text"].to_pylist())
     found = torch.tensor(rows["vectors"].to_pylist()).view(-1, 8, 16)
     torch.testing.assert_close(found, expected)
-    with pytest.raises(TableError, match=r"question_id 'x0-0-de' has 8 vectors; neighbours are found by one each"):
+    with pytest.raises(TableError, match=r"question_id 'x0-0-de' has 8 vectors; neighbours need one each"):
         read_vectors(rows)
 
 

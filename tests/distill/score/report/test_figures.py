@@ -29,7 +29,7 @@ def examined(
     mask = np.zeros(len(found.scores), bool)
     mask[places.astype(np.int64)] = True
     judged = found.lists.sums(mask) > 0
-    examination.add(found, found.lists.places + 1, mask, judged, np.ones(len(judged), bool))
+    examination.add(found, found.lists.positions + 1, mask, judged, np.ones(len(judged), bool))
     return examination
 
 
@@ -71,7 +71,7 @@ def test_figures_do_not_depend_on_blocks() -> None:
     for one in scores:
         found = lists(one)
         none = np.zeros(len(found.scores), bool)
-        parts.add(found, found.lists.places + 1, none, np.zeros(1, bool), np.ones(1, bool))
+        parts.add(found, found.lists.positions + 1, none, np.zeros(1, bool), np.ones(1, bool))
     one, other = ({(r["ranks"], r["measure"]): r["value"] for r in e.rows()} for e in (whole, parts))
     assert one == pytest.approx(other)
     flat = np.concatenate(scores).astype(np.float32)
