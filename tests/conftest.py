@@ -17,6 +17,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
+from tests.warm_workers import warm_workers
+
 if TYPE_CHECKING:
     from transformers import BertConfig
 
@@ -51,9 +53,14 @@ def ray_session(s3_endpoint: str) -> Iterator[None]:
     """
     import ray
 
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
+    with warm_workers() as command, tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
         ray.init(
-            num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder
+            num_cpus=8,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"py_executable": command},
+            _temp_dir=folder,
         )
         try:
             yield
