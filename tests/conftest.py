@@ -3,8 +3,10 @@
 import logging
 import os
 import socket
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,14 +37,57 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TINY_WORDS = [*_WORDS.split(), *_LETTERS, *(f"##{letter}" for letter in _LETTERS)]
 
 
+_STARTS_RAY = {"ray_session", "ray_processes"}
+"""Fixtures of which every test starts Ray, directly or through other fixtures."""
+
+_REFUSAL = "a test that starts Ray needs the marker `ray`, or the fixture `ray_session` or `ray_processes`"
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files: one that comes last keeps one process of pytest-xdist busy while the others wait."""
+    """Mark the tests that start Ray, and begin with the longest files.
+
+    A long file that comes last keeps one process of pytest-xdist busy while the others wait.
+    """
+    for item in items:
+        if _STARTS_RAY & set(getattr(item, "fixturenames", ())):
+            item.add_marker("ray")
 
     def place(item: pytest.Item) -> int:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Keep Ray from the fixtures of tests without the marker `ray`."""
+    with _without_ray(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Keep Ray from tests without the marker `ray`."""
+    with _without_ray(item):
+        return (yield)
+
+
+@contextmanager
+def _without_ray(item: pytest.Item) -> Iterator[None]:
+    """Refuse Ray to a test without the marker: a start here or in a process that it starts, and the Ray that others started."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("ray") is None:
+            patch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", _REFUSAL)  # no JSON, which `ray.init` refuses
+            if "ray" in sys.modules:
+                patch.setattr(sys.modules["ray"], "is_initialized", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def ray_processes() -> None:
+    """Nothing but the marker `ray`, for fixtures that start Ray in processes of their own."""
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,15 @@
-"""A job that is small in everything, run as users run it: a process of its own, on its own Ray, on files."""
+"""A job that is small in everything, on files.
 
+`SmallJob.run` runs it as users do: a process of its own, on its own Ray. `SmallJob.run_here` runs its script in the process of the
+tests, on the Ray that they share.
+"""
+
+import contextlib
+import io
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -13,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 import yaml
 
 from cluster.storage import open_storage, read_json, read_table
@@ -180,6 +188,26 @@ class SmallJob:
     def run(self, *arguments: str, script: str = "mtd.py", limit_s: float = LIMIT_S) -> Finished:
         """Run the job to its end."""
         return self.start(*arguments, script=script).wait(limit_s)
+
+    def run_here(self, *arguments: str, script: str = "mtd.py") -> Finished:
+        """Run the job's script in this process, on the Ray that this process has, if it has one."""
+        out, err = io.StringIO(), io.StringIO()
+        config = self.config()
+        file = str(ROOT / "jobs" / script)
+        started, code = time.monotonic(), 0
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            contextlib.chdir(self.folder),
+        ):
+            patch.setattr(sys, "argv", [file, "--config", str(config), *arguments])
+            patch.setattr(sys, "path", [str(Path(file).parent), *sys.path])
+            try:
+                runpy.run_path(file, run_name="__main__")
+            except SystemExit as exit_:
+                code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+        return Finished(code, out.getvalue(), err.getvalue(), time.monotonic() - started)
 
     def stage_folders(self, stage: str) -> list[str]:
         """The folders of a stage, of every state that it was computed in."""

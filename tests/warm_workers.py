@@ -36,8 +36,7 @@ def warm_workers() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="warm", dir="/tmp") as folder:
         path = f"{folder}/socket"
         server = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm_workers", path],
-            cwd=Path(__file__).parents[1], env=os.environ | {"OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE,
+            [sys.executable, str(Path(__file__).resolve()), path], env=os.environ | {"OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE,
         )  # fmt: skip
         try:
             yield f"{sys.executable} -I -S {Path(__file__).resolve()} {path}"

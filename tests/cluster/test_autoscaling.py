@@ -21,7 +21,7 @@ NODES = {"small": {"resources": {"CPU": 1, "slot": 1}, "labels": {"kind": "spot"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[FakeCluster]:
+def cluster(ray_processes: None) -> Iterator[FakeCluster]:
     with fake_cluster({"CPU": 1}, NODES) as running:
         yield running
 

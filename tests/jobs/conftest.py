@@ -11,7 +11,9 @@ from tests.jobs_small import Finished, SmallJob
 
 
 @pytest.fixture(scope="session")
-def whole(tiny_cross_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallJob, Finished]:
+def whole(
+    ray_processes: None, tiny_cross_encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SmallJob, Finished]:
     """The small job, run to its end on a local Ray and a local folder with one actor a stage.
 
     It runs once for all processes of pytest-xdist: whichever asks first runs it, the others wait for it.

@@ -1,4 +1,4 @@
-"""Self-distillation with adaptive relevance margins as a user runs it: from raw text to measures, without a teacher."""
+"""Self-distillation with adaptive relevance margins from its script: from raw text to measures, without a teacher."""
 
 import json
 from pathlib import Path
@@ -14,13 +14,13 @@ STUDENT = {
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallJob, Finished]:
+def run(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallJob, Finished]:
     overrides = {
         "name": "arm", "method": "self_distillation", "student": STUDENT, "train.steps": 40,
         "mix": {"strategy": "mix_passages", "sampling": "pairs", "n_way": 2, "epochs": 5},
     }  # fmt: skip
     job = SmallJob(tmp_path_factory.mktemp("arm"), Path("no-teacher"), overrides=tuple(overrides.items()))
-    return job, job.run(script="arm.py").done()
+    return job, job.run_here(script="arm.py").done()
 
 
 def test_no_teacher_takes_part(run: tuple[SmallJob, Finished]) -> None:
@@ -57,7 +57,7 @@ def test_each_query_has_as_many_pairs_as_epochs(run: tuple[SmallJob, Finished]) 
 
 def test_the_stages_are_found_by_the_stage_scripts(run: tuple[SmallJob, Finished]) -> None:
     job, _ = run
-    lines = job.run("--plan", script="train.py").done().out.splitlines()
+    lines = job.run_here("--plan", script="train.py").done().out.splitlines()
     assert [line.split()[:2] for line in lines[1:-1]] == [
         [stage, "reuse"] for stage in ("sources", "translate", "select", "mix", "train")
     ]

@@ -126,7 +126,7 @@ def test_the_plan_names_what_a_setting_changes_and_runs_nothing(
     """That the stages really run, and only they: `test_faults.py`, where training is also killed on the way."""
     job, _ = whole
     before = files(Path(job.store))
-    lines = job.run(f"--{setting}", value, "--plan").done().out.splitlines()
+    lines = job.run_here(f"--{setting}", value, "--plan").done().out.splitlines()
     assert lines[0] == f"plan of 'small' in {job.store}; each stage's folder is stages/NAME-DIGEST"
     verbs = {line.split()[0]: line.split()[1] for line in lines[1:-1]}
     assert verbs == {stage: "run" if stage in changed else "reuse" for stage in STAGES}
@@ -140,7 +140,7 @@ def test_a_changed_file_is_a_changed_source(whole: tuple[SmallJob, Finished], tm
     copy.write_bytes((job.folder / "data/queries.jsonl").read_bytes())
     with copy.open("a", encoding="utf-8") as file:
         file.write('{"id": "one-more", "text": "dance of the bees", "split": "train"}\n')
-    lines = job.run("--source.queries", str(copy), "--plan").done().out.splitlines()
+    lines = job.run_here("--source.queries", str(copy), "--plan").done().out.splitlines()
     assert lines[-1].startswith("10 of 10 stages to run; after jobs/sources.py")
 
 
@@ -149,7 +149,7 @@ def test_a_changed_file_is_a_changed_source(whole: tuple[SmallJob, Finished], tm
 
 @pytest.fixture(scope="module")
 def by_stage(
-    whole: tuple[SmallJob, Finished], tmp_path_factory: pytest.TempPathFactory
+    ray_session: None, whole: tuple[SmallJob, Finished], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[SmallJob, list[Finished]]:
     """The same job from its stage scripts, with four actors a stage, elsewhere."""
     four = {f"{stage}.pool": {"min_actors": 4, "max_actors": 4} for stage in ("select", "score")}
@@ -160,7 +160,7 @@ def by_stage(
         overrides=tuple(four.items()),
     )
     scripts = ("sources.py", "translate.py", "score.py", "mix.py")
-    return job, [job.run(script=script).done() for script in scripts]
+    return job, [job.run_here(script=script).done() for script in scripts]
 
 
 def test_stages_run_alone_and_are_found_by_the_others(by_stage: tuple[SmallJob, list[Finished]]) -> None:
@@ -171,7 +171,7 @@ def test_stages_run_alone_and_are_found_by_the_others(by_stage: tuple[SmallJob, 
         {"sources": True, "select": False, "score": False, "calibrate": False},
         {"sources": True, "select": True, "translate": True, "score": True, "calibrate": True, "mix": False},
     ]
-    lines = job.run("--plan").done().out.splitlines()
+    lines = job.run_here("--plan").done().out.splitlines()
     assert [line.split()[1] for line in lines[1:-1]] == ["reuse"] * 6 + ["run"] * 4
 
 
@@ -179,7 +179,7 @@ def test_stages_run_alone_and_are_found_by_the_others(by_stage: tuple[SmallJob, 
 def test_four_actors_give_the_bits_that_one_gives(
     whole: tuple[SmallJob, Finished], by_stage: tuple[SmallJob, list[Finished]], stage: str, table: str
 ) -> None:
-    """Two runs, on one actor and on four: the same folder names, the same tables, the same bytes."""
+    """Two runs, on one actor in a process of its own and on four here: the same folder names, the same tables, the same bytes."""
     one, four = whole[0], by_stage[0]
     assert Path(one.folder_of(stage)).name == Path(four.folder_of(stage)).name
     assert four.table(stage, table).equals(one.table(stage, table))

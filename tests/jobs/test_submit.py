@@ -62,7 +62,7 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def cluster(s3_bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(ray_processes: None, s3_bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head node with a dashboard, ended by SIGTERM to the process that was started."""
     code = tmp_path_factory.mktemp("checkout") / "polyray"
     for name in ("jobs", "cluster", "distill", "serve"):

@@ -1,4 +1,4 @@
-"""Translate-Distill as a user runs it, its examples as files, and a training on those files alone."""
+"""Translate-Distill from its script, its examples as files, and a training on those files alone."""
 
 import json
 from pathlib import Path
@@ -10,14 +10,16 @@ from tests.jobs_small import STAGES, Finished, SmallJob
 
 
 @pytest.fixture(scope="module")
-def run(tiny_cross_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallJob, Finished]:
+def run(
+    ray_session: None, tiny_cross_encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SmallJob, Finished]:
     """English queries, German passages."""
     overrides = {
         "name": "td", "languages": ["de"], "mix": {"strategy": "single", "language": "de", "n_way": 3},
         "train.steps": 40,
     }  # fmt: skip
     job = SmallJob(tmp_path_factory.mktemp("td"), tiny_cross_encoder, overrides=tuple(overrides.items()))
-    return job, job.run(script="td.py").done()
+    return job, job.run_here(script="td.py").done()
 
 
 def test_the_student_reads_one_language_and_the_teacher_another(run: tuple[SmallJob, Finished]) -> None:
@@ -57,7 +59,7 @@ def test_its_examples_are_trained_on_from_files_alone(
         "train.steps": 20,
     }
     again = SmallJob(tmp_path / "again", job.teacher, overrides=tuple(overrides.items()), data=job.folder / "data")
-    finished = again.run(script="train.py").done()
+    finished = again.run_here(script="train.py").done()
     assert finished.reused == {"mix": False, "train": False}
     before, after = ({row["query_id"]: row for row in one.table("mix", "examples").to_pylist()} for one in (job, again))
     assert {q: row | {"position": 0} for q, row in after.items()} == {
