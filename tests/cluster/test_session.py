@@ -111,6 +111,7 @@ print(ray.is_initialized())
 """
 
 
+@pytest.mark.ray
 def test_a_local_session_does_not_join_a_cluster_of_the_machine() -> None:
     """Ray alone would join the cluster that was last started below its folder for temporary files, or fail where it is gone."""
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp", ignore_cleanup_errors=True) as folder:

@@ -108,6 +108,7 @@ def test_a_bucket_that_does_not_exist_is_refused(job: SmallJob, s3_bucket: str) 
     assert said.startswith("jobs/mtd.py: storage 's3://no-such-bucket/store' cannot be written: ")
 
 
+@pytest.mark.ray
 def test_a_cluster_that_does_not_answer_is_refused(job: SmallJob) -> None:
     """By setting and by variable; Ray alone would try for two minutes."""
     said = (
@@ -119,6 +120,7 @@ def test_a_cluster_that_does_not_answer_is_refused(job: SmallJob) -> None:
     assert said == "jobs/mtd.py: no Ray cluster answers at nonsense: Invalid address format: nonsense"
 
 
+@pytest.mark.ray
 def test_more_cpus_or_gpus_than_there_are_is_refused(job: SmallJob) -> None:
     """A real local Ray is asked; Ray alone would wait for half an hour."""
     remedy = "lower it, or add nodes (cluster.autoscales where they come on demand)"
