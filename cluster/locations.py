@@ -53,7 +53,7 @@ def locate(path: str, root: str = "") -> Location:
     except (OSError, ValueError) as error:
         shown = address.rpartition("@")[2]
         raise SourceError(
-            f"s3://{shown}: {_line(error)}; check the bucket's name, AWS_REGION and AWS_ENDPOINT_URL"
+            f"s3://{shown}: {one_line(error)}; check the bucket's name, AWS_REGION and AWS_ENDPOINT_URL"
         ) from error
     inside = f"{bucket_path}/{key}" if key else bucket_path
     return Location(filesystem, inside, f"s3://{inside}", f"s3://{address}{mark}{options}")
@@ -79,7 +79,7 @@ def find_all(path: str, root: str = "") -> list[Location]:
     try:
         infos = place.filesystem.get_file_info(pafs.FileSelector(place.path))
     except OSError as error:
-        raise _unreadable(place, error) from error
+        raise unreadable(place, error) from error
     names = sorted(
         info.base_name for info in infos if info.type == pafs.FileType.File and info.base_name[0] not in "_."
     )
@@ -92,12 +92,14 @@ def _info(place: Location) -> pafs.FileInfo:
     try:
         return place.filesystem.get_file_info(place.path)
     except OSError as error:
-        raise _unreadable(place, error) from error
+        raise unreadable(place, error) from error
 
 
-def _unreadable(place: Location, error: Exception) -> SourceError:
-    return SourceError(f"{place.name} cannot be read: {_line(error)}")
+def unreadable(place: Location, error: Exception) -> SourceError:
+    """Return the error of a location that cannot be read."""
+    return SourceError(f"{place.name} cannot be read: {one_line(error)}")
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return the message of an error in one line."""
     return " ".join(str(error).split())

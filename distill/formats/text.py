@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.locations import Location, SourceError, _line, _unreadable
+from cluster.locations import Location, SourceError, one_line, unreadable
 from distill.formats.rows import (
     BATCH_ROWS,
     WHOLE_NUMBER,
@@ -105,7 +105,7 @@ def read_lines(location: Location) -> Iterator[tuple[int, str | RowError]]:
                 if line and not line.isspace():
                     yield number, line
     except OSError as error:
-        raise _unreadable(location, error) from error
+        raise unreadable(location, error) from error
 
 
 def whole_lines(location: Location) -> Iterator[tuple[str, str]]:
@@ -133,7 +133,7 @@ def _json_object(line: str) -> Record | RowError:
     except json.JSONDecodeError as error:
         return RowError("", f"not JSON: {error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:
-        return RowError("", f"not JSON: {_line(error)}")
+        return RowError("", f"not JSON: {one_line(error)}")
     return record if isinstance(record, dict) else RowError("", f"{kind_of(record)}, expected a JSON object")
 
 
@@ -167,7 +167,7 @@ def read_parquet(location: Location, fields: Sequence[str]) -> Iterator[tuple[in
                     number += 1
                     yield number, record
     except (OSError, pa.ArrowException) as error:
-        raise _unreadable(location, error) from error
+        raise unreadable(location, error) from error
 
 
 def read_beir_qrels(location: Location) -> Iterator[tuple[int, Record | RowError]]:

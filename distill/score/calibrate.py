@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.settings import PoolSettings
+from cluster.storage import write_bytes
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, row_shards
 from distill.score.ensemble import Method, combined
@@ -58,7 +59,8 @@ def calibrate(workspace: Workspace, settings: ScoreSettings, stages: Sequence[st
     examinations, agreements = examine(workspace, tables, lang)
     found = {examination.stage: suspicions(examination, settings.check) for examination in examinations}
     workspace.write("teacher_report", report_table(examinations, agreements))
-    _write_page(workspace, teacher_page(examinations, agreements, found, settings.check))
+    page = teacher_page(examinations, agreements, found, settings.check)
+    write_bytes(workspace.filesystem, f"{workspace.folder}/{PAGE}", page.encode())
     workspace.note(
         teachers={e.stage: {"teacher": e.teacher, "lang": e.lang, **_rounded(e.facts())} for e in examinations}
     )
@@ -75,12 +77,6 @@ def calibrate(workspace: Workspace, settings: ScoreSettings, stages: Sequence[st
     # One shard is done here sooner than an actor starts.
     for name, table in CalibrateWorker(**arguments)(shards[0]).items():
         workspace.write(name, table)
-
-
-def _write_page(workspace: Workspace, page: str) -> None:
-    workspace.filesystem.create_dir(workspace.folder, recursive=True)
-    with workspace.filesystem.open_output_stream(f"{workspace.folder}/{PAGE}") as stream:
-        stream.write(page.encode())
 
 
 def _rounded(facts: Mapping[str, float]) -> dict[str, float | int]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from cluster.locations import SourceError, locate
+from cluster.locations import SourceError, locate, one_line
 from distill.formats.rows import PassageParser, QueryParser, Record
 from distill.formats.settings import PassageFields, QueryFields
 from distill.formats.text import FORMATS, read_queries
@@ -95,5 +95,5 @@ def _items(name: str, iterate: Callable[[], Iterator[Any]]) -> Iterator[tuple[in
         yield from enumerate(iterate(), start=1)
     except (OSError, RuntimeError, ValueError) as error:
         raise SourceError(
-            f"{name}: {' '.join(str(error).split())}; ir_datasets downloads to ~/.ir_datasets, or $IR_DATASETS_HOME"
+            f"{name}: {one_line(error)}; ir_datasets downloads to ~/.ir_datasets, or $IR_DATASETS_HOME"
         ) from error

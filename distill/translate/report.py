@@ -4,14 +4,15 @@ import importlib.metadata
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.storage import write_bytes
 from cluster.stored_table import StoredTable
 from cluster.workspace import Workspace
 from distill.pages import plots
+from distill.pages.page import page
 from distill.tables import TRANSLATION_REPORT, TRANSLATION_SAMPLES
 from distill.translate.engines.interface import TranslatorError
 from distill.translate.flags import FLAGS
@@ -108,8 +109,7 @@ def write_report(workspace: Workspace, settings: TranslationReportSettings, para
         StoredTable.open(workspace.filesystem, f"{workspace.folder}/translation_samples"), settings.samples
     )
     samples = _with_references(samples, parallel)
-    with workspace.filesystem.open_output_stream(f"{workspace.folder}/{PAGE}") as stream:
-        stream.write(translation_page(reports, samples).encode())
+    write_bytes(workspace.filesystem, f"{workspace.folder}/{PAGE}", translation_page(reports, samples).encode())
     workspace.note(translation_report={f"{r.lang} {r.translator}": r.measures() for r in reports})
     doubtful = [report for report in reports if report.share("flagged") > _DOUBTFUL_SHARE]
     if doubtful:
@@ -216,21 +216,15 @@ def _texts(parallel: pa.Table, wanted: pa.Table) -> dict[tuple[str, str], str]:
 
 def translation_page(reports: Sequence[LanguageReport], samples: Iterable[Mapping[str, object]]) -> str:
     """Return the report as one self-contained HTML page; all text is escaped."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        resources.files("distill").joinpath("translate/report.html.j2").read_text(encoding="utf-8")
-    )
     labels = _labels(reports)
     ratios = {labels[i]: list(r.ratios.values()) for i, r in enumerate(reports) if r.ratios}
     shares = {labels[i]: {flag: r.share(flag) for flag in FLAGS} for i, r in enumerate(reports) if r.passages}
     figures = [plots.translation_lengths(ratios)] if ratios else []
     figures += [plots.translation_flags(shares)] if any(any(by.values()) for by in shares.values()) else []
-    return template.render(
+    return page(
+        "translate/report.html.j2",
         reports=reports,
         flags=FLAGS,
         figures=[Markup(figure) for figure in figures],  # noqa: S704 - drawn here, labels are escaped

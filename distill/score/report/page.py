@@ -1,9 +1,9 @@
 """The teacher report as one self-contained HTML page."""
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 
 from distill.pages import plots
+from distill.pages.page import page
 from distill.score.report.figures import QUANTILES, RANKS, Agreement, Examination
 from distill.score.report.suspicions import Suspicion
 from distill.score.settings import TeacherCheckSettings
@@ -35,24 +35,17 @@ def teacher_page(
     found: Mapping[str, Sequence[Suspicion]],
     limits: TeacherCheckSettings,
 ) -> str:
-    """The page. It loads nothing from elsewhere, and all text is escaped.
+    """Return the page. It loads nothing from elsewhere, and all text is escaped.
 
     Args:
         examinations: the teachers.
-        agreements: how alike they are.
+        agreements: the agreement of each two.
         found: the suspicions by score stage.
-        limits: what was looked for.
+        limits: the suspicions that are checked, and those that are allowed.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        resources.files("distill").joinpath("score/report/page.html.j2").read_text(encoding="utf-8")
-    )
     names = {examination.stage: examination.teacher for examination in examinations}
-    return template.render(
+    return page(
+        "score/report/page.html.j2",
         teachers=[
             {
                 "stage": examination.stage,

@@ -1,4 +1,4 @@
-"""File formats: what each reader yields, what it rejects, and what it refuses."""
+"""Readers of file formats: rows, rejected rows and errors."""
 
 import gzip
 import json
@@ -15,11 +15,8 @@ from moto.server import ThreadedMotoServer
 
 from cluster.locations import Location, SourceError, find_all, locate
 from distill.formats.rows import (
-    BATCH_ROWS,
     PASSAGE_ROWS,
     QREL_ROWS,
-    PassageParser,
-    QueryParser,
     Rejects,
     RowError,
     batches,
@@ -46,9 +43,6 @@ def passages(
     rows, parse = read_passages(file, fields or PassageFields(), "en")
     tables = list(batches(file.name, rows, parse, PASSAGE_ROWS, rejects))
     return [row for table in tables for row in table.to_pylist()], rejects.rows
-
-
-# --- JSONL ---------------------------------------------------------------------------------------------------------
 
 
 def test_jsonl_reads_named_fields(tmp_path: Path) -> None:
@@ -190,9 +184,6 @@ def test_gz_that_is_none_is_an_error(tmp_path: Path) -> None:
         passages(place(file))
 
 
-# --- TSV, Parquet --------------------------------------------------------------------------------------------------
-
-
 def test_tsv_has_two_columns_or_three(tmp_path: Path) -> None:
     file = tmp_path / "collection.tsv"
     file.write_text('0\tThe "presence" of\n1\tBody\tTitle\n2\n3\ta\tb\tc\n', encoding="utf-8")
@@ -264,9 +255,6 @@ def test_formats_agree(tmp_path: Path) -> None:
     assert all(each == found[0] for each in found)
 
 
-# --- judgements ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("header", ["query-id\tcorpus-id\tscore\n", ""])
 def test_beir_qrels_with_and_without_header(tmp_path: Path, header: str) -> None:
     file = tmp_path / "test.tsv"
@@ -278,16 +266,6 @@ def test_beir_qrels_with_and_without_header(tmp_path: Path, header: str) -> None
         ("q1", "p1", 1)
     ]
     assert [row["reason"] for row in rejects.rows] == ["'x', expected a whole number"]
-
-
-# --- queries -------------------------------------------------------------------------------------------------------
-
-
-def test_query_split_is_checked() -> None:
-    parse = QueryParser(QueryFields(lang="lang", split="part"), "en", "train")
-    assert parse({"id": "q", "text": "x", "lang": "de", "part": "test"}) == ("q", "de", "x", "test")
-    with pytest.raises(RowError, match=r"^part: 'validation', expected train, dev, test$"):
-        parse({"id": "q", "text": "x", "lang": "de", "part": "validation"})
 
 
 # --- limits and batches --------------------------------------------------------------------------------------------
@@ -311,25 +289,6 @@ def test_batches_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     tables = list(batches("x", rows, parse, PASSAGE_ROWS, Rejects(0.0)))
     assert [len(table) for table in tables] == [4, 4, 2]
     assert [row["line"] for table in tables for row in table.to_pylist()] == list(range(1, 11))
-
-
-def test_reading_is_lazy() -> None:
-    """Nothing is read ahead of the batch that is asked for."""
-    asked = []
-
-    def endless() -> Iterator[tuple[int, dict[str, str]]]:
-        number = 0
-        while True:
-            number += 1
-            asked.append(number)
-            yield number, {"id": str(number), "text": "x"}
-
-    tables = batches("endless", endless(), PassageParser(PassageFields(), "en"), PASSAGE_ROWS, Rejects(0.0))
-    assert len(next(tables)) == BATCH_ROWS
-    assert len(asked) == BATCH_ROWS
-
-
-# --- S3 --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -390,24 +349,6 @@ def test_s3_without_the_object_or_the_bucket_is_an_error(s3: Callable[[str, byte
         find_all("s3://nowhere-at-all/none.jsonl")
 
 
-# --- places --------------------------------------------------------------------------------------------------------
-
-
-def test_locate_joins_root_and_relative_path(tmp_path: Path) -> None:
-    assert locate("a/b.jsonl", str(tmp_path)).path == f"{tmp_path}/a/b.jsonl"
-    assert locate("/elsewhere/b.jsonl", str(tmp_path)).path == "/elsewhere/b.jsonl"
-    assert locate("b.jsonl").path == "b.jsonl"
-
-
-def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no\.jsonl does not exist; relative paths start from /"):
-        find_all("no.jsonl", str(tmp_path))
-    with pytest.raises(
-        SourceError, match=r"^no\.jsonl does not exist; relative paths start from the current directory$"
-    ):
-        find_all("no.jsonl")
-
-
 def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("a,b\n")
     message = r"p\.csv is of no known format; names end in \.jsonl, \.jsonl\.gz, \.tsv, \.tsv\.gz, \.parquet$"
@@ -415,17 +356,3 @@ def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
         read_passages(place(tmp_path / "p.csv"), PassageFields(), "en")
     with pytest.raises(SourceError, match=message):
         read_queries(place(tmp_path / "p.csv"), QueryFields(), "en", "train")
-
-
-def test_an_unknown_scheme_is_an_error() -> None:
-    with pytest.raises(SourceError, match=r"gs:// is not supported; give a local path or s3://bucket/key"):
-        locate("gs://bucket/p.jsonl")
-
-
-def test_a_folder_stands_for_its_files_by_name(tmp_path: Path) -> None:
-    for name in ("part-2.jsonl", "part-1.jsonl", "_SUCCESS", ".part-1.jsonl.crc"):
-        (tmp_path / name).touch()
-    (tmp_path / "deeper").mkdir()
-    assert [Path(file.name).name for file in find_all(str(tmp_path))] == ["part-1.jsonl", "part-2.jsonl"]
-    with pytest.raises(SourceError, match="is an empty folder"):
-        find_all("deeper", str(tmp_path))
