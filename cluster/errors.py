@@ -29,3 +29,8 @@ def report_error(program: str, error: Exception) -> int:
     else:
         print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
     return error.exit_code if isinstance(error, UserError) else 1
+
+
+def how_to_install(extra: str) -> str:
+    """Return the commands that install an extra: of an installed Polyray, and of a checkout."""
+    return f"pip install 'polyray[{extra}]', in a checkout pip install -e '.[{extra}]'"

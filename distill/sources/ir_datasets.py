@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
+from cluster.errors import how_to_install
 from cluster.locations import SourceError, locate, one_line
 from distill.formats.rows import PassageParser, QueryParser, Record
 from distill.formats.settings import PassageFields, QueryFields
@@ -51,7 +52,7 @@ def load_ir_dataset(name: str, part: str) -> IrDataset:
     try:
         import ir_datasets
     except ImportError as error:
-        raise SourceError(f"ir_datasets:{name} needs the ir_datasets package: pip install 'polyray[irds]'") from error
+        raise SourceError(f"ir_datasets:{name} needs the ir_datasets package: {how_to_install('irds')}") from error
     try:
         dataset = ir_datasets.load(name)
     except KeyError as error:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster.errors import how_to_install
 from distill.train.settings import Logger
 from distill.train.trainer import TrainingError
 
@@ -97,7 +98,7 @@ def _library(module: str, logger: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise TrainingError(f"train.loggers: '{logger}' needs its library: pip install 'polyray[tracking]'") from error
+        raise TrainingError(f"train.loggers: '{logger}' needs its library: {how_to_install('tracking')}") from error
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import regex
 from jaxtyping import Int
 
+from cluster.errors import how_to_install
 from distill.text import words
 from distill.translate.engines.interface import TranslatorError
 from distill.translate.languages import base, usual_ratio
@@ -128,7 +129,7 @@ def _identifier(languages: tuple[str, ...]) -> Any:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
         raise TranslatorError(
-            "flagging translations in the wrong language needs py3langid 0.4 or later: pip install 'polyray[mt]'"
+            f"flagging translations in the wrong language needs py3langid 0.4 or later: {how_to_install('mt')}"
         ) from error
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
     identifier.set_languages([lang for lang in languages if lang in identifier.labels])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.errors import how_to_install
 from cluster.storage import write_bytes
 from cluster.stored_table import StoredTable
 from cluster.workspace import Workspace
@@ -177,7 +178,7 @@ def quality(translations: Sequence[str], references: Sequence[str], lang: str) -
         from sacrebleu.metrics.chrf import CHRF
     except ImportError as error:
         raise TranslatorError(
-            "BLEU and chrF need sacrebleu: pip install 'polyray[mt]', or set translate.report.references to 0"
+            f"BLEU and chrF need sacrebleu: {how_to_install('mt')}; or set translate.report.references to 0"
         ) from error
     tokenizer = _BLEU_TOKENIZERS.get(base(lang), "char" if base(lang) in _UNSEGMENTED else "13a")
     bleu = BLEU(tokenize=tokenizer)

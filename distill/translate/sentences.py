@@ -10,6 +10,7 @@ from typing import Any
 
 import regex
 
+from cluster.errors import how_to_install
 from distill.translate.engines.interface import TranslatorError
 from distill.translate.languages import UNSPACED, base
 
@@ -136,7 +137,7 @@ def _segmenter() -> Callable[[str, str], list[str]]:
     try:
         library: Any = importlib.import_module("sentencex")  # has no types
     except ImportError as error:
-        raise TranslatorError("splitting sentences needs sentencex: pip install 'polyray[mt]'") from error
+        raise TranslatorError(f"splitting sentences needs sentencex: {how_to_install('mt')}") from error
     return lambda lang, text: list(library.segment(lang, text))
 
 

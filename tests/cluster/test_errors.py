@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import StageError, UserError, report_error
+from cluster.errors import StageError, UserError, how_to_install, report_error
 from cluster.locations import SourceError
 from cluster.quarantine import ShardError
 from cluster.session import SessionError
@@ -104,6 +104,10 @@ def test_a_job_ends_with_its_stages_error(capsys: pytest.CaptureFixture[str], tm
     assert capsys.readouterr().err == "jobs/mtd.py: stage 'score' failed: no GPU\n"
     with pytest.raises(ZeroDivisionError):
         main(failing(ZeroDivisionError()), arguments)
+
+
+def test_an_extra_is_installed_in_two_ways() -> None:
+    assert how_to_install("mt") == "pip install 'polyray[mt]', in a checkout pip install -e '.[mt]'"
 
 
 def test_errors_are_cheap_to_import() -> None:

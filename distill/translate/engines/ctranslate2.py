@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster.errors import how_to_install
 from distill.models.locate import locate
 from distill.translate.engines.codec import Codec, load_tokenizer
 from distill.translate.engines.conversion import converted, vocabulary
@@ -83,7 +84,7 @@ def _library(device: str) -> Any:
     try:
         import ctranslate2
     except ImportError as error:
-        raise TranslatorError("translator type ctranslate2 needs ctranslate2: pip install 'polyray[mt]'") from error
+        raise TranslatorError(f"translator type ctranslate2 needs ctranslate2: {how_to_install('mt')}") from error
     if device == "cuda":
         _preload_cublas()
         if not ctranslate2.get_cuda_device_count():

@@ -527,7 +527,10 @@ def test_ir_datasets_missing_package_says_how_to_install(tmp_path: Path) -> None
         check=True,
         timeout=60,
     )
-    assert done.stdout == "ir_datasets:msmarco-passage needs the ir_datasets package: pip install 'polyray[irds]'\n"
+    assert done.stdout == (
+        "ir_datasets:msmarco-passage needs the ir_datasets package: "
+        "pip install 'polyray[irds]', in a checkout pip install -e '.[irds]'\n"
+    )
 
 
 # --- XQuAD ---------------------------------------------------------------------------------------------------------
