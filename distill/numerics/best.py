@@ -67,9 +67,11 @@ def _columns_of_ties(
     """Return `columns`, those of scores equal to the last value replaced by the ones of lowest positions."""
     bounds = values[:, -1:]
     rows, equal = (scores == bounds).nonzero(as_tuple=True)
-    order = positions[rows, equal].argsort()
-    order = order[rows[order].argsort(stable=True)]
-    rows, equal = rows[order], equal[order]
+    at = positions[rows, equal]
+    if not bool(((at[1:] > at[:-1]) | (rows[1:] > rows[:-1])).all()):
+        order = at.argsort()
+        order = order[rows[order].argsort(stable=True)]
+        rows, equal = rows[order], equal[order]
     counts = rows.bincount(minlength=len(scores))
     ranks = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
     above = (values > bounds).sum(dim=1)
