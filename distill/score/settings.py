@@ -181,16 +181,11 @@ class ImportedTeacher(Settings):
     """What is done about candidates without a score."""
 
 
-SingleTeacher = Annotated[
-    BiEncoderTeacher
-    | LateInteractionTeacher
-    | CrossEncoderTeacher
-    | MonoT5Teacher
-    | CausalTeacher
-    | HttpTeacher
-    | ImportedTeacher,
-    Field(discriminator="type"),
-]
+ModelTeacher = (
+    BiEncoderTeacher | LateInteractionTeacher | CrossEncoderTeacher | MonoT5Teacher | CausalTeacher | HttpTeacher
+)
+"""The teachers that compute scores: all but imported scores and ensembles."""
+SingleTeacher = Annotated[ModelTeacher | ImportedTeacher, Field(discriminator="type")]
 
 
 class EnsembleTeacher(Settings):
@@ -204,17 +199,7 @@ class EnsembleTeacher(Settings):
     (reciprocal rank fusion, Cormack et al. 2009)."""
 
 
-Teacher = Annotated[
-    BiEncoderTeacher
-    | LateInteractionTeacher
-    | CrossEncoderTeacher
-    | MonoT5Teacher
-    | CausalTeacher
-    | HttpTeacher
-    | ImportedTeacher
-    | EnsembleTeacher,
-    Field(discriminator="type"),
-]
+Teacher = Annotated[ModelTeacher | ImportedTeacher | EnsembleTeacher, Field(discriminator="type")]
 
 
 class CalibrationSettings(Settings):

@@ -11,8 +11,8 @@ from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Shared, Workspace, planned_shards, row_shards
 from distill.score.ids import SortedIds, sorted_ids
 from distill.score.imported import import_scores
-from distill.score.settings import ImportedTeacher, ScoreSettings, SingleTeacher
-from distill.score.teachers import ModelTeacher, load_teacher
+from distill.score.settings import ImportedTeacher, ModelTeacher, ScoreSettings, SingleTeacher
+from distill.score.teachers import load_teacher
 from distill.tables import CANDIDATES, PROVENANCE, REJECTED, SCORES, TRUNCATED_PAIRS, TableError, duplicates, lookup
 from distill.text import passage_texts
 

@@ -17,14 +17,10 @@ from distill.score.settings import (
     Dtype,
     HttpTeacher,
     LateInteractionTeacher,
+    ModelTeacher,
     MonoT5Teacher,
 )
 from distill.score.teachers.interface import PairScorer
-
-ModelTeacher = (
-    BiEncoderTeacher | LateInteractionTeacher | CrossEncoderTeacher | MonoT5Teacher | CausalTeacher | HttpTeacher
-)
-"""The settings of teachers that compute scores: all but imported ones and ensembles."""
 
 
 def load_teacher(
