@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from distill.index.exact import ExactIndex
     from distill.models.locate import ModelError
     from distill.numerics.maxsim import maxsim_all
+    from distill.runs import Run
     from distill.score.settings import (
         BiEncoderTeacher,
         CausalTeacher,
@@ -34,6 +35,7 @@ __all__ = [
     "LateInteractionTeacher",
     "ModelError",
     "MonoT5Teacher",
+    "Run",
     "load_encoder",
     "load_teacher",
     "losses",
@@ -53,6 +55,7 @@ _MODULES = {
     "LateInteractionTeacher": "distill.score.settings",
     "ModelError": "distill.models.locate",
     "MonoT5Teacher": "distill.score.settings",
+    "Run": "distill.runs",
     "load_encoder": "distill.encoders.checkpoints",
     "load_teacher": "distill.score.teachers",
     "losses": "distill.train.losses",

@@ -3,11 +3,20 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+
+from distill.config import Config
+from distill.models.locate import BUNDLED_STUDENT, locate
+from distill.runs import write_run
+from distill.tables import DOCUMENTS, MEASUREMENTS
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
@@ -41,10 +50,32 @@ def run(codes: list[str], folder: Path) -> list[str]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def write_small_run(storage: Path) -> None:
+    """Write the part of a quickstart's storage that the examples read: run, checkpoint, an index of two documents, measurements."""
+    stages = {stage: f"stages/{stage}-0" for stage in ("train", "index", "evaluate")}
+    summary = {"metrics": {"student": {"de": {"nDCG@20": 0.763}}}}
+    write_run(str(storage), Config(name="quickstart"), stages, summary, "<html></html>")
+    shutil.copytree(locate(BUNDLED_STUDENT), storage / stages["train"] / "checkpoint")
+    vectors = [vector.half().numpy() for vector in torch.eye(128).split(3)[:2]]
+    documents = [DOCUMENTS.example | {"position": i, "passage_id": str(i), "tokens": 3} for i in range(2)]
+    flat = {"position": pa.array(range(2)), "vectors": pa.array([v.ravel() for v in vectors], pa.list_(pa.float16()))}
+    tables = {
+        ("index", "documents"): DOCUMENTS.from_rows(documents),
+        ("index", "vectors"): pa.table(flat),
+        ("evaluate", "measurements"): MEASUREMENTS.from_rows([MEASUREMENTS.example]),
+    }
+    for (stage, name), table in tables.items():
+        (storage / stages[stage] / name).mkdir(parents=True)
+        pq.write_table(table, storage / stages[stage] / name / "part-0.parquet")
+        names = [table for owner, table in tables if owner == stage]
+        (storage / stages[stage] / "manifest.json").write_text(json.dumps({"tables": dict.fromkeys(names, 1)}))
+
+
 @pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
 def test_examples_print_what_the_document_says(document: str, tmp_path: Path) -> None:
     found = examples(document)
     assert found
+    write_small_run(tmp_path / "polyray-data")
     printed = run([code for code, _ in found], tmp_path)
     assert printed == [text for _, text in found]
 

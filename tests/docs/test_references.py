@@ -21,7 +21,11 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
 )
-TEXTS = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in DOCUMENTS}
+TEXTS = {
+    str(file.relative_to(ROOT)): re.sub(r"```diff.*?```", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for file in DOCUMENTS
+}
+"""The documents without their diffs, which name what does not exist."""
 SETTINGS = {*setting_names(Config), *setting_names(MetaConfig)}
 GROUPS = {name.split(".")[0] for name in SETTINGS if "." in name}
 PARTS = "distill|cluster|serve|jobs"
@@ -29,7 +33,6 @@ FOREIGN = {
     "--index-url", "--working-dir", "--runtime-env-json", "--only_top", "--dist", "--check",
 }  # fmt: skip
 """Options of other programs."""
-PENDING = {"jobs/export.py", "--print-config", "--until"}
 
 
 def slug(heading: str) -> str:
@@ -61,7 +64,7 @@ def broken_links(name: str, text: str) -> list[str]:
 def missing_paths(text: str) -> list[str]:
     """Return the paths below the project's folders that a document names and that do not exist."""
     named = re.findall(rf"(?<![\w/.-])((?:{PARTS}|docs|benchmarks|tests|infra|\.ci)/[\w./*-]*[\w/*])", text)
-    return sorted({path for path in set(named) - PENDING if not list(ROOT.glob(path.rstrip("/")))})
+    return sorted({path for path in set(named) if not list(ROOT.glob(path.rstrip("/")))})
 
 
 def missing_names(text: str) -> list[str]:
@@ -101,7 +104,7 @@ def missing_options(text: str) -> list[str]:
     source = "\n".join(
         file.read_text(encoding="utf-8") for folder in ("jobs", "benchmarks") for file in (ROOT / folder).rglob("*.py")
     )
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]*(?![\w.-])", text)) - FOREIGN - PENDING
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]*(?![\w.-])", text)) - FOREIGN
     return sorted(o for o in named if o.removeprefix("--") not in SETTINGS and f'"{o}"' not in source)
 
 
