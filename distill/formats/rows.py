@@ -24,7 +24,7 @@ WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
 """The spelling of a whole number, as grades and ranks have it."""
 
 Record = Mapping[str, Any]
-"""What a file has for one row: values by name of field."""
+"""One row of a file: values by name of field."""
 
 
 class RowError(ValueError):

@@ -1,4 +1,4 @@
-"""Training examples."""
+"""Settings of the mix stage: training examples."""
 
 from typing import Literal
 
@@ -18,7 +18,7 @@ class NegativeSettings(Settings):
     """
 
     first_rank: int = Field(default=1, ge=1)
-    """Skip negatives that the selector ranked before this (1: none are skipped). The first ones are often relevant without being judged."""
+    """Skip negatives that the selector ranked before this (1 skips none). The first ones are often relevant without being judged."""
     last_rank: int | None = Field(default=None, ge=1)
     """Skip negatives that the selector ranked after this."""
     margin: float | None = Field(default=None, ge=0)
@@ -50,7 +50,7 @@ class MixSettings(Settings):
     strategy: Literal["mix_passages", "mix_entries", "round_robin", "single"] = "mix_passages"
     """Languages within an example: each passage its own draw; one draw for all; every language in turn; only `language`."""
     languages: tuple[Language, ...] = ()
-    """Languages to draw from; empty: the job's `languages`."""
+    """Languages to draw from; if empty, the job's `languages`."""
     language: Language | None = None
     """The one language of `single` (Translate-Distill, arXiv 2401.04810)."""
     query_lang: Language | None = None
@@ -143,5 +143,5 @@ class MixSettings(Settings):
 
     @property
     def translates_imported(self) -> bool:
-        """Whether imported passages come in several languages, of which `strategy` draws."""
+        """True if imported passages come in several languages, of which `strategy` draws."""
         return isinstance(self.imported, PylateExamples) and bool(self.imported.translations)

@@ -12,7 +12,7 @@ from distill.sources.intake import Intake
 from distill.sources.settings import IrDatasetsSource
 
 IrDataset: TypeAlias = Any
-"""An ir_datasets `Dataset`. Which methods it has (docs_iter, queries_iter, qrels_iter ...) depends on its parts."""
+"""An ir_datasets `Dataset`. It has the methods of its parts (docs_iter, queries_iter, qrels_iter ...)."""
 
 IR_PASSAGE = PassageFields(title="title")
 """Names of the fields in the records of `ir_passages`."""
@@ -58,7 +58,7 @@ def load_ir_dataset(name: str, part: str) -> IrDataset:
     except KeyError as error:
         raise SourceError(f"ir_datasets has no data set '{name}'; https://ir-datasets.com lists them") from error
     if not dataset.has(part):
-        raise SourceError(f"ir_datasets:{name} has no {part}; https://ir-datasets.com says which of its parts do")
+        raise SourceError(f"ir_datasets:{name} has no {part}; https://ir-datasets.com lists the parts that do")
     return dataset
 
 

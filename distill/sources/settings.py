@@ -1,4 +1,4 @@
-"""Where queries, passages and judgements come from."""
+"""Settings of the sources stage: where queries, passages and judgements come from."""
 
 from typing import Annotated, Literal
 
@@ -20,7 +20,7 @@ class FileSource(Settings):
 
     type: Literal["files"] = "files"
     root: str = ""
-    """Folder, local or s3://, that relative paths below start from; empty: the current directory."""
+    """Folder, local or s3://, that relative paths below start from; if empty, the current directory."""
     passages: tuple[str, ...] = Field(min_length=1)
     """Passage files, or folders of them. Rows in other languages than `source_lang` are translations, joined by their ids."""
     queries: tuple[str, ...] = Field(min_length=1)
@@ -32,9 +32,9 @@ class FileSource(Settings):
     query_fields: QueryFields = QueryFields()
     """Names of the query fields."""
     split: Split = "train"
-    """The split of every query where `query_fields.split` is none."""
+    """The split of every query where `query_fields.split` is None."""
     languages: tuple[Language, ...] = ()
-    """Keep only rows in these languages (and `source_lang`); empty: `languages` of the job."""
+    """Keep only rows in these languages (and `source_lang`); if empty, `languages` of the job."""
 
 
 class BeirSource(Settings):

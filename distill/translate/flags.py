@@ -1,4 +1,4 @@
-"""Doubts about a translation: what goes wrong in machine translation and can be seen without knowing the languages."""
+"""Flags of translations: faults of machine translation that can be seen without knowing the languages."""
 
 import functools
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ _ALIKE = (
 
 
 class Flagger:
-    """Looks at pairs of source and translation.
+    """A detector of doubtful translations, from pairs of source and translation.
 
     Args:
         settings: the limits.

@@ -1,4 +1,4 @@
-"""Whole passages through an engine: sentences out, translations in, and what to doubt about them."""
+"""Translation of whole passages: their sentences through an engine, back to passages, and their flags."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class TranslatedPassage:
         title: translated title.
         text: translated text.
         translator: the engine's name.
-        flags: what to doubt, in the order of `distill.translate.flags.FLAGS`.
+        flags: doubts, in the order of `distill.translate.flags.FLAGS`.
     """
 
     title: str
@@ -38,7 +38,7 @@ class TranslatedPassage:
 
 @dataclass
 class Work:
-    """How much an engine did.
+    """Counts of an engine's work.
 
     Attributes:
         sentences: sentences of the passages.
@@ -62,7 +62,7 @@ class PassageTranslator:
         source_lang: the passages' language.
         languages: the languages of the job.
         engines: the translator.
-        fallback: the translator of flagged passages; None: they stay as they are.
+        fallback: the translator of flagged passages; if None, they stay as they are.
     """
 
     settings: TranslateSettings

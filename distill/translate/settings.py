@@ -1,4 +1,4 @@
-"""Translators."""
+"""Settings of the translate stage: translators, flags and the report."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -32,7 +32,7 @@ class ModelTranslator(Settings):
     revisions: dict[str, str] = Field(default_factory=dict)
     """Model to its commit on the hub."""
     language_codes: dict[Language, str] = Field(default_factory=dict)
-    """Language to what the model calls it, where the built-in table is wrong or lacks it (`{sr: srp_Cyrl}`, `{pt-BR: pob}`)."""
+    """Language to the model's code for it, where the built-in table is wrong or lacks it (`{sr: srp_Cyrl}`, `{pt-BR: pob}`)."""
     beam_size: int = Field(default=1, ge=1)
     """Hypotheses that the search keeps; 1 is greedy. mMARCO used 5; four cost two to three times as much as one."""
     tokens_per_batch: int = Field(default=4096, ge=16)
@@ -44,7 +44,7 @@ class ModelTranslator(Settings):
     length_offset: int = Field(default=16, ge=1)
     """b of the same; a translation that reaches the limit is flagged `truncated`."""
     no_repeat_ngram: int = Field(default=0, ge=0)
-    """No n-gram of so many tokens is produced twice in a sentence; 0: no such guard."""
+    """No n-gram of so many tokens is produced twice in a sentence; 0 allows all repeats."""
 
     @model_validator(mode="after")
     def _has_model(self) -> "ModelTranslator":
@@ -91,15 +91,15 @@ class VllmTranslator(Settings):
         "Translate the text from {source_language} into {target_language}. Translate all of it and add nothing. "
         "Write the translation between <translation> and </translation>.\n\n{text}"
     )
-    """What the model is asked; `{source_language}`, `{target_language}` and `{text}` are filled in."""
+    """The prompt; `{source_language}`, `{target_language}` and `{text}` are filled in."""
     opening: str = "<translation>"
-    """What the model writes before the translation; whatever stands before it is dropped. Empty, with `closing`: all is translation."""
+    """Text that the model writes before the translation; what precedes it is dropped. Empty, with `closing`: the whole answer counts."""
     closing: str = "</translation>"
-    """What it writes after it; generation stops there."""
+    """Text that the model writes after the translation; generation stops there."""
     template_options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the chat template (`{enable_thinking: false}` for Qwen3)."""
     language_names: dict[Language, str] = Field(default_factory=dict)
-    """Language to what the prompt calls it, where the built-in table lacks it or another name works better."""
+    """Language to its name in the prompt, where the built-in table lacks it or another name works better."""
     max_source_tokens: int = Field(default=512, ge=8)
     """Longer sentences are cut, which is flagged `truncated`."""
     max_new_tokens: int = Field(default=512, ge=1)
@@ -107,12 +107,12 @@ class VllmTranslator(Settings):
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Precision of the weights."""
     tensor_parallel_size: int = Field(default=1, ge=1)
-    """GPUs that share one model; `translate.pool.num_gpus` is how many each actor reserves."""
+    """GPUs that share one model; each actor reserves `translate.pool.num_gpus`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Other arguments of `vllm.LLM`, passed as they are (`gpu_memory_utilization`, `quantization` ...)."""
 
     @model_validator(mode="after")
-    def _has_places(self) -> "VllmTranslator":
+    def _has_fields(self) -> "VllmTranslator":
         missing = [field for field in ("{target_language}", "{text}") if field not in self.prompt]
         if missing:
             raise ValueError(f"prompt has no {' and no '.join(missing)}")
@@ -128,14 +128,14 @@ class CommandTranslator(Settings):
     command: tuple[str, ...] = Field(min_length=1)
     """The program and its arguments; `{source_lang}` and `{lang}` stand for the languages. It is not run by a shell."""
     name: str
-    """What made the translations, recorded with them."""
+    """The translator's name, recorded with the translations."""
     format: Literal["jsonl", "lines"] = "jsonl"
     """`jsonl`: objects with `text`, `source_lang` and `lang` in, objects with `text` and perhaps `truncated` out; `lines`: one sentence
     a line both ways."""
     sentences_per_run: int = Field(default=1000, ge=1)
     """Sentences that one run of the program gets."""
     timeout_s: float = Field(default=3600.0, gt=0)
-    """How long a run may take."""
+    """Longest time of a run, in seconds."""
 
 
 EngineTranslator = Annotated[
@@ -151,10 +151,10 @@ Translator = Annotated[
 
 
 class FlagSettings(Settings):
-    """When a translation is doubtful. Every limit is one that parallel texts made by people keep, all but a few in a thousand."""
+    """Limits beyond which a translation is doubtful. Of parallel texts made by people, all but a few in a thousand keep them."""
 
     min_characters: int = Field(default=20, ge=1)
-    """Shorter sources are not looked at for `length_ratio`, nor shorter translations for `wrong_language`: too little to go by."""
+    """Shorter sources are not checked for `length_ratio`, nor shorter translations for `wrong_language`: they tell too little."""
     length_factor: float = Field(default=2.2, gt=1)
     """`length_ratio`: the number of characters is by more than this factor off what is usual between the two languages."""
     length_ratios: dict[Language, tuple[float, float]] = Field(default_factory=dict)
@@ -162,14 +162,14 @@ class FlagSettings(Settings):
     max_repeats: int = Field(default=4, ge=2)
     """`repeated`: the same at most 16 words or letters so many times in a row, over at least 8 words or 24 letters."""
     max_repeated_share: float = Field(default=0.2, gt=0, lt=1)
-    """`repeated`: by more than this share, more of the translation's runs of four words have been there before than of the source's."""
+    """`repeated`: of the translation's runs of four words, a share larger by more than this occurred before than of the source's."""
 
 
 class TranslationReportSettings(Settings):
     """The translation report."""
 
     references: int = Field(default=200, ge=0)
-    """Passages a language that have a parallel passage and are translated all the same, to measure BLEU and chrF; 0: none."""
+    """Passages a language that have a parallel passage and are translated nevertheless, to measure BLEU and chrF; 0 measures nothing."""
     samples: int = Field(default=12, ge=0)
     """Passages a language that the report shows beside their translations."""
 
@@ -191,9 +191,9 @@ class TranslateSettings(Settings):
     passages_per_shard: int | None = Field(default=None, ge=1)
     """Passages in a shard, the unit of commit and retry; if None, as many as take `shard_seconds`, measured on the first ones."""
     shard_seconds: float = Field(default=120.0, gt=0)
-    """How long a shard should take an actor."""
+    """Time that a shard should take an actor, in seconds."""
     flags: FlagSettings = FlagSettings()
-    """When a translation is doubtful."""
+    """Limits beyond which a translation is doubtful."""
     report: TranslationReportSettings = TranslationReportSettings()
     """The translation report."""
     pool: PoolSettings = PoolSettings()
@@ -201,12 +201,12 @@ class TranslateSettings(Settings):
 
     @property
     def engine(self) -> EngineTranslator | None:
-        """What translates the passages that have no translation yet."""
+        """The translator of passages that have no translation yet; None where files are all there is."""
         return self.fallback if isinstance(self.by, PrecomputedTranslator) else self.by
 
     @property
     def second_engine(self) -> EngineTranslator | None:
-        """What translates flagged passages again."""
+        """The translator of flagged passages, or None."""
         return None if isinstance(self.by, PrecomputedTranslator) else self.fallback
 
     @property
@@ -215,7 +215,7 @@ class TranslateSettings(Settings):
         return self.by if isinstance(self.by, PrecomputedTranslator) else self.precomputed
 
     @model_validator(mode="after")
-    def _one_place_for_files(self) -> "TranslateSettings":
+    def _files_named_once(self) -> "TranslateSettings":
         if isinstance(self.by, PrecomputedTranslator) and self.precomputed != PrecomputedTranslator():
             raise ValueError(
                 "translate.precomputed is for files that come before an engine; translate.by is precomputed, name them there"

@@ -1,8 +1,8 @@
 """The translate stage: passages in every target language, under the ids of their sources.
 
 Translations that exist are used first: those that came with the source (`parallel`), and those of the configured files and ir_datasets ids,
-as the papers use neuMARCO. What they lack an engine translates, if one is configured. Every pair of passage and language then has one row,
-whatever is doubtful about it; one that has no text is also listed in `missing_translations`, and no later stage uses it.
+as the papers use neuMARCO. An engine, if one is configured, translates what they lack. Every pair of passage and language then has one row,
+however doubtful; one that has no text is also listed in `missing_translations`, and no later stage uses it.
 """
 
 from collections import Counter
@@ -37,8 +37,9 @@ def translate(
     (neuMARCO) may hold more than a job uses. An empty one of a text is counted and is missing: an engine, if there is one, makes it.
     A translation that equals its source is flagged `copied`.
 
-    A `SourceError`: the same id twice in one language in what the settings name, and a language that lacks a larger
-    share of its passages than `settings.max_missing`.
+    Raises:
+        SourceError: the settings name files that have an id twice in one language, or a language lacks a larger share of its passages than
+            `settings.max_missing`.
 
     Cost: for translations that exist one pass over their files on one core, and the memory of the tables `passages`, `parallel` and
     `translations`; for an engine a bit for each passage and language here, and a shard's texts in each actor.
@@ -213,7 +214,7 @@ def _not_in(parallel: pa.Table, named: pa.Table, notes: Notes) -> pa.Table:
 
 
 def _flagged(table: pa.Table, passages: pa.Table, notes: Notes) -> pa.Table:
-    """Drop empty translations, and flag `copied` where a translation is its source."""
+    """Remove empty translations, and flag `copied` where a translation is its source."""
     # 64-bit offsets: the texts of a large collection are more than 2 GB, which taking from them must not overflow.
     originals = passages["text"].cast(pa.large_string()).combine_chunks()
     positions = pc.index_in(table["passage_id"], value_set=passages["passage_id"].combine_chunks())
@@ -248,7 +249,7 @@ def _missing(table: pa.Table, passage_ids: pa.ChunkedArray, languages: tuple[str
 
 
 def _check_missing(workspace: Workspace, passages: int, settings: TranslateSettings) -> None:
-    """Note how many passages lack a text in each language, and fail where that is too large a share."""
+    """Note how many passages lack a text in each language; raise SourceError where their share is too large."""
     langs = workspace.output("missing_translations")["lang"]
     by_language = {entry["values"]: entry["counts"] for entry in langs.value_counts().to_pylist()}
     if by_language:

@@ -1,4 +1,4 @@
-"""The actor's side of the translate stage: a range of (passage, language) pairs to the tables of a shard."""
+"""The worker of the translate stage: from a range of (passage, language) pairs to the tables of a shard."""
 
 import hashlib
 import math
@@ -28,7 +28,7 @@ from distill.translate.passages import PassageTranslator, SourcePassage, Transla
 from distill.translate.settings import TranslateSettings
 
 REFERENCE = " reference"
-"""What the name of a column of `Pairs` ends in whose passages are translated for the report only."""
+"""The end of the name of a column of `Pairs` whose passages are translated for the report only."""
 RATIO_BIN = "length_ratio_bin:"
 BINS_PER_OCTAVE = 10
 _WINDOW = 20_000
@@ -42,7 +42,7 @@ class Pair:
     Attributes:
         row: the passage's position in the table of passages.
         lang: the language.
-        reference: whether the translation is for the report only.
+        reference: true if the translation is for the report only.
     """
 
     row: int
@@ -101,8 +101,8 @@ class TranslateWorker:
         source_lang: the passages' language.
         languages: the languages of the job.
         passages: the table of passages, read in parts.
-        wanted: what `Pairs` is made of.
-        existing: translations that were there before, written by the shard whose `args` say `existing`.
+        wanted: the argument of `Pairs`.
+        existing: translations that need no engine, written by the shard whose `args` have `existing`.
         rejected: rows of their files that could not be used, written by the same shard.
     """
 
@@ -129,7 +129,7 @@ class TranslateWorker:
         second = settings.second_engine
         fallback = Engines(second, source_lang, device, threads) if second else None
         self._translator = PassageTranslator(settings, source_lang, languages, self._engines, fallback)
-        # Load now: a shard's time says how many fit in one.
+        # Load now: the size of shards follows from the time of the first ones.
         for lang in self._pairs.languages()[:1]:
             self._engines.get(lang)
 
@@ -249,7 +249,7 @@ def _tables(made: Sequence[_Made], rejected: Sequence[Mapping], source_lang: str
 
 
 def _counts(made: Sequence[_Made], work: Mapping[tuple[str, str], Work]) -> list[dict]:
-    """Return counts by language and translator; work is counted for the engine that was asked first."""
+    """Return counts by language and translator; work is counted for the first engine."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for pair, (_, source), passage in made:
         if pair.reference:

@@ -1,4 +1,4 @@
-"""Hugging Face models to CTranslate2's format: once for each model, revision and precision, checked against the original.
+"""Conversion of Hugging Face models to CTranslate2's format: once for each model, revision and precision, checked against the original.
 
 Three of CTranslate2 4.8's loaders are wrong, two of them under transformers 5 only, and are corrected here:
 
@@ -8,7 +8,7 @@ Three of CTranslate2 4.8's loaders are wrong, two of them under transformers 5 o
 - T5's logits are divided by sqrt(d_model) where `tie_word_embeddings` is true, which transformers 5 always says; the models that need the
   factor are those with `scale_decoder_outputs`, and never an mT5.
 
-Whatever the next such fault is: before a conversion is kept, its float32 form is compared with the original on a few sentences.
+Against further faults, the float32 form of every conversion is compared with the original on a few sentences before it is kept.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from distill.translate.engines.transformers import load_model
 from distill.translate.settings import CTranslate2Translator
 
 _LAYOUT = 1
-"""Raised when what is written here changes, so that older conversions are not found."""
+"""Part of the folder's name; raise it when conversions change, so that older ones are not used."""
 _TOLERANCE = 1e-3
 """Largest difference of a token's log-probability between the two float32 forms, as a share of it; sound ones differ by about 1e-5."""
 _PROBES = (
@@ -44,7 +44,7 @@ _PROBES = (
 def converted(settings: CTranslate2Translator, model: str, source_lang: str, lang: str) -> Path:
     """Return the folder of the converted model; convert it unless the folder exists.
 
-    Processes that want the same model wait for the one that converts it. A folder appears whole or not at all.
+    Processes that need the same model wait for the one that converts it. A folder appears whole or not at all.
 
     Args:
         settings: precision and cache folder.

@@ -28,7 +28,7 @@ class TranslationEngine(Protocol):
 
     @property
     def name(self) -> str:
-        """What made the translations, for the `translator` column: the model, its revision and the engine."""
+        """The name of what made the translations, for the `translator` column: the model, its revision and the engine."""
         ...
 
     @property
