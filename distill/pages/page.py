@@ -1,14 +1,15 @@
-"""HTML pages from the templates beside this module. A page loads nothing from elsewhere."""
+"""HTML pages from templates. A page loads nothing from elsewhere."""
 
 from importlib import resources
 
 
 def page(template: str, **values: object) -> str:
-    """A template with its values in place. All text is escaped, and a name without a value is an error.
+    """Render a template. All text is escaped, and a name without a value is an error.
 
     Args:
-        template: name of its file; it may extend `page.html.j2`, which has the style and ends with the stages and settings of a run.
-        values: what it shows.
+        template: its path in `distill`. It extends `pages/base.html.j2`, which has the style, or `pages/page.html.j2`, which ends with the
+            stages and settings of a run.
+        values: the values of its names.
     """
     import jinja2
 
