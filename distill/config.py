@@ -6,13 +6,14 @@ here imports torch or ray, so a configuration can be written, checked and planne
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
 from distill.encoders.settings import LateInteractionStudent, StudentSettings
 from distill.evaluate.settings import EvaluateSettings
 from distill.index.settings import IndexSettings
-from distill.method import Method, check, has_teacher, implied
+from distill.method import WITHOUT_TEACHER, Method, check, has_teacher, implied
 from distill.mix.settings import MixSettings
 from distill.plan.settings import PlanSettings
 from distill.score.settings import ScoreSettings
@@ -68,6 +69,21 @@ class Config(JobConfig):
     plan: PlanSettings = PlanSettings()
     """What `--plan` counts with."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_what_the_method_implies(cls, given: Any) -> Any:
+        """Add what the method implies to the given settings. Their own faults are left to the validation of each group."""
+        if not isinstance(given, dict) or given.get("method") not in WITHOUT_TEACHER:
+            return given
+        try:
+            select = SelectSettings.model_validate(given.get("select", {}))
+            mix = MixSettings.model_validate(given.get("mix", {}))
+            train = TrainSettings.model_validate(given.get("train", {}))
+        except ValidationError:
+            return given
+        select, mix, train = implied(given["method"], select, mix, train)
+        return given | {"select": select, "mix": mix, "train": train}
+
     @model_validator(mode="after")
     def _languages_agree(self) -> "Config":
         if self.source_lang in self.languages:
@@ -92,9 +108,6 @@ class Config(JobConfig):
 
     @model_validator(mode="after")
     def _method_agrees(self) -> "Config":
-        groups = implied(self.method, self.select, self.mix, self.train)
-        for name, settings in zip(("select", "mix", "train"), groups, strict=True):
-            object.__setattr__(self, name, settings)  # frozen for everyone else
         check(self.method, self.mix, self.train, len(self.mixed_languages))
         return self
 

@@ -10,7 +10,7 @@ from distill.train.settings import TrainSettings
 
 Method = Literal["distillation", "english_distillation", "translate_train", "self_distillation"]
 
-_WITHOUT_TEACHER = {"translate_train": CrossEntropyLoss(), "self_distillation": RelevanceMarginLoss()}
+WITHOUT_TEACHER = {"translate_train": CrossEntropyLoss(), "self_distillation": RelevanceMarginLoss()}
 """The methods that no teacher takes part in, and the loss that they imply."""
 
 _OF_SCORES = ("margin", "relative_margin", "min_score", "max_score")
@@ -19,7 +19,7 @@ _OF_SCORES = ("margin", "relative_margin", "min_score", "max_score")
 
 def has_teacher(method: Method) -> bool:
     """Whether a teacher scores the candidates."""
-    return method not in _WITHOUT_TEACHER
+    return method not in WITHOUT_TEACHER
 
 
 def implied(
@@ -34,7 +34,7 @@ def implied(
         alone["negatives"] = mix.negatives or NegativeSettings()
     mix = MixSettings.model_validate(dict(mix) | alone)
     if isinstance(train.loss, KlLoss):
-        train = TrainSettings.model_validate(dict(train) | {"loss": _WITHOUT_TEACHER[method]})
+        train = TrainSettings.model_validate(dict(train) | {"loss": WITHOUT_TEACHER[method]})
     return select, mix, train
 
 

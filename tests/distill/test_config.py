@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from distill.config import Config, load
 from distill.mix.settings import NegativeSettings
 from distill.score.settings import BiEncoderTeacher
+from distill.select.settings import SelectSettings
 from distill.settings.load import ConfigError, dump, merge
 from distill.train.loss_settings import CrossEntropyLoss, InfoNceLoss, KlLoss, RelevanceMarginLoss
 
@@ -109,6 +110,17 @@ def test_a_loss_without_teacher_stays_and_what_is_implied_is_saved(tmp_path: Pat
     saved.write_text(dump(config), encoding="utf-8")
     assert "add_judged: true" in saved.read_text()
     assert load([saved]) == config
+
+
+def test_what_a_method_implies_is_in_the_settings_however_they_are_made() -> None:
+    """Made in code, validated or loaded; faults of a group are named as of any other method."""
+    made = Config(method="translate_train", select=SelectSettings(queries_per_shard=7))
+    assert (made.select.add_judged, made.select.queries_per_shard) == (True, 7)
+    assert Config.model_validate({"method": "translate_train", "select": {"queries_per_shard": 7}}) == made
+    assert load([], ["--method", "translate_train", "--select.queries_per_shard", "7"]) == made
+    assert Config.model_validate(made.model_dump()) == made
+    with pytest.raises(ConfigError, match=r"^mix\.n_way: Input should be greater than or equal to 2 \(got '1'\)$"):
+        load([], ["--method", "translate_train", "--mix.n_way", "1"])
 
 
 def test_self_distillation_takes_pairs_and_its_loss() -> None:
