@@ -30,10 +30,10 @@ class Config(JobConfig):
     """A Polyray job: sources, select, translate, score, mix, train, index, evaluate, report, serve."""
 
     source_lang: Language = "en"
-    """The language of the training queries, and the one in which the teacher reads."""
+    """The language of the training queries, in which the teacher reads."""
     languages: tuple[Language, ...] = ("de", "fr", "es", "zh", "fa", "ru")
-    """The other languages, in which the student learns to find passages. None, for a student of `source_lang` alone, which `mix.language`
-    then is."""
+    """The other languages, in which the student learns to find passages. Empty for a student of `source_lang` alone, which `mix.language`
+    then names."""
     method: Method = "distillation"
     """How the student learns.
 
@@ -44,30 +44,30 @@ class Config(JobConfig):
       them (`select.add_judged`); each example begins with a positive (`mix.negatives`) and the loss is `cross_entropy`.
     - `self_distillation`: the same with the loss `relevance_margin` (arXiv 2407.21515).
 
-    The last two imply the settings that they are said to have, and no groups (`mix.group`), which share scores of a teacher. A loss other
-    than `kl` stays; it is refused if it needs a teacher."""
+    The last two set what is said here of the other settings, and `mix.group` to 1, since groups share a teacher's scores. A loss other than
+    `kl` is kept; one that needs a teacher is an error."""
     source: Source = BundledSource()
-    """Queries and passages."""
+    """Where queries, passages and judgements come from."""
     select: SelectSettings = SelectSettings()
-    """Candidates for the teacher."""
+    """Which passages the teacher scores for each query."""
     translate: TranslateSettings = TranslateSettings()
-    """Translations of the passages."""
+    """Where translations of the passages come from."""
     score: ScoreSettings = ScoreSettings()
-    """The teacher's scores."""
+    """The teacher, its calibration and the checks of its scores."""
     mix: MixSettings = MixSettings()
-    """Training examples."""
+    """How training examples are made of scores and passages."""
     student: StudentSettings = LateInteractionStudent()
-    """The model that is trained."""
+    """The model that is trained, and what it starts from."""
     train: TrainSettings = TrainSettings()
-    """Training."""
+    """Loss, optimiser, batches, checkpoints and workers of the training."""
     index: IndexSettings = IndexSettings()
-    """The index."""
+    """How documents are encoded for the index."""
     evaluate: EvaluateSettings = EvaluateSettings()
-    """Evaluation."""
+    """Queries, measures and baselines of the evaluation."""
     serve: ServeSettings = ServeSettings()
-    """The endpoint."""
+    """The search endpoint."""
     plan: PlanSettings = PlanSettings()
-    """What `--plan` counts with."""
+    """The hardware that `--plan` estimates for."""
 
     @model_validator(mode="before")
     @classmethod
@@ -142,5 +142,5 @@ class Config(JobConfig):
 
 
 def load(files: Sequence[str | Path] = (), arguments: Sequence[str] = (), program: str = "polyray") -> Config:
-    """`load_as` of the configuration that most jobs have."""
+    """Read the configuration of a distillation, see `load_as`."""
     return load_as(Config, files, arguments, program)

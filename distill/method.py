@@ -1,4 +1,4 @@
-"""Methods: what each implies of the other settings, and what it asks of them."""
+"""Methods: the settings that each implies, and checks of settings that contradict a method or each other."""
 
 from typing import Any, Literal
 
@@ -11,21 +11,21 @@ from distill.train.settings import TrainSettings
 Method = Literal["distillation", "english_distillation", "translate_train", "self_distillation"]
 
 WITHOUT_TEACHER = {"translate_train": CrossEntropyLoss(), "self_distillation": RelevanceMarginLoss()}
-"""The methods that no teacher takes part in, and the loss that they imply."""
+"""The methods without a teacher, and the loss that each implies."""
 
 _OF_SCORES = ("margin", "relative_margin", "min_score", "max_score")
 """Options of `mix.negatives` that read the teacher's scores."""
 
 
 def has_teacher(method: Method) -> bool:
-    """Whether a teacher scores the candidates."""
+    """Return whether a teacher scores the candidates."""
     return method not in WITHOUT_TEACHER
 
 
 def implied(
     method: Method, select: SelectSettings, mix: MixSettings, train: TrainSettings
 ) -> tuple[SelectSettings, MixSettings, TrainSettings]:
-    """The settings with what the method implies: see `Config.method`."""
+    """Return the settings with what the method implies: see `Config.method`."""
     if has_teacher(method):
         return select, mix, train
     alone: dict[str, Any] = {"group": 1, "missing": "error"}
@@ -39,7 +39,7 @@ def implied(
 
 
 def check(method: Method, mix: MixSettings, train: TrainSettings, languages: int) -> None:
-    """Refuse settings that contradict the method or each other with a `ValueError`.
+    """Raise ValueError for settings that contradict the method or each other.
 
     Args:
         method: the method.
@@ -72,14 +72,14 @@ def check(method: Method, mix: MixSettings, train: TrainSettings, languages: int
 
 
 def _positive_first(mix: MixSettings) -> bool:
-    """Whether a positive is in the first place of every example, as far as settings tell."""
+    """Return whether every example begins with a positive, as far as settings tell."""
     if mix.imported is not None:
         return not isinstance(mix.imported, PylateExamples)
     return mix.negatives is not None and mix.negatives.include_positive
 
 
 def _check_shares(mix: MixSettings, train: TrainSettings, languages: int) -> None:
-    """Groups, and the languages of an entry, stay together on a worker. Shares of an elastic group differ by whole ones."""
+    """Raise ValueError if a worker's share of a batch cuts a group or an entry. Shares of an elastic group differ by whole ones."""
     share, what = train.batch_size, "train.batch_size"
     if train.max_workers is None:
         share, what = train.batch_size // train.workers, "train.batch_size / train.workers"

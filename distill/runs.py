@@ -71,12 +71,12 @@ class Run:
         Raises ConfigError where the stage was deleted.
         """
         filesystem, folder = open_storage(self.folder(stage))
-        found = read_json(filesystem, f"{folder}/manifest.json")
-        if found is None:
+        manifest = read_json(filesystem, f"{folder}/manifest.json")
+        if manifest is None:
             raise ConfigError(
                 f"run {self.location}: its stage {stage} is not finished or was deleted ({self.stages[stage]}); run the job again"
             )
-        return found
+        return manifest
 
     def stored_table(self, stage: str, table: str) -> StoredTable:
         """Open a table of a stage, to be read in parts. Raises ConfigError where the stage has no such table."""
@@ -106,10 +106,10 @@ class Run:
     def summary(self) -> Mapping[str, Any]:
         """The numbers of the run's report, those of summary.json. Raises ConfigError where there is no such file."""
         filesystem, folder = open_storage(self.location)
-        found = read_json(filesystem, f"{folder}/summary.json")
-        if found is None:
+        content = read_json(filesystem, f"{folder}/summary.json")
+        if content is None:
             raise ConfigError(f"run {self.location}: there is no summary.json; run the job again")
-        return found
+        return content
 
 
 def run_folder(storage: str, name: str) -> str:

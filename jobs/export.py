@@ -50,7 +50,7 @@ Of what another project cannot represent, an error or a note tells."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Export, and return the exit code: 0 done, 1 failed, 2 wrong usage."""
+    """Export from the command line; return the exit code: 0 done, 1 failed, 2 wrong usage."""
 
     def action() -> None:
         options, settings = _parser().parse_known_args(arguments)

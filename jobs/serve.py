@@ -65,13 +65,13 @@ def locations(run: str) -> tuple[str, str]:
 
     Raises ConfigError for a folder without run.json, or without a trained student and its index.
     """
-    found = Run.open(run)
-    missing = [stage for stage in ("train", "index") if stage not in found.stages]
+    opened = Run.open(run)
+    missing = [stage for stage in ("train", "index") if stage not in opened.stages]
     if missing:
         raise ConfigError(f"run {run} has no stage {' and no stage '.join(missing)}; run the whole job first")
     for stage in ("train", "index"):
-        found.manifest(stage)
-    return found.checkpoint, found.index
+        opened.manifest(stage)
+    return opened.checkpoint, opened.index
 
 
 class Options(GivenSettings):
@@ -114,7 +114,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve, and return the exit code: 0 stopped by a signal, 1 failed, 2 wrong usage."""
+    """Serve from the command line; return the exit code: 0 stopped by a signal, 1 failed, 2 wrong usage."""
 
     def action() -> None:
         parser = script_parser("serve", __doc__, add_help=False)

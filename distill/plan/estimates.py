@@ -1,4 +1,4 @@
-"""How much work a stage is: items, tokens and floating-point operations, from a measured sample of lengths and the shapes of models.
+"""The work of a stage: items, tokens and floating-point operations, from a measured sample of lengths and the shapes of models.
 
 Needs the tables that the sources stage wrote, tokenizers and config.json of the models, but no weights.
 """
@@ -37,7 +37,7 @@ from distill.train.settings import TrainSettings
 from distill.translate.settings import ModelTranslator
 
 _WHOLE = 100_000
-"""More tokens than any passage has: translators cut sentences, not passages."""
+"""A length in tokens that no passage reaches: translators cut sentences, not passages."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Work:
 
 
 def extrapolated(items: int, lengths: Sequence[int], cost: Callable[[float], float]) -> Work:
-    """The work of `items` whose lengths are distributed as those of a sample. Costs are averaged, not lengths: attention is quadratic."""
+    """Return the work of `items` with lengths distributed as those of a sample. Costs are averaged, not lengths: attention is quadratic."""
     if not lengths:
         return Work(items, 0.0, 0.0)
     return Work(items, items * float(np.mean(lengths)), items * float(np.mean([cost(float(n)) for n in lengths])))
 
 
 def sample(table: StoredTable, count: int, columns: Sequence[str]) -> pa.Table:
-    """At most `count` rows from eight places spread evenly over a table."""
+    """Return at most `count` rows of a table, from eight positions spread evenly over it."""
     rows = len(table)
     if rows <= count:
         return table.read(columns=columns)
@@ -75,20 +75,20 @@ def sample(table: StoredTable, count: int, columns: Sequence[str]) -> pa.Table:
 
 
 def read_shape(model: str, revision: str | None) -> Shape:
-    """The shape of a model, from its config.json in a folder or on the hub. One that cannot be read is a `ModelError`."""
+    """Return the shape of a model, from its config.json in a folder or on the hub. Raises ModelError where it cannot be read."""
     return model_shape(json.loads(_read(model, revision, "config.json")), f"'{model}'")
 
 
 def _read(model: str, revision: str | None, name: str) -> str:
     try:
-        found = cached_file(locate(model), name, revision=revision)
+        path = cached_file(locate(model), name, revision=revision)
     except OSError as error:
         raise ModelError(f"{name} of '{model}' cannot be read: {_short(error)}") from error
-    return Path(str(found)).read_text(encoding="utf-8")
+    return Path(str(path)).read_text(encoding="utf-8")
 
 
 def text_lengths(model: str, revision: str | None, texts: Sequence[str], limit: int) -> list[int]:
-    """Lengths in tokens, special tokens included, of texts cut at `limit`."""
+    """Return lengths in tokens, special tokens included, of texts cut at `limit`. Raises ModelError where there is no tokenizer."""
     try:
         tokenizer = load_tokenizer(model, revision)
     except ModelError:
@@ -101,7 +101,9 @@ def text_lengths(model: str, revision: str | None, texts: Sequence[str], limit: 
 def score_work(
     teacher: SingleTeacher, queries: Sequence[str], passages: Sequence[str], query_count: int, pair_count: int
 ) -> Work:
-    """Scoring `pair_count` pairs of `query_count` queries. `queries` and `passages` are samples; at least one of each is needed.
+    """Return the work of scoring `pair_count` pairs of `query_count` queries.
+
+    `queries` and `passages` are samples; at least one of each is needed.
 
     An encoder is taken to read each passage of a pair anew, which is the most it can come to: a shard encodes each of its passages
     once. What servers and files cost is not known here.
@@ -118,15 +120,15 @@ def score_work(
         case CrossEncoderTeacher() | MonoT5Teacher() | CausalTeacher():
             shape = read_shape(teacher.model, teacher.revision)
             count = max(len(queries), len(passages))
-            places = [(i % len(queries), i % len(passages)) for i in range(count)]
-            lengths = [len(pair.ids) for pair in composer_of(teacher).compose(queries, passages, places)]
+            pairs = [(i % len(queries), i % len(passages)) for i in range(count)]
+            lengths = [len(pair.ids) for pair in composer_of(teacher).compose(queries, passages, pairs)]
             return extrapolated(pair_count, lengths, _reader(shape, teacher.model))
         case _:
             assert_never(teacher)
 
 
 def composer_of(teacher: CrossEncoderTeacher | MonoT5Teacher | CausalTeacher) -> Composer:
-    """What composes a teacher's token ids; loads its tokenizer only."""
+    """Return what composes a teacher's token ids; of its files only the tokenizer is loaded."""
     try:
         tokenizer = load_tokenizer(teacher.model, teacher.revision)
     except ModelError:
@@ -145,7 +147,7 @@ def composer_of(teacher: CrossEncoderTeacher | MonoT5Teacher | CausalTeacher) ->
 
 
 def _reader(shape: Shape, model: str) -> Callable[[float], float]:
-    """The cost of reading one pair of so many tokens."""
+    """Return the function from the tokens of a pair to the operations of reading it."""
     match shape:
         case EncoderShape():
             return shape.forward
@@ -174,38 +176,38 @@ def _encoder_work(
 
 
 def _late_interaction_limits(teacher: LateInteractionTeacher) -> tuple[int, int]:
-    """The lengths at which a late-interaction checkpoint cuts, by its small files; where they name none, texts are whole."""
+    """Return the lengths at which a late-interaction checkpoint cuts, by its small files; where they name none, texts are whole."""
     files = ("artifact.metadata", "config_sentence_transformers.json", "sentence_bert_config.json")
-    found = [json.loads(text) for text in (_read_any(teacher, name) for name in files) if text is not None]
-    if not found:
-        raise ModelError(f"'{teacher.model}' is no late-interaction checkpoint: it has none of {', '.join(files)}")
-    said: dict[str, Any] = {}
-    for content in reversed(found):
-        said |= {name: value for name, value in content.items() if value is not None}
-    expansion = said.get("query_expansion")
+    contents = [json.loads(text) for text in (_read_any(teacher, name) for name in files) if text is not None]
+    if not contents:
+        raise ModelError(f"'{teacher.model}' is not a late-interaction checkpoint: it has none of {', '.join(files)}")
+    facts: dict[str, Any] = {}
+    for content in reversed(contents):
+        facts |= {name: value for name, value in content.items() if value is not None}
+    expansion = facts.get("query_expansion")
     by_expansion = expansion.get("length") if isinstance(expansion, dict) else None
-    longest = said.get("max_seq_length", _WHOLE)
-    queries = said.get("query_maxlen") or by_expansion or said.get("query_length") or longest
-    return queries, said.get("doc_maxlen") or said.get("document_length") or longest
+    longest = facts.get("max_seq_length", _WHOLE)
+    queries = facts.get("query_maxlen") or by_expansion or facts.get("query_length") or longest
+    return queries, facts.get("doc_maxlen") or facts.get("document_length") or longest
 
 
 def _read_any(teacher: LateInteractionTeacher, name: str) -> str | None:
-    """A file of a teacher, or none where it has no such file."""
-    found = cached_file(
+    """Return the text of a teacher's file; None where it has no such file."""
+    path = cached_file(
         locate(teacher.model), name, revision=teacher.revision, _raise_exceptions_for_missing_entries=False
     )
-    return Path(str(found)).read_text(encoding="utf-8") if found else None
+    return Path(str(path)).read_text(encoding="utf-8") if path else None
 
 
 def translate_work(translator: ModelTranslator, passages: Sequence[str], counts: Mapping[str, int]) -> Work:
-    """Translating `counts` passages into each language. Translations are taken to be as long as their sources, in tokens."""
+    """Return the work of translating `counts` passages into each language; translations are taken to be as long as their sources."""
     total = Work(0, 0.0, 0.0)
     for lang, count in counts.items():
         model = translator.models.get(lang, translator.model or "")
         revision = translator.revisions.get(model)
         shape = read_shape(model, revision)
         if not isinstance(shape, Seq2SeqShape):
-            raise ModelError(f"'{model}' is no encoder-decoder; what translating with it costs is not known")
+            raise ModelError(f"'{model}' is not an encoder-decoder; the cost of translating with it is not known")
         beams = translator.beam_size
         lengths = text_lengths(model, revision, passages, _WHOLE)
         total += extrapolated(count, lengths, partial(_translate, shape, beams))
@@ -219,7 +221,9 @@ def _translate(shape: Seq2SeqShape, beams: int, tokens: float) -> float:
 def train_work(
     settings: TrainSettings, student: StudentSettings, mix: MixSettings, queries: Sequence[str], passages: Sequence[str]
 ) -> Work:
-    """Training: forward and backward of a query and its passages for each example. `queries` and `passages` are samples.
+    """Return the work of training: forward and backward of a query and its passages for each example.
+
+    `queries` and `passages` are samples.
 
     With a gradient cache, or recomputed activations, the forward pass is done twice.
     """
@@ -235,30 +239,30 @@ def train_work(
 
 
 def index_work(student: StudentSettings, documents: int, passages: Sequence[str]) -> Work:
-    """Encoding a collection. `passages` is a sample of it."""
+    """Return the work of encoding a collection. `passages` is a sample of it."""
     return extrapolated(documents, student_passage_lengths(student, passages), student_shape(student).forward)
 
 
 def student_shape(student: StudentSettings) -> EncoderShape:
-    """The student's backbone."""
+    """Return the shape of the student's backbone."""
     start = student.start
     if not isinstance(start, PretrainedStudent):
         return EncoderShape(start.layers, start.hidden, 4 * start.hidden)
     shape = read_shape(start.model, start.revision)
     if not isinstance(shape, EncoderShape):
-        raise ModelError(f"'{start.model}' is no encoder; a student starts from one")
+        raise ModelError(f"'{start.model}' is not an encoder; a student starts from one")
     return shape
 
 
 def student_query_lengths(student: StudentSettings, queries: Sequence[str]) -> list[int]:
-    """Lengths of queries as the student reads them: with [MASK] padding all are `query_tokens` long."""
+    """Return the lengths of queries as the student reads them: with [MASK] padding all are `query_tokens` long."""
     if isinstance(student, LateInteractionStudent) and student.query_expansion:
         return [student.query_tokens for _ in queries]
     return _student_lengths(student, queries, student.query_tokens)
 
 
 def student_passage_lengths(student: StudentSettings, passages: Sequence[str]) -> list[int]:
-    """Lengths of passages as the student reads them."""
+    """Return the lengths of passages as the student reads them."""
     return _student_lengths(student, passages, student.passage_tokens)
 
 

@@ -1,4 +1,4 @@
-"""What every group of settings shares."""
+"""Types that groups of settings share."""
 
 from typing import Annotated, Literal
 

@@ -205,10 +205,10 @@ def _yaml(model: BaseModel, dumped: Mapping[str, Any], indent: str, alternatives
 
 def _paragraphs(text: str) -> list[str]:
     """Return paragraphs and list items, each as one line."""
-    found: list[str] = []
+    paragraphs: list[str] = []
     for block in re.split(r"\n\s*\n", textwrap.dedent(text).strip()):
-        found += [" ".join(item.split()) for item in re.split(r"\n(?=\s*- )", block)]
-    return found or [""]
+        paragraphs += [" ".join(item.split()) for item in re.split(r"\n(?=\s*- )", block)]
+    return paragraphs or [""]
 
 
 def _wrapped(text: str, indent: str, width: int) -> Iterator[str]:

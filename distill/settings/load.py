@@ -26,7 +26,7 @@ class ConfigError(UserError, ValueError):
 
 
 class GivenSettings(BaseSettings):
-    """Settings made of what is passed in alone: made in code, they depend on nothing around them. Who loads them decides the sources."""
+    """Settings made only of what is passed in, not of variables or files around them; `load_as` decides the sources."""
 
     @classmethod
     def settings_customise_sources(
@@ -37,13 +37,13 @@ class GivenSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is passed in."""
+        """Return the settings that are passed in as the only source."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
 
 class JobConfig(GivenSettings):
-    """What every job has."""
+    """The settings that every job has."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -63,7 +63,7 @@ class JobConfig(GivenSettings):
     max_rejected: float = Field(default=0.01, ge=0, le=1)
     """Share of a stage's rows that may be rejected before the stage fails. Each is listed with its reason in any case."""
     cluster: ClusterSettings = ClusterSettings()
-    """Ray."""
+    """The Ray cluster."""
 
 
 C = TypeVar("C", bound=JobConfig)
@@ -132,7 +132,7 @@ def no_such_setting(names: Sequence[str], kind: type[BaseModel]) -> str:
 
 
 def setting_names(kind: Any, prefix: str = "") -> list[str]:
-    """The dotted names of all settings of a group, those of every alternative where there is a choice."""
+    """Return the dotted names of all settings of a group, of all alternatives where there is a choice."""
     if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
         return [name for alternative in get_args(kind) for name in setting_names(alternative, prefix)]
     names = []
@@ -142,7 +142,7 @@ def setting_names(kind: Any, prefix: str = "") -> list[str]:
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Lay one nested dictionary over another. A group whose `type` changes is replaced whole: the old type's settings mean nothing."""
+    """Return one nested dictionary laid over another. A group whose `type` changes is replaced whole: it has other settings."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -154,22 +154,22 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def explain(error: ValidationError) -> str:
-    """A validation error as one line: `train.learning_rate: Input should be greater than 0 (got -1.0)`, faults joined by semicolons."""
+    """Return a validation error as one line, faults joined by semicolons: `train.steps: Input should be greater than 0 (got -1)`."""
     faults = []
     for fault in error.errors():
-        place = ".".join(str(part) for part in fault["loc"])
+        setting = ".".join(str(part) for part in fault["loc"])
         got = f" (got {fault['input']!r})" if isinstance(fault["input"], str | int | float | bool | None) else ""
         text = (
             "no such setting; --help lists them"
             if fault["type"] == "extra_forbidden"
             else fault["msg"].removeprefix("Value error, ")
         )
-        faults.append(f"{place}: {text}{got}" if place else text)
+        faults.append(f"{setting}: {text}{got}" if setting else text)
     return "; ".join(faults)
 
 
 def dump(config: BaseModel) -> str:
-    """The resolved configuration as YAML, which `load` reads back to an equal one."""
+    """Return a configuration as YAML, which `load_as` reads back to an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

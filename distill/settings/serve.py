@@ -1,4 +1,4 @@
-"""The index, its evaluation, the endpoint and the cluster."""
+"""Settings of the search endpoint."""
 
 from pydantic import Field
 
@@ -21,4 +21,4 @@ class ServeSettings(Settings):
     max_batch_size: int = Field(default=32, ge=1)
     """Queries encoded at once."""
     batch_wait_s: float = Field(default=0.005, ge=0)
-    """How long a query waits for others to be encoded with it."""
+    """Seconds that a query waits for others to be encoded with it."""

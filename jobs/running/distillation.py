@@ -23,7 +23,7 @@ from jobs.running.inputs import imported_files, model_files, source_files
 
 
 def sources(config: Config, source: Source | None = None, name: str = "sources") -> Stage:
-    """Queries, passages, parallel passages and qrels of a source."""
+    """Return the stage that reads a source: queries, passages, parallel passages and qrels."""
     chosen = source or config.source
 
     def run(workspace: StageRun) -> None:
@@ -51,7 +51,7 @@ def sources(config: Config, source: Source | None = None, name: str = "sources")
 
 
 def select(config: Config, data: Stage, translations: Stage) -> Stage:
-    """Candidates for the teacher. Depends on the translations only where it reads them."""
+    """Return the stage that selects candidates for the teacher. It depends on the translations only where it reads them."""
     settings = config.select
 
     def run(workspace: StageRun) -> None:
@@ -83,12 +83,12 @@ def _up_to(config: Config, data: Stage, unit: str) -> Callable[[Runner], str]:
 
 
 def _translated(config: Config, translations: Stage, passage_lang: str | None) -> tuple[Stage, ...]:
-    """The translations, for a stage that reads passages in another language than the source's."""
+    """Return the translations as an input where a stage reads passages in another language than the source's."""
     return (translations,) if passage_lang not in {None, config.source_lang} else ()
 
 
 def translate(config: Config, data: Stage) -> Stage:
-    """Passages in every target language."""
+    """Return the stage that makes passages in every target language."""
 
     def run(workspace: StageRun) -> None:
         from distill.translate.stage import translate as translate_passages
@@ -125,7 +125,7 @@ def translate(config: Config, data: Stage) -> Stage:
 
 
 def score(config: Config, data: Stage, candidates: Stage, translations: Stage) -> tuple[Stage, ...]:
-    """The raw scores: one stage a teacher."""
+    """Return the stages that give raw scores: one for each teacher."""
     teacher = config.score.teacher
     if isinstance(teacher, EnsembleTeacher):
         return tuple(
@@ -171,7 +171,7 @@ def _score(
 
 
 def calibrate(config: Config, data: Stage, candidates: Stage, scores: Sequence[Stage]) -> Stage:
-    """The teacher report, and the scores that examples are made of."""
+    """Return the stage that writes the teacher report and the scores that examples are made of."""
 
     def run(workspace: StageRun) -> None:
         from distill.score.calibrate import calibrate as calibrate_scores
@@ -191,7 +191,7 @@ def calibrate(config: Config, data: Stage, candidates: Stage, scores: Sequence[S
 
 
 def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, english: bool = False) -> Stage:
-    """Training examples; with `english`, those of the baseline, whose passages are in the source language.
+    """Return the stage that makes training examples; with `english` those of the baseline, of passages in the source language.
 
     `scores` is the stage with the scores; without a teacher, the one with the candidates.
     """
@@ -214,7 +214,7 @@ def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, engl
 
 
 def imported_mix(config: Config) -> Stage:
-    """Training examples from other tools' files."""
+    """Return the stage that makes training examples from other tools' files."""
     imported = config.mix.imported
     if imported is None:
         raise ConfigError("mix.imported names no files")
@@ -260,7 +260,7 @@ def _mix_identity(config: Config, settings: MixSettings, languages: Sequence[str
 
 
 def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> Stage:
-    """A student trained on `examples`."""
+    """Return the stage that trains a student on `examples`."""
     name = "english_train" if examples.name == "english_mix" else "train"
 
     def run(workspace: StageRun) -> None:
@@ -299,7 +299,7 @@ def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> 
 
 
 def index(config: Config, documents: Stage, translations: Stage, student: Stage) -> Stage:
-    """The token vectors of every document."""
+    """Return the stage that encodes every document."""
     name = "english_index" if student.name == "english_train" else "index"
 
     def run(workspace: StageRun) -> None:
@@ -336,7 +336,7 @@ def retrieve(
     scores: Stage | None,
     students: Mapping[str, tuple[Stage, Stage]],
 ) -> Stage:
-    """The runs of every system over every collection; `students` maps systems to their train and index stages.
+    """Return the stage that runs every system over every collection; `students` maps systems to their train and index stages.
 
     With `scores` of the same queries the teacher is a system too.
     """
@@ -367,7 +367,7 @@ def retrieve(
 
 
 def evaluate(config: Config, documents: Stage, indexed: Stage, runs: Stage) -> Stage:
-    """Measures of every run, and what the differences are worth."""
+    """Return the stage that measures every run and tests the differences."""
 
     def run(workspace: StageRun) -> None:
         from distill.evaluate.stage import evaluate as evaluate_runs

@@ -83,7 +83,7 @@ def _write_card(config: Config, runner: Runner, facts: Mapping[str, Any]) -> Non
 
 
 def _print_quality(config: Config, facts: Mapping[str, Any]) -> None:
-    """nDCG@20 of every system over the target languages and the mixed collection."""
+    """Print nDCG@20, or else the first measure, of every system over the target languages and the mixed collection."""
     measure = "nDCG@20" if "nDCG@20" in config.evaluate.measures else config.evaluate.measures[0]
     columns = [*config.languages, "mixed", "pooled", config.source_lang]
     metrics = facts["metrics"]

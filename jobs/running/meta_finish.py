@@ -56,7 +56,7 @@ def _collect(config: MetaConfig, runner: Runner) -> Any:
 
 
 def _print_quality(config: MetaConfig, facts: Mapping[str, Any]) -> None:
-    """The means of every system by the first measure, and their differences from the job's own."""
+    """Print the means of every system by the first measure, and their differences from the job's own."""
     measure = next(iter(next(iter(facts["metrics"].values()))))
     name = f"mAP@{config.evaluate.depth}" if config.source.kind == "retrieval" else measure
     groups = [group for group in ("mean", "seen", "unseen") if group in next(iter(facts["metrics"].values()))[measure]]

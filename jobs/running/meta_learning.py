@@ -21,7 +21,7 @@ from jobs.running.inputs import model_files
 
 
 def sources(config: MetaConfig) -> Stage:
-    """Questions, candidates and which answers which; or sentence pairs."""
+    """Return the stage that reads questions, candidates and judgements, or sentence pairs."""
 
     def run(workspace: StageRun) -> None:
         from distill.meta.sources.stage import ingest
@@ -45,7 +45,7 @@ def sources(config: MetaConfig) -> Stage:
 
 
 def start(config: MetaConfig, data: Stage) -> Stage:
-    """The encoder before training."""
+    """Return the stage that writes the encoder before training."""
     student = config.student
     fresh = student.start.type == "fresh"
 
@@ -62,7 +62,7 @@ def start(config: MetaConfig, data: Stage) -> Stage:
 
 
 def vectors(config: MetaConfig, data: Stage, begun: Stage) -> Stage:
-    """Vectors of all questions and candidates by the encoder before training."""
+    """Return the stage that encodes all questions and candidates with the encoder before training."""
 
     def run(workspace: StageRun) -> None:
         from distill.meta.tasks.vectors import encode_source
@@ -85,7 +85,7 @@ def vectors(config: MetaConfig, data: Stage, begun: Stage) -> Stage:
 
 
 def tasks(config: MetaConfig, mode: Mode, fold: Fold, data: Stage, neighbours: Stage | None) -> Stage:
-    """Meta-tasks of a transfer mode, made of what the fold does not hold out."""
+    """Return the stage that makes meta-tasks of a transfer mode from what the fold does not hold out."""
     chosen = config.tasks
     transfers = chosen.wanted_transfers(config.languages, mode)
     kind = config.source.kind
@@ -111,7 +111,7 @@ def tasks(config: MetaConfig, mode: Mode, fold: Fold, data: Stage, neighbours: S
 
 
 def train(config: MetaConfig, system: str, method: MetaMethod, fold: Fold, begun: Stage, made: Stage) -> Stage:
-    """The encoder after training on the tasks."""
+    """Return the stage that trains the encoder on the tasks."""
     name = f"train_{system}_{fold.number}"
 
     def run(workspace: StageRun) -> None:
@@ -141,7 +141,7 @@ def passes(config: MetaConfig, method: MetaMethod) -> int:
 
 
 def evaluate(config: MetaConfig, system: str, fold: Fold, data: Stage, encoder: Stage) -> Stage:
-    """What an encoder is worth on what the fold holds out."""
+    """Return the stage that evaluates an encoder on what the fold holds out."""
     name = f"evaluate_{system}_{fold.number}"
     kind = config.source.kind
     checkpoint = "start" if encoder.name == "meta_start" else "checkpoint"
@@ -163,7 +163,7 @@ def evaluate(config: MetaConfig, system: str, fold: Fold, data: Stage, encoder: 
 
 
 def compare(config: MetaConfig, evaluations: Mapping[str, Mapping[int, Stage]]) -> Stage:
-    """Every system's quality by fold and language, and the job's own against each baseline."""
+    """Return the stage that compares the systems by fold and language, the job's own with each baseline."""
 
     def run(workspace: StageRun) -> None:
         from distill.meta.evaluate.compare import compare as compare_systems
@@ -178,14 +178,14 @@ def compare(config: MetaConfig, evaluations: Mapping[str, Mapping[int, Stage]]) 
 
 
 def folds(config: MetaConfig) -> list[Fold]:
-    """The folds that are run."""
+    """Return the folds that are run."""
     kind = config.source.kind
     count = None if kind == "similarity" else config.tasks.folds
     return [Fold(number, count, config.seed) for number in config.tasks.wanted_folds(kind)]
 
 
 def _files(source: MetaSource) -> tuple[str, ...]:
-    """Files whose content decides a source."""
+    """Return the files whose content decides a source."""
     match source:
         case BundledQuestions():
             return (str(resources.files("distill.sources") / "corpus" / "corpus.jsonl"),)

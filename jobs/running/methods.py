@@ -23,16 +23,16 @@ def main_until(stage: str, script: str, arguments: Sequence[str], description: s
         arguments: the command line, without the program.
         description: the script's help text.
     """
-    found: list[Method[Any]] = []
+    methods: list[Method[Any]] = []
 
     def action() -> None:
         options, settings = options_parser(script, until=False).parse_known_args(arguments)
-        found.append(find_method(options.config or (), settings))
+        methods.append(find_method(options.config or (), settings))
 
     code = run_program(program(script), action)
-    if not found:
+    if not methods:
         return code
-    return main(found[0], arguments, script=script, until=stage, description=description)
+    return main(methods[0], arguments, script=script, until=stage, description=description)
 
 
 def find_method(files: Sequence[str], settings: Sequence[str]) -> Method[Any]:

@@ -7,6 +7,7 @@ from cluster.stages import Runner, Stage, Work
 from distill.models.locate import ModelError
 from distill.plan.settings import PlanSettings
 from distill.settings.load import JobConfig
+from jobs.running.programs import program
 
 
 def print_plan(
@@ -42,7 +43,7 @@ def print_plan(
     if total and hardware:
         facts.append(f"{_hours(hardware, total)} at {_speed(hardware)}")
     if unknown:
-        facts.append("after jobs/sources.py a plan counts pairs, tokens and GPU-hours on a sample of the data")
+        facts.append(f"after {program('sources')} a plan counts pairs, tokens and GPU-hours on a sample of the data")
     print("; ".join(facts))
 
 
