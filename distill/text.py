@@ -1,4 +1,4 @@
-"""Words of a text in any script, for BM25."""
+"""Texts: words in any script for BM25, and passages as models read them."""
 
 import unicodedata
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Measures of a run and the statistics to compare two: plain functions on Arrow tables and arrays.
+"""Measures of a run: plain functions on Arrow tables and arrays.
 
 The measures are those of ir_measures, in its notation (`nDCG@10`, `R@100`, `AP`, `RR@10`; mean average precision is the
 mean of `AP`). Gains of nDCG are the grades themselves, discounted by log2(1 + rank), as in trec_eval; every other
