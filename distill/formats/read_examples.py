@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.locations import Location, SourceError, find_all
-from distill.formats.rows import ORIGIN, Record, Rejects, RowError, Rows, batches, content, identifier
+from distill.formats.rows import ORIGIN, Record, Rejects, RowError, batches, content, identifier
 from distill.formats.settings import ImportedExamples, PylateExamples, SentenceTransformersExamples
-from distill.formats.text import read_jsonl, read_parquet
+from distill.formats.text import read_records
 from distill.tables import FLOATS, QUERIES, STRING, STRINGS, duplicates
 
 Parser: TypeAlias = Callable[[Record], tuple[Any, ...]]
@@ -44,6 +44,7 @@ class ImportedTables(NamedTuple):
     rejected: pa.Table
 
 
+_FORMATS = (".parquet", ".jsonl", ".jsonl.gz")
 _LARGEST = float(np.finfo(np.float32).max)
 LISTS = pa.schema([("query_id", STRING), ("passage_ids", STRINGS), ("scores", FLOATS), ("positives", pa.int32())])
 """The candidates that examples are drawn from; positives: how many of the first are positives."""
@@ -261,7 +262,9 @@ def _columns(location: Location) -> list[str]:
     """Return the columns of a Parquet file, or the fields of a JSONL file's first object."""
     if location.path.endswith(".parquet"):
         return list(pq.read_schema(location.path, filesystem=location.filesystem).names)
-    first = next((record for _, record in _rows(location, ()) if not isinstance(record, RowError)), None)
+    first = next(
+        (record for _, record in read_records(location, (), _FORMATS) if not isinstance(record, RowError)), None
+    )
     if first is None:
         raise SourceError(f"{location.name} holds no JSON object")
     return list(first)
@@ -279,17 +282,9 @@ def _read_file(
     with_origin = pa.schema([*schema, *ORIGIN])
     tables = [
         part.select(schema.names)
-        for part in batches(location.name, _rows(location, fields), parse, with_origin, rejects)
+        for part in batches(location.name, read_records(location, fields, _FORMATS), parse, with_origin, rejects)
     ]
     return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
-
-
-def _rows(location: Location, fields: Sequence[str]) -> Rows:
-    if location.path.endswith(".parquet"):
-        return read_parquet(location, fields)
-    if location.path.removesuffix(".gz").endswith(".jsonl"):
-        return read_jsonl(location)
-    raise SourceError(f"{location.name} is of no known format; names end in .parquet, .jsonl or .jsonl.gz")
 
 
 def _filled(text: str, field: str, row_id: str) -> str:

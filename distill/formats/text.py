@@ -57,7 +57,7 @@ def read_passages(
         _check_tsv_fields(location, {"doc_id": fields.doc_id, "lang": fields.lang})
         return read_tsv(location, titles=True), PassageParser(PassageFields(title="title"), lang, keep_empty)
     parser = PassageParser(fields, lang, keep_empty)
-    return _read_named(location, parser.names), parser
+    return read_records(location, parser.names), parser
 
 
 def read_queries(location: Location, fields: QueryFields, lang: str, split: str) -> tuple[Rows, "QueryParser"]:
@@ -66,15 +66,27 @@ def read_queries(location: Location, fields: QueryFields, lang: str, split: str)
         _check_tsv_fields(location, {"lang": fields.lang, "split": fields.split})
         return read_tsv(location, titles=False), QueryParser(QueryFields(), lang, split)
     parser = QueryParser(fields, lang, split)
-    return _read_named(location, parser.names), parser
+    return read_records(location, parser.names), parser
 
 
-def _read_named(location: Location, fields: Sequence[str]) -> Rows:
-    if location.path.endswith(".parquet"):
-        return read_parquet(location, fields)
-    if location.path.removesuffix(".gz").endswith(".jsonl"):
-        return read_jsonl(location)
-    raise SourceError(f"{location.name} is of no known format; names end in {', '.join(FORMATS)}")
+def read_records(location: Location, fields: Sequence[str], formats: Sequence[str] = FORMATS) -> Rows:
+    """Return the records of a Parquet or JSONL file, whichever its name says.
+
+    Args:
+        location: the file.
+        fields: the columns to read of a Parquet file; JSONL records are whole.
+        formats: how names of such files may end, two or more.
+
+    Raises:
+        SourceError: the name ends otherwise.
+    """
+    if location.path.endswith(tuple(formats)):
+        if location.path.endswith(".parquet"):
+            return read_parquet(location, fields)
+        if location.path.removesuffix(".gz").endswith(".jsonl"):
+            return read_jsonl(location)
+    *others, last = formats
+    raise SourceError(f"{location.name} is of no known format; names end in {', '.join(others)} or {last}")
 
 
 def _check_tsv_fields(location: Location, fields: Mapping[str, str | None]) -> None:

@@ -4,7 +4,7 @@ import re
 
 from cluster.locations import Location, SourceError, exists, locate
 from distill.formats.rows import Record, RowError, Rows, content
-from distill.formats.text import read_jsonl
+from distill.formats.text import read_records
 from distill.settings.base import LANGUAGE_PATTERN
 
 
@@ -17,10 +17,8 @@ def existing_file(path: str) -> Location:
 
 
 def jsonl_rows(location: Location) -> Rows:
-    """Yield the rows of a JSONL file, plain or gzipped; raise SourceError for a file of another name."""
-    if not location.path.removesuffix(".gz").endswith(".jsonl"):
-        raise SourceError(f"{location.name} is of no known format; names end in .jsonl or .jsonl.gz")
-    return read_jsonl(location)
+    """Return the rows of a JSONL file, plain or gzipped; raise SourceError for a file of another name."""
+    return read_records(location, (), (".jsonl", ".jsonl.gz"))
 
 
 def language(record: Record, row_id: str) -> str:

@@ -351,7 +351,7 @@ def test_s3_without_the_object_or_the_bucket_is_an_error(s3: Callable[[str, byte
 
 def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("a,b\n")
-    message = r"p\.csv is of no known format; names end in \.jsonl, \.jsonl\.gz, \.tsv, \.tsv\.gz, \.parquet$"
+    message = r"p\.csv is of no known format; names end in \.jsonl, \.jsonl\.gz, \.tsv, \.tsv\.gz or \.parquet$"
     with pytest.raises(SourceError, match=message):
         read_passages(place(tmp_path / "p.csv"), PassageFields(), "en")
     with pytest.raises(SourceError, match=message):
