@@ -15,6 +15,10 @@ class UserError(Exception):
     exit_code: int = 1
 
 
+class StorageError(UserError, OSError):
+    """A location cannot be read or written. The message names it and says what to do."""
+
+
 class StageError(UserError, RuntimeError):
     """A stage failed. The message names the stage and what to do."""
 
@@ -27,10 +31,15 @@ def report_error(program: str, error: Exception) -> int:
     if os.environ.get("POLYRAY_TRACEBACK"):
         traceback.print_exception(error)
     else:
-        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{program}: {one_line(error)}", file=sys.stderr)
     return error.exit_code if isinstance(error, UserError) else 1
 
 
 def how_to_install(extra: str) -> str:
     """Return the commands that install an extra: of an installed Polyray, and of a checkout."""
     return f"pip install 'polyray[{extra}]', in a checkout pip install -e '.[{extra}]'"
+
+
+def one_line(error: BaseException, limit: int | None = None) -> str:
+    """Return the text of an error on one line, at most `limit` characters of it."""
+    return " ".join(str(error).split())[:limit]

@@ -1,15 +1,22 @@
-"""Locations: files and folders that a user names, by local path or s3:// URI."""
+"""Locations: files and folders by local path, s3:// URI or file:// URI, opened in one way for data, models and storage.
+
+S3 settings (endpoint, region, credentials) come from the standard AWS_* variables, so that every library that reads them agrees; options
+at the end of a URI (`?endpoint_override=`, `?region=`) win. Keys are taken literally, as `aws s3` takes them: with spaces, and `%20` is
+no space. Credentials in a URI (`s3://key:secret@bucket`) are never in a name or a message.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
-from cluster.errors import UserError
+from cluster.errors import UserError, one_line
 
 
 class SourceError(UserError, ValueError):
-    """A source of text cannot be used. The message is one line: file, place in it, what is wrong, what to do."""
+    """A source of text cannot be used. The message is one line: file, position in it, what is wrong, what to do."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +24,10 @@ class Location:
     """A file or folder.
 
     Attributes:
-        filesystem: where it is.
+        filesystem: its file system.
         path: its path there.
-        name: what to call it in messages and tables: the path, or the URI without options and credentials.
-        uri: what `locate` makes this place of.
+        name: its name in messages and tables: the path, or the URI without options and credentials.
+        uri: what `locate` makes this location of.
     """
 
     filesystem: pafs.FileSystem
@@ -30,76 +37,107 @@ class Location:
 
 
 def locate(path: str, root: str = "") -> Location:
-    """The place that `path` names: an s3:// URI or a local path.
+    """Return the location that `path` names: a local path, or an s3:// or file:// URI. Nothing is opened.
 
-    Relative paths start from `root`, itself either; an empty one is the current directory.
-    Nothing is opened. An S3 endpoint other than Amazon's comes from AWS_ENDPOINT_URL, or from `?endpoint_override=` at
-    the end of the URI.
+    Relative paths start from `root`, itself of any of these kinds; an empty one is the current directory. Raise `SourceError` for other
+    schemes and for what is no URI.
     """
     if "://" not in path and root and not Path(path).expanduser().is_absolute():
         base, mark, options = root.partition("?") if "://" in root else (root, "", "")
         path = f"{base.rstrip('/')}/{path}{mark}{options}" if path else root
     scheme, mark, rest = path.partition("://")
+    if mark and scheme == "file" and rest.startswith("/"):
+        mark, path = "", unquote(rest)
     if not mark:
         local = str(Path(path).expanduser())
         return Location(pafs.LocalFileSystem(), local, local, local)
     if scheme != "s3":
-        raise SourceError(f"{path}: {scheme}:// is not supported; give a local path or s3://bucket/key")
+        raise SourceError(f"{shown(path)}: {scheme}:// is not supported; give a local path or s3://bucket/key")
     address, mark, options = rest.partition("?")
-    bucket, _, key = address.strip("/").partition("/")
+    credentials, address = _credentials(address.strip("/"))
+    bucket, _, key = address.partition("/")
+    name = f"s3://{address}"
+    if not bucket:
+        raise SourceError(f"{name} names no bucket; give s3://bucket/key")
     try:
         # Only the bucket goes through the URI parser, which refuses keys with spaces.
-        filesystem, bucket_path = pafs.FileSystem.from_uri(f"s3://{bucket}{mark}{options}")
-    except (OSError, ValueError) as error:
-        shown = address.rpartition("@")[2]
-        raise SourceError(
-            f"s3://{shown}: {one_line(error)}; check the bucket's name, AWS_REGION and AWS_ENDPOINT_URL"
-        ) from error
-    inside = f"{bucket_path}/{key}" if key else bucket_path
-    return Location(filesystem, inside, f"s3://{inside}", f"s3://{address}{mark}{options}")
+        filesystem, _ = pafs.FileSystem.from_uri(f"s3://{_quoted(credentials)}{bucket}{mark}{options}")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = one_line(error).replace(_quoted(credentials), "")
+        advice = "check the bucket's name, the credentials, AWS_REGION and AWS_ENDPOINT_URL"
+        raise SourceError(f"{name} cannot be opened: {reason}; {advice}") from None
+    inside = f"{bucket}/{key}" if key else bucket
+    return Location(filesystem, inside, name, f"s3://{credentials}{address}{mark}{options}")
 
 
-def exists(place: Location) -> bool:
-    """Whether there is a file at `place`."""
-    return _info(place).type == pafs.FileType.File
+def shown(uri: str) -> str:
+    """Return a URI without credentials and options, for messages; a local path as it is."""
+    scheme, mark, rest = uri.partition("://")
+    return f"{scheme}://{_credentials(rest.partition('?')[0])[1]}" if mark else uri
+
+
+def quoted(uri: str) -> str:
+    """Return an s3:// URI with its key and credentials percent-encoded, for libraries that decode them; a local path as it is."""
+    scheme, mark, rest = uri.partition("://")
+    if scheme != "s3":
+        return uri
+    address, options_mark, options = rest.partition("?")
+    credentials, address = _credentials(address)
+    return f"{scheme}{mark}{_quoted(credentials)}{quote(address)}{options_mark}{options}"
+
+
+def exists(location: Location) -> bool:
+    """Return whether there is a file at `location`."""
+    return _info(location).type == pafs.FileType.File
 
 
 def find_all(path: str, root: str = "") -> list[Location]:
-    """The file that `path` names, or the files right inside the folder that it names, by name; there must be one.
+    """Return the file that `path` names, or the files right inside the folder that it names, by name.
 
-    Names in a folder that begin with `_` or `.` (markers such as `_SUCCESS`) are passed over.
+    Names in a folder that begin with `_` or `.` (markers such as `_SUCCESS`) are passed over. Raise `SourceError` if there is no file.
     """
-    place = locate(path, root)
-    kind = _info(place).type
+    location = locate(path, root)
+    kind = _info(location).type
     if kind == pafs.FileType.NotFound:
         start = locate("", root).name if root else "the current directory"
-        raise SourceError(f"{place.name} does not exist; relative paths start from {start}")
+        raise SourceError(f"{location.name} does not exist; relative paths start from {start}")
     if kind != pafs.FileType.Directory:
-        return [place]
+        return [location]
     try:
-        infos = place.filesystem.get_file_info(pafs.FileSelector(place.path))
+        infos = location.filesystem.get_file_info(pafs.FileSelector(location.path))
     except OSError as error:
-        raise unreadable(place, error) from error
+        raise unreadable(location, error) from error
     names = sorted(
         info.base_name for info in infos if info.type == pafs.FileType.File and info.base_name[0] not in "_."
     )
     if not names:
-        raise SourceError(f"{place.name} is an empty folder")
-    return [locate(name, place.uri) for name in names]
+        raise SourceError(f"{location.name} is an empty folder")
+    return [locate(name, location.uri) for name in names]
 
 
-def _info(place: Location) -> pafs.FileInfo:
+def unreadable(location: Location, error: Exception) -> SourceError:
+    """Return the error that says that a file or folder cannot be read."""
+    return SourceError(f"{location.name} cannot be read: {one_line(error)}")
+
+
+def _info(location: Location) -> pafs.FileInfo:
     try:
-        return place.filesystem.get_file_info(place.path)
+        return location.filesystem.get_file_info(location.path)
     except OSError as error:
-        raise unreadable(place, error) from error
+        raise unreadable(location, error) from error
 
 
-def unreadable(place: Location, error: Exception) -> SourceError:
-    """Return the error of a location that cannot be read."""
-    return SourceError(f"{place.name} cannot be read: {one_line(error)}")
+def _credentials(address: str) -> tuple[str, str]:
+    """Split `key:secret@bucket/...` after the `@`. A secret may hold slashes; a bucket's name holds neither `:` nor `@`."""
+    head = address.partition("/")[0]
+    if "@" not in head and not (":" in head and "@" in address):
+        return "", address
+    credentials, mark, rest = address.partition("@")
+    return credentials + mark, rest
 
 
-def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line."""
-    return " ".join(str(error).split())
+def _quoted(credentials: str) -> str:
+    """Percent-encode what a URI may not hold of a key and a secret, which may be encoded already."""
+    return (
+        ":".join(quote(unquote(part), safe="") for part in credentials.removesuffix("@").split(":")) + credentials[-1:]
+    )

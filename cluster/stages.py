@@ -21,6 +21,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from cluster.errors import StageError
+from cluster.locations import quoted
 from cluster.session import Need, Session
 from cluster.settings import PoolSettings
 from cluster.shards import Commits, committed, forget_attempts, read_markers, run_shards
@@ -117,7 +118,7 @@ class StageRun(Workspace):
     def __init__(self, stage: Stage, storage: str, session: Session, *, progress: bool = True) -> None:
         filesystem, root = open_storage(storage)
         inputs = {candidate.name: f"{root}/{candidate.folder}" for candidate in stage.inputs}
-        uri = join(storage if "://" in storage else root, stage.folder)
+        uri = quoted(join(storage if "://" in storage else root, stage.folder))
         super().__init__(stage.name, filesystem, f"{root}/{stage.folder}", uri, inputs)
         self.stage = stage
         self.shards_total = 0
@@ -177,7 +178,7 @@ class StageRun(Workspace):
         forget_attempts(self.filesystem, self.folder)
         if lost:
             self.note(
-                warning=f"{lost} rows killed their actor or ran out of memory and were left out; see {self.uri}/rejected"
+                warning=f"{lost} rows killed their actor or ran out of memory and were left out; see {self.location}/rejected"
             )
 
 
@@ -239,7 +240,7 @@ class Runner:
             reasons = read_table(self._filesystem, f"{run.folder}/rejected")["reason"].to_pylist()[:3]
             raise StageError(
                 f"stage '{stage.name}' rejected {rejected} of {rows + rejected} rows, max_rejected is {self._max_rejected:g}; "
-                f"first reasons: {'; '.join(reasons)}; all of them lie in {run.uri}/rejected"
+                f"first reasons: {'; '.join(reasons)}; all of them lie in {run.location}/rejected"
             )
         write_json(self._filesystem, f"{run.folder}/{_MANIFEST}", manifest)
         return manifest

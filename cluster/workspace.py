@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.errors import StageError
+from cluster.locations import shown
 from cluster.settings import PoolSettings
 from cluster.storage import read_json, read_table, write_json, write_table
 
@@ -104,6 +105,11 @@ class Workspace(ABC):
         self.uri = uri
         self.notes: dict[str, Any] = {}
         self._inputs = dict(inputs)
+
+    @property
+    def location(self) -> str:
+        """The folder's path or URI for messages: without credentials and options."""
+        return shown(self.uri)
 
     @property
     def warnings(self) -> list[str]:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.storage import join, open_storage, read_json, write_bytes, write_json
+from cluster.atomic import write_bytes
+from cluster.locations import shown
+from cluster.storage import join, open_storage, read_json, write_json
 from cluster.stored_table import StoredTable
 from distill.settings.load import ConfigError, JobConfig, dump
 
@@ -47,22 +49,26 @@ class Run:
         try:
             facts = read_json(filesystem, f"{folder}/{_FILE}")
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise ConfigError(f"run {location}: {_FILE} cannot be read: {' '.join(str(error).split())}") from error
+            raise ConfigError(
+                f"run {shown(location)}: {_FILE} cannot be read: {' '.join(str(error).split())}"
+            ) from error
         if facts is None:
             raise ConfigError(
-                f"run {location}: there is no {_FILE}; give the folder of a finished run, such as polyray-data/runs/mtd"
+                f"run {shown(location)}: there is no {_FILE}; give the folder of a finished run, such as polyray-data/runs/mtd"
             )
         base, mark, query = location.partition("?")
         parts = base.rstrip("/").rsplit("/", 2) if "://" in location else folder.rsplit("/", 2)
         if len(parts) < 3 or parts[1] != "runs":
-            raise ConfigError(f"run {location}: a run's folder lies in a folder 'runs' of its storage")
+            raise ConfigError(f"run {shown(location)}: a run's folder lies in a folder 'runs' of its storage")
         storage, name = parts[0] + mark + query, facts.get("name", parts[2])
         return cls(location, storage, name, facts.get("config", {}), facts.get("stages", {}))
 
     def folder(self, stage: str) -> str:
         """Return the location of a stage's folder. Raises ConfigError where the run has no such stage."""
         if stage not in self.stages:
-            raise ConfigError(f"run {self.location} has no stage '{stage}'; it has {', '.join(self.stages) or 'none'}")
+            raise ConfigError(
+                f"run {shown(self.location)} has no stage '{stage}'; it has {', '.join(self.stages) or 'none'}"
+            )
         return join(self.storage, self.stages[stage])
 
     def manifest(self, stage: str) -> Mapping[str, Any]:
@@ -74,7 +80,7 @@ class Run:
         manifest = read_json(filesystem, f"{folder}/manifest.json")
         if manifest is None:
             raise ConfigError(
-                f"run {self.location}: its stage {stage} is not finished or was deleted ({self.stages[stage]}); run the job again"
+                f"run {shown(self.location)}: its stage {stage} is not finished or was deleted ({self.stages[stage]}); run the job again"
             )
         return manifest
 
@@ -83,7 +89,7 @@ class Run:
         tables = self.manifest(stage)["tables"]
         if table not in tables:
             raise ConfigError(
-                f"run {self.location}: stage '{stage}' has no table '{table}'; it has {', '.join(tables)}"
+                f"run {shown(self.location)}: stage '{stage}' has no table '{table}'; it has {', '.join(tables)}"
             )
         filesystem, folder = open_storage(self.folder(stage))
         return StoredTable.open(filesystem, f"{folder}/{table}")
@@ -108,7 +114,7 @@ class Run:
         filesystem, folder = open_storage(self.location)
         content = read_json(filesystem, f"{folder}/summary.json")
         if content is None:
-            raise ConfigError(f"run {self.location}: there is no summary.json; run the job again")
+            raise ConfigError(f"run {shown(self.location)}: there is no summary.json; run the job again")
         return content
 
 

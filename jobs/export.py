@@ -23,6 +23,7 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 
 import pyarrow.fs as pafs
 
+from cluster.locations import shown
 from cluster.storage import join, open_storage, read_json
 from cluster.stored_table import StoredTable
 from distill.runs import Run
@@ -107,7 +108,7 @@ def export_scores(folder: str, stage: str, kind: str, out: str, *, whole_number_
     table, _ = _open_table(folder, stage, "scores", "name calibrate or a score stage", "score")
     layout = "tdist" if kind == "tdist" else "trec"
     queries, pairs = write_scores(out, layout, _lists(stage, table), stage, whole_number_ids=whole_number_ids)
-    print(f"{queries:,} queries with {pairs:,} scores: {out}")
+    print(f"{queries:,} queries with {pairs:,} scores: {shown(out)}")
 
 
 def _lists(stage: str, table: StoredTable) -> "Iterator[tuple[str, list[str], np.ndarray]]":
@@ -130,7 +131,7 @@ def export_examples(folder: str, stage: str, kind: "Format", out: str) -> None:
     negatives = settings["mix"].get("negatives")
     positive_first = bool(negatives and negatives["include_positive"])
     written = write(table, kind, out, mixed=_has_several_languages(table), positive_first=positive_first)
-    print(f"{', '.join(f'{name} {rows:,} rows' for name, rows in written.items())}: {out}")
+    print(f"{', '.join(f'{name} {rows:,} rows' for name, rows in written.items())}: {shown(out)}")
 
 
 def _has_several_languages(table: StoredTable, rows: int = 50_000) -> bool:
@@ -152,7 +153,7 @@ def _open_table(folder: str, stage: str, name: str, advice: str, script: str) ->
     if manifest is None:
         again = as_typed(f"python jobs/{script}.py")
         raise ConfigError(
-            f"stage '{stage}' is not finished in {folder}; run the job, or {again} with the same settings"
+            f"stage '{stage}' is not finished in {shown(folder)}; run the job, or {again} with the same settings"
         )
     if filesystem.get_file_info(f"{path}/{name}").type != pafs.FileType.Directory:
         raise ConfigError(f"stage '{stage}' has no table '{name}'; {advice}")
@@ -169,10 +170,10 @@ def export_student(
 
     filesystem, folder = open_storage(checkpoint)
     if filesystem.get_file_info(f"{folder}/config.json").type != pafs.FileType.File:
-        raise ConfigError(f"{checkpoint} holds no checkpoint; run the train stage first")
+        raise ConfigError(f"{shown(checkpoint)} holds no checkpoint; run the train stage first")
     target, path = open_storage(out)
     if target.get_file_info(f"{path}/config.json").type == pafs.FileType.File:
-        raise ConfigError(f"--out {out}: there is a checkpoint already; name another folder")
+        raise ConfigError(f"--out {shown(out)}: there is a checkpoint already; name another folder")
     with tempfile.TemporaryDirectory() as scratch:
         local = f"{scratch}/{Path(path).name}"
         # A local folder is read where it is, so that errors name it.
@@ -185,7 +186,7 @@ def export_student(
         save_encoder(encoder, local, layout=kind)
         target.create_dir(path, recursive=True)
         pafs.copy_files(local, path, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=target)
-    print(f"{type(encoder).__name__} of {encoder.dim} numbers a vector as {kind}: {out}")
+    print(f"{type(encoder).__name__} of {encoder.dim} numbers a vector as {kind}: {shown(out)}")
     for note in reader_notes(encoder, kind):
         print(f"note: {note}")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from cluster.storage import StorageError
+from cluster.errors import StorageError
 from distill.models.locate import BUNDLED_TEACHER, locate
 from jobs.running.programs import Parser, program, run_program, script_parser
 

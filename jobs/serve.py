@@ -22,6 +22,7 @@ from types import FrameType
 from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
+from cluster.locations import shown
 from cluster.session import Session
 from cluster.settings import ClusterSettings
 from distill.config import Config
@@ -51,7 +52,7 @@ def serve_folder(run: str, settings: ServeSettings, cluster: ClusterSettings) ->
         try:
             body = json.dumps({"query": "How do honey bees tell each other where food is?", "k": 3})
             print(
-                f"serving {run} at {url}; try: curl {url}/search -H 'Content-Type: application/json' -d '{body}'",
+                f"serving {shown(run)} at {url}; try: curl {url}/search -H 'Content-Type: application/json' -d '{body}'",
                 flush=True,
             )
             while True:
@@ -68,7 +69,7 @@ def locations(run: str) -> tuple[str, str]:
     opened = Run.open(run)
     missing = [stage for stage in ("train", "index") if stage not in opened.stages]
     if missing:
-        raise ConfigError(f"run {run} has no stage {' and no stage '.join(missing)}; run the whole job first")
+        raise ConfigError(f"run {shown(run)} has no stage {' and no stage '.join(missing)}; run the whole job first")
     for stage in ("train", "index"):
         opened.manifest(stage)
     return opened.checkpoint, opened.index

@@ -26,6 +26,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cluster.locations import shown
 from cluster.storage import open_storage
 from distill.index.exact import ExactIndex
 from distill.settings.serve import ServeSettings
@@ -130,7 +131,7 @@ class Searcher:
         dim = await encoder.dim.remote()
         if dim != self._index.dim:
             raise ServeError(
-                f"the checkpoint {checkpoint} gives vectors of {dim} numbers, the index {index} has {self._index.dim}"
+                f"the checkpoint {shown(checkpoint)} gives vectors of {dim} numbers, the index {shown(index)} has {self._index.dim}"
             )
         self.health = Health(
             status="ok",
@@ -138,8 +139,8 @@ class Searcher:
             vectors=self._index.vectors,
             dim=dim,
             languages=self._index.counts,
-            model=checkpoint,
-            index=index,
+            model=shown(checkpoint),
+            index=shown(index),
             max_k=settings.max_k,
             max_query_characters=settings.max_query_characters,
         )

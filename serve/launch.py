@@ -14,6 +14,7 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ApplicationStatus
 
+from cluster.locations import shown
 from cluster.session import Need
 from cluster.storage import list_files, open_storage
 from distill.settings.serve import ServeSettings
@@ -126,11 +127,11 @@ def check_port(host: str, port: int) -> None:
 def _check_locations(checkpoint: str, index: str) -> None:
     filesystem, path = open_storage(checkpoint)
     if filesystem.get_file_info(f"{path}/config.json").type != pafs.FileType.File:
-        raise ServeError(f"{checkpoint} holds no checkpoint; run the train stage first")
+        raise ServeError(f"{shown(checkpoint)} holds no checkpoint; run the train stage first")
     filesystem, path = open_storage(index)
     for table in ("documents", "vectors"):
         if not list_files(filesystem, f"{path}/{table}", ".parquet"):
-            raise ServeError(f"{index} holds no table '{table}'; run the index stage first")
+            raise ServeError(f"{shown(index)} holds no table '{table}'; run the index stage first")
 
 
 def _running_port() -> int | None:

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.locations import Location, SourceError, one_line, unreadable
+from cluster.errors import one_line
+from cluster.locations import Location, SourceError, unreadable
 from distill.formats.rows import (
     BATCH_ROWS,
     WHOLE_NUMBER,

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from cluster.atomic import write_bytes
 from cluster.settings import PoolSettings
-from cluster.storage import write_bytes
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, row_shards
 from distill.score.ensemble import Method, combined
@@ -65,7 +65,7 @@ def calibrate(workspace: Workspace, settings: ScoreSettings, stages: Sequence[st
         teachers={e.stage: {"teacher": e.teacher, "lang": e.lang, **_rounded(e.facts())} for e in examinations}
     )
     every = [suspicion for stage in stages for suspicion in found[stage]]
-    for message in refuse_suspicious(every, settings.check, f"{workspace.uri}/{PAGE}"):
+    for message in refuse_suspicious(every, settings.check, f"{workspace.location}/{PAGE}"):
         workspace.note(warning=f"{message} (allowed)")
     temperature = find_temperature(workspace, tables, method, settings.calibration)
     workspace.note(ensemble=method, temperature=temperature, scale=settings.calibration.scale)

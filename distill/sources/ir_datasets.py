@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from cluster.errors import how_to_install
-from cluster.locations import SourceError, locate, one_line
+from cluster.errors import how_to_install, one_line
+from cluster.locations import SourceError, locate
 from distill.formats.rows import PassageParser, QueryParser, Record
 from distill.formats.settings import PassageFields, QueryFields
 from distill.formats.text import FORMATS, read_queries

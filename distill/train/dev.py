@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, distributed
 
+from cluster.storage import write_table
 from cluster.stored_table import StoredTable
 from cluster.workspace import Workspace
 from distill.encoders.encoder import Encoder
@@ -58,8 +59,7 @@ def write_dev(
     tables.append(StoredTable.open(workspace.filesystem, folder_of_translations))
     pool = pa.concat_tables([_only(table, wanted, languages) for table in tables])
     for name, table in {"queries": queries.select(["query_id", "text"]), "qrels": qrels, "passages": pool}.items():
-        workspace.filesystem.create_dir(folder, recursive=True)
-        pq.write_table(table, f"{folder}/{name}.parquet", filesystem=workspace.filesystem)
+        write_table(workspace.filesystem, f"{folder}/{name}.parquet", table)
 
 
 def _drawn(ids: Sequence[str], count: int) -> list[str]:

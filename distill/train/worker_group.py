@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.fs as pafs
 import torch
 
+from cluster.atomic import write_bytes
 from cluster.settings import GroupSettings
 from cluster.workspace import Workspace
 from distill.train.trainer import TrainingError
@@ -115,8 +116,7 @@ def leaving_faults(filesystem: pafs.FileSystem, folder: str, rank: int) -> Itera
         yield
     except TrainingError as error:
         if rank == 0:
-            with filesystem.open_output_stream(_fault_file(folder)) as stream:
-                stream.write(str(error).encode())
+            write_bytes(filesystem, _fault_file(folder), str(error).encode())
 
 
 def agree(check: Callable[[], None], world: int) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.atomic import write_bytes
 from cluster.errors import how_to_install
-from cluster.storage import write_bytes
 from cluster.stored_table import StoredTable
 from cluster.workspace import Workspace
 from distill.pages import plots
@@ -115,7 +115,7 @@ def write_report(workspace: Workspace, settings: TranslationReportSettings, para
     doubtful = [report for report in reports if report.share("flagged") > _DOUBTFUL_SHARE]
     if doubtful:
         shown = ", ".join(f"{report.lang} {report.share('flagged'):.0%}" for report in doubtful)
-        workspace.note(warning=f"many translations are flagged: {shown}; see {PAGE} in {workspace.uri}")
+        workspace.note(warning=f"many translations are flagged: {shown}; see {PAGE} in {workspace.location}")
 
 
 def language_reports(counts: pa.Table) -> list[LanguageReport]:

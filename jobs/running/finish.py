@@ -6,8 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from cluster.atomic import write_bytes
+from cluster.locations import shown
 from cluster.stages import Runner
-from cluster.storage import join, open_storage, read_table, write_bytes
+from cluster.storage import join, open_storage, read_table
 from distill.config import Config
 from distill.report.facts import StageFacts
 from distill.report.run import DataFacts, ReportInput, report, summary
@@ -110,4 +112,4 @@ def print_locations(run: str, runner: Runner, outputs: Mapping[str, str]) -> Non
     lines |= {name: join(base, folder) for name, folder in outputs.items()}
     print()
     for name, location in lines.items():
-        print(f"{name:<11} {location}")
+        print(f"{name:<11} {shown(location)}")

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import StageError, UserError, how_to_install, report_error
+from cluster.errors import StageError, StorageError, UserError, how_to_install, report_error
 from cluster.locations import SourceError
 from cluster.quarantine import ShardError
 from cluster.session import SessionError
-from cluster.storage import StorageError
 from distill.config import Config
 from distill.index.reading import CorruptIndexError
 from distill.measures.metrics import MetricsError
@@ -132,7 +131,7 @@ def test_errors_are_cheap_to_import() -> None:
         (
             ["jobs/export.py", "scores", "--run", "gs://bucket/runs/x", "--format", "trec", "--out", "x"],
             1,
-            "jobs/export.py: storage 'gs://bucket/runs/x': scheme 'gs' is not supported; give a local path or s3://bucket/prefix",
+            "jobs/export.py: storage gs://bucket/runs/x: gs:// is not supported; give a local path or s3://bucket/key",
         ),
         (["jobs/export.py", "student", "--format", "hf_colbert", "--out", "x"], 2, "jobs/export.py: name the student by "),
         (["jobs/serve.py"], 2, "jobs/serve.py: --run is missing: give the folder of a run, such as polyray-data/runs/mtd"),

@@ -3,15 +3,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from cluster.atomic import write_bytes
+from cluster.errors import StorageError
 from cluster.storage import (
-    StorageError,
     check_writable,
     fingerprint,
     join,
     open_storage,
     read_json,
     read_table,
-    write_bytes,
     write_json,
     write_table,
 )
@@ -58,7 +58,7 @@ def test_no_temporary_file_stays(tmp_path: Path) -> None:
 
 def test_unknown_schemes_and_unwritable_places_are_named(tmp_path: Path) -> None:
     with pytest.raises(
-        StorageError, match=r"storage 'gs://b/x': scheme 'gs' is not supported; give a local path or s3://bucket/prefix"
+        StorageError, match=r"storage gs://b/x: gs:// is not supported; give a local path or s3://bucket/key"
     ):
         open_storage("gs://b/x")
     (tmp_path / "file").write_text("")

@@ -11,9 +11,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.errors import StageError
+from cluster.errors import StageError, StorageError
 from cluster.settings import PoolSettings
-from cluster.storage import StorageError
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Shared, _next_probe, planned_shards, row_shards
 from tests.workspaces import LocalWorkspace

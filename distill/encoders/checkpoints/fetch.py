@@ -5,6 +5,7 @@ import tempfile
 import pyarrow.fs as pafs
 import torch
 
+from cluster.atomic import write_bytes
 from distill.encoders.checkpoints import load_encoder, save_encoder
 from distill.encoders.encoder import Encoder
 
@@ -32,8 +33,7 @@ def upload_encoder(encoder: Encoder, filesystem: pafs.FileSystem, folder: str) -
 def upload_whole(encoder: Encoder, filesystem: pafs.FileSystem, folder: str) -> None:
     """Write an encoder's checkpoint and then the mark that `is_whole` reads."""
     upload_encoder(encoder, filesystem, folder)
-    with filesystem.open_output_stream(_mark(folder)) as stream:
-        stream.write(b"")
+    write_bytes(filesystem, _mark(folder), b"")
 
 
 def is_whole(filesystem: pafs.FileSystem, folder: str) -> bool:

@@ -94,18 +94,18 @@ def test_unknown_models_are_refused_before_any_stage(job: SmallJob) -> None:
 def test_storage_that_cannot_be_written_is_refused(job: SmallJob) -> None:
     assert (
         fails(job, "--storage", "/proc/polyray")
-        == "jobs/mtd.py: storage '/proc/polyray' cannot be written: [Errno 2] Cannot create directory '/proc/polyray'. "
+        == "jobs/mtd.py: storage /proc/polyray cannot be written: [Errno 2] Cannot create directory '/proc/polyray'. "
         "Detail: [errno 2] No such file or directory"
     )
     assert (
         fails(job, "--storage", "gs://bucket/store")
-        == "jobs/mtd.py: storage 'gs://bucket/store': scheme 'gs' is not supported; give a local path or s3://bucket/prefix"
+        == "jobs/mtd.py: storage gs://bucket/store: gs:// is not supported; give a local path or s3://bucket/key"
     )
 
 
 def test_a_bucket_that_does_not_exist_is_refused(job: SmallJob, s3_bucket: str) -> None:
     said = fails(job, "--storage", "s3://no-such-bucket/store")
-    assert said.startswith("jobs/mtd.py: storage 's3://no-such-bucket/store' cannot be written: ")
+    assert said.startswith("jobs/mtd.py: storage s3://no-such-bucket/store cannot be written: ")
 
 
 @pytest.mark.ray
