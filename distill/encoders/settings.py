@@ -99,22 +99,30 @@ Dtype = Literal["float32", "bfloat16"]
 """Precision of a model's weights and states."""
 
 
+Pooling = Literal["mean", "cls", "pooler", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens"]
+
+
 class PooledEncoder(Settings):
-    """Any Hugging Face encoder as one of single vectors: its token states, pooled."""
+    """A single-vector encoder as it is: the score is the inner product of two vectors.
+
+    A sentence-transformers folder says itself how it pools, projects (Dense) and normalises, and which prompts it has. A setting that
+    contradicts it is an error.
+    """
 
     type: Literal["bi_encoder"] = "bi_encoder"
     model: str = "bundled:all-MiniLM-L6-v2"
     """Hugging Face id or local folder; `bundled:all-MiniLM-L6-v2` is the encoder of the `embedded` extra."""
     revision: str | None = None
     """Commit on the hub."""
-    pooling: Literal["mean", "cls"] = "mean"
-    """How token states become one vector."""
-    normalize: bool = True
-    """Whether vectors have length 1, so that scores are cosines."""
-    query_prefix: str = ""
-    """Text before each query (some encoders want an instruction)."""
-    passage_prefix: str = ""
-    """Text before each passage."""
+    pooling: Pooling | None = None
+    """How token states become one vector: their `mean`, the first (`cls`), the last (`lasttoken`), the backbone's `pooler`, or another in
+    the words of sentence-transformers. If None, what the folder says; `mean` for a plain Hugging Face model, which says nothing."""
+    normalize: bool | None = None
+    """Whether vectors have length 1, so that scores are cosines. If None, what the folder says, otherwise true."""
+    query_prefix: str | None = None
+    """Text before each query (some encoders want an instruction). If None, the folder's prompt `query`, otherwise nothing."""
+    passage_prefix: str | None = None
+    """Text before each passage. If None, the folder's prompt `document`, otherwise nothing."""
     max_query_tokens: int = Field(default=64, ge=4)
     """Longer queries are truncated."""
     max_passage_tokens: int = Field(default=256, ge=4)

@@ -1,21 +1,22 @@
 """The single-vector student: one vector for a text (DPR, arXiv 2004.04906; Sentence-BERT, arXiv 1908.10084).
 
-Shapes: B texts, T tokens of a text, D the vector's size: the backbone's width, or less where vectors are cut.
+Shapes: B texts, T tokens of a text, H the backbone's width, D the vector's size: H, or what the last dense layer gives, or less where
+vectors are cut.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.encoders.encoder import Encoder, TokenBatch, freeze_pooler
-from distill.encoders.settings import Dtype, PooledEncoder
-from distill.models.locate import ModelError, load_tokenizer, locate
+from distill.encoders.settings import Pooling
+from distill.models.locate import ModelError
 from distill.numerics.batching import attention_of, padded
 
 
@@ -24,7 +25,9 @@ class SingleVectorSettings:
     """How texts become vectors. Stored in the checkpoint, because other values give other scores.
 
     Attributes:
-        pooling: the vector: mean of the last hidden states, the first of them, or the backbone's pooler on the first.
+        pooling: the vector: mean of the last hidden states (`mean`), the first (`cls`) or last of them (`lasttoken`), the backbone's pooler
+            on the first (`pooler`), their maximum in each dimension (`max`), their mean weighted by position from 1 (`weightedmean`), or
+            their sum over the square root of their number (`mean_sqrt_len_tokens`).
         normalize: whether vectors have unit length.
         query_tokens: longest query.
         passage_tokens: longest passage.
@@ -33,7 +36,7 @@ class SingleVectorSettings:
         dim: the size to which vectors are cut, before they are normalised (Matryoshka, arXiv 2205.13147); none: the backbone's width.
     """
 
-    pooling: Literal["mean", "cls", "pooler"] = "mean"
+    pooling: Pooling = "mean"
     normalize: bool = True
     query_tokens: int = 32
     passage_tokens: int = 220
@@ -42,20 +45,39 @@ class SingleVectorSettings:
     dim: int | None = None
 
 
+class Dense(nn.Module):
+    """A linear layer after pooling, with its activation."""
+
+    def __init__(self, linear: nn.Linear, activation: nn.Module) -> None:
+        super().__init__()
+        self.linear = linear
+        self.activation = activation
+
+    def forward(self, vectors: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+        """Return the layer's output."""
+        return self.activation(self.linear(vectors))
+
+
 class SingleVectorEncoder(Encoder):
-    """A backbone with pooling.
+    """A backbone with pooling, and maybe dense layers after it.
 
     Args:
         backbone: an encoder whose output has `last_hidden_state`, and `pooler_output` for pooling `pooler`.
         tokenizer: a fast tokenizer with a pad token.
         settings: how texts become vectors.
+        dense: layers after pooling, computed in float32.
     """
 
     def __init__(
-        self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: SingleVectorSettings
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: SingleVectorSettings,
+        dense: Sequence[Dense] = (),
     ) -> None:
         super().__init__(backbone, tokenizer)
         self.settings = settings
+        self.dense = nn.ModuleList(dense)
         if settings.pooling != "pooler":
             freeze_pooler(backbone)
         elif getattr(backbone, "pooler", None) is None:
@@ -63,14 +85,20 @@ class SingleVectorEncoder(Encoder):
                 "pooling 'pooler' needs a backbone with a pooler and its weights, and this "
                 f"{type(backbone).__name__} has none; use 'cls' or 'mean'"
             )
-        width = int(backbone.config.hidden_size)
+        width = self._width
         if settings.dim is not None and not 1 <= settings.dim <= width:
             raise ModelError(f"vectors cannot be cut to dim {settings.dim}: they have {width} numbers")
 
     @property
     def dim(self) -> int:
         """Size of a vector."""
-        return self.settings.dim or int(self.backbone.config.hidden_size)
+        return self.settings.dim or self._width
+
+    @property
+    def _width(self) -> int:
+        """Size of a vector before it is cut."""
+        layer = self.dense[-1] if len(self.dense) else None
+        return layer.linear.out_features if isinstance(layer, Dense) else int(self.backbone.config.hidden_size)
 
     def query_rows(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries after their prefix, without padding."""
@@ -95,7 +123,10 @@ class SingleVectorEncoder(Encoder):
         """One vector for each text, pooled, cut and normalised in float32."""
         del keep
         output = self.backbone(input_ids=ids, attention_mask=attention)
-        vectors = self._pooled(output, attention)[:, : self.dim]
+        vectors = self._pooled(output, attention)
+        for layer in self.dense:
+            vectors = layer(vectors)
+        vectors = vectors[:, : self.dim]
         if self.settings.normalize:
             vectors = functional.normalize(vectors, dim=-1)
         return vectors.unsqueeze(1)
@@ -105,13 +136,23 @@ class SingleVectorEncoder(Encoder):
         return torch.ones(len(batch.ids), 1, dtype=torch.bool, device=batch.ids.device)
 
     def _pooled(self, output: Any, attention: Int[Tensor, "B T"]) -> Float[Tensor, "B H"]:
-        match self.settings.pooling:
-            case "mean":
-                return mean_pooled(output.last_hidden_state.float(), attention)
-            case "cls":
-                return output.last_hidden_state[:, 0].float()
-            case "pooler":
-                return output.pooler_output.float()
+        if self.settings.pooling == "pooler":
+            return output.pooler_output.float()
+        return pooled(output.last_hidden_state.float(), attention, self.settings.pooling)
+
+    def query_vectors(self, texts: Sequence[str], tokens_per_batch: int = 16_384) -> Float[Tensor, "Q D"]:
+        """Return the vectors of queries, in order, on the CPU. Equal texts are encoded once."""
+        return self._each(texts, lambda distinct: self.encode_each_query(distinct, tokens_per_batch))
+
+    def passage_vectors(self, texts: Sequence[str], tokens_per_batch: int = 16_384) -> Float[Tensor, "N D"]:
+        """Return the vectors of passages, in order, on the CPU. Equal texts are encoded once."""
+        return self._each(texts, lambda distinct: self.encode_passages(distinct, tokens_per_batch))
+
+    def _each(self, texts: Sequence[str], encode: Callable[[list[str]], list[Tensor]]) -> Float[Tensor, "N D"]:
+        if not texts:
+            return torch.empty(0, self.dim)
+        number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        return torch.cat(encode(list(number)))[[number[text] for text in texts]]
 
     def _rows(self, prefix: str, texts: Sequence[str], length: int) -> list[list[int]]:
         if not texts:
@@ -119,24 +160,22 @@ class SingleVectorEncoder(Encoder):
         return self.tokenizer([prefix + text for text in texts], truncation=True, max_length=length)["input_ids"]
 
 
-def mean_pooled(hidden: Float[Tensor, "B T H"], attention: Int[Tensor, "B T"]) -> Float[Tensor, "B H"]:
-    """The mean of each text's states over the tokens that attention sees."""
+def pooled(hidden: Float[Tensor, "B T H"], attention: Int[Tensor, "B T"], how: Pooling) -> Float[Tensor, "B H"]:
+    """Return one vector for each text, of the states of the tokens that attention sees. Padding comes after a text's own tokens."""
     weights = attention.unsqueeze(-1).float()
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
-
-
-def load_pooled(settings: PooledEncoder, dtype: Dtype, device: str) -> SingleVectorEncoder:
-    """Load any Hugging Face encoder in `dtype`, pooled as `settings` say; a `ModelError` if the model does not exist."""
-    tokenizer = load_tokenizer(settings.model, settings.revision)
-    backbone = AutoModel.from_pretrained(
-        locate(settings.model), revision=settings.revision, dtype=getattr(torch, dtype)
-    )
-    kept = SingleVectorSettings(
-        pooling=settings.pooling,
-        normalize=settings.normalize,
-        query_tokens=settings.max_query_tokens,
-        passage_tokens=settings.max_passage_tokens,
-        query_prefix=settings.query_prefix,
-        passage_prefix=settings.passage_prefix,
-    )
-    return SingleVectorEncoder(backbone, tokenizer, kept).to(device).eval()
+    match how:
+        case "cls":
+            return hidden[:, 0]
+        case "lasttoken":
+            return hidden[torch.arange(len(hidden), device=hidden.device), attention.sum(dim=1) - 1]
+        case "max":
+            return hidden.masked_fill(weights == 0, -torch.inf).amax(dim=1)
+        case "mean":
+            return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        case "mean_sqrt_len_tokens":
+            return (hidden * weights).sum(dim=1) / weights.sum(dim=1).sqrt()
+        case "weightedmean":
+            weights = weights * torch.arange(1, hidden.shape[1] + 1, device=hidden.device)[None, :, None]
+            return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        case "pooler":
+            raise ValueError("the pooler's output is the backbone's, not one of its hidden states")

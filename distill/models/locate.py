@@ -37,7 +37,7 @@ def locate(model: str) -> str:
     folder = Path(model).expanduser()
     looks_like_path = folder.is_absolute() or model.startswith(("./", "../", "~")) or model.count("/") > 1
     if folder.is_dir() or looks_like_path:
-        if not (folder / "config.json").is_file():
+        if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
             raise ModelError(
                 f"model folder '{model}' has no config.json; give a Hugging Face model folder or the name of one on the hub"
             )
@@ -45,15 +45,24 @@ def locate(model: str) -> str:
     return model
 
 
-def fetch_folder(model: str, revision: str | None = None) -> str:
-    """The local folder of a model, fetched from the hub where it lies there: its safetensors weights, tokenizer and configuration."""
+def fetch_folder(model: str, revision: str | None = None, *, pickled: bool = False) -> str:
+    """Return the local folder of a model, fetched from the hub where it lies there: safetensors weights, tokenizer and configuration.
+
+    Args:
+        model: a local folder or a name on the hub.
+        revision: commit on the hub.
+        pickled: whether to fetch `pytorch_model.bin` of a repository without safetensors.
+    """
     found = locate(model)
     if Path(found).is_dir():
         return found
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "artifact.metadata"]
-    return snapshot_download(found, revision=revision, allow_patterns=patterns)
+    folder = snapshot_download(found, revision=revision, allow_patterns=patterns)
+    if pickled and not list(Path(folder).glob("*.safetensors")):
+        return snapshot_download(found, revision=revision, allow_patterns=[*patterns, "pytorch_model*"])
+    return folder
 
 
 def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokenizerBase":

@@ -37,7 +37,11 @@ Engine = Annotated[TransformersEngine | VllmEngine, Field(discriminator="type")]
 
 
 class BiEncoderTeacher(PooledEncoder):
-    """A single-vector encoder: the score is the inner product of pooled token states."""
+    """A single-vector encoder: the score is the inner product of two vectors.
+
+    A sentence-transformers folder says itself how it pools, projects (Dense) and normalises, and which prompts it has. A setting that
+    contradicts it is an error.
+    """
 
 
 class LateInteractionTeacher(Settings):

@@ -20,7 +20,7 @@ from torch import Tensor
 from cluster.errors import how_to_install
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
-from distill.encoders.single_vector import load_pooled
+from distill.encoders.checkpoints.pooled import load_pooled
 from distill.encoders.worker import EncodeWorker
 from distill.formats.vectors import flat_lists, vector_blocks
 from distill.models.locate import ModelError
@@ -39,7 +39,7 @@ def select_dense(workspace: Workspace, by: DenseSelector, task: Task) -> None:
     of scores; with a FAISS index that index.
     """
     encoding = row_shards(len(task.passages), by.passages_per_shard)
-    load = partial(load_pooled, by.encoder, by.dtype, task.device)
+    load = partial(load_pooled, by.encoder, by.dtype, task.device, "select.by.encoder")
     arguments = {"texts": task.passages, "load": load, "tables": _tables, "tokens_per_batch": by.tokens_per_batch}
     workspace.map_shards(encoding, EncodeWorker, arguments, task.pool, unit="passages")
     vectors = StoredTable.open(workspace.filesystem, f"{workspace.folder}/passage_vectors")
@@ -117,7 +117,7 @@ class DenseWorker:
         self._vectors = vectors
         self._by = by
         self._device = device
-        self._encoder = load_pooled(by.encoder, by.dtype, device)
+        self._encoder = load_pooled(by.encoder, by.dtype, device, "select.by.encoder")
         self._index = _read_index(vectors.filesystem, file, by.nprobe) if file else None
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:

@@ -13,7 +13,7 @@ from cluster.settings import PoolSettings
 from cluster.stages import Runner, Stage, StageRun
 from distill.config import Config
 from distill.mix.settings import MixSettings
-from distill.score.settings import EnsembleTeacher, ImportedTeacher, SingleTeacher
+from distill.score.settings import BiEncoderTeacher, EnsembleTeacher, ImportedTeacher, SingleTeacher
 from distill.select.settings import DenseSelector, LateInteractionSelector, RunSelector, ScoredSelector
 from distill.settings.load import ConfigError
 from distill.sources.settings import Source
@@ -66,8 +66,8 @@ def select(config: Config, data: Stage, translations: Stage) -> Stage:
     inputs = (data, *_translated(config, translations, settings.passage_lang))
     needs = (_need("select", settings.pool),) if not isinstance(by, RunSelector | ScoredSelector) else ()
     work = _up_to(config, data, "candidates")
-    # Version 3 ranks equal scores of vectors by position; the other selectors did before.
-    version = 3 if isinstance(by, DenseSelector | LateInteractionSelector) else 2
+    # Version 3 ranks equal scores of vectors by position; the other selectors did before. Version 4 reads a dense encoder's own pooling.
+    version = 4 if isinstance(by, DenseSelector) else 3 if isinstance(by, LateInteractionSelector) else 2
     return Stage("select", version, run, identity, inputs, reads, needs, rows="candidates", work=work)
 
 
@@ -156,7 +156,7 @@ def _score(
     needs = () if imported else (_need("score", config.score.pool),)
     return Stage(
         name,
-        version=2,
+        version=3 if isinstance(teacher, BiEncoderTeacher) else 2,  # 3 reads the encoder's own pooling
         run=run,
         settings=identity,
         inputs=inputs,

@@ -1,15 +1,16 @@
-"""Single-vector checkpoints of sentence-transformers: a Transformer, a Pooling and mostly a Normalize.
+"""Single-vector checkpoints of sentence-transformers: a Transformer, a Pooling, Dense layers and mostly a Normalize.
 
-The pooler of BERT is there a pooling of the first token and a Dense with tanh, as in LaBSE. Texts that come before queries and passages are
-the prompts `query` and `document`, and a Matryoshka size is `truncate_dim`.
+The pooler of BERT is there a pooling of the first token and one square Dense with tanh, as in LaBSE. Texts that come before queries and
+passages are the prompts `query` and `document`, and a Matryoshka size is `truncate_dim`.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
-from torch import Tensor
+from torch import nn
+from transformers import PreTrainedModel
 
 from distill.encoders.checkpoints.modules import (
     CONFIG,
@@ -34,16 +35,18 @@ from distill.encoders.checkpoints.weights import (
     write_json,
     write_weights,
 )
-from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
+from distill.encoders.settings import Pooling
+from distill.encoders.single_vector import Dense, SingleVectorEncoder, SingleVectorSettings
 from distill.models.locate import load_tokenizer
 
 _TANH = "torch.nn.modules.activation.Tanh"
-_SHAPES = [
-    ["Transformer", "Pooling"],
-    ["Transformer", "Pooling", "Normalize"],
-    ["Transformer", "Pooling", "Dense"],
-    ["Transformer", "Pooling", "Dense", "Normalize"],
-]
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "torch.nn.modules.linear.Identity": nn.Identity,
+    _TANH: nn.Tanh,
+    "torch.nn.modules.activation.ReLU": nn.ReLU,
+    "torch.nn.modules.activation.GELU": nn.GELU,
+    "torch.nn.modules.activation.Sigmoid": nn.Sigmoid,
+}
 _LEGACY = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -54,66 +57,94 @@ _LEGACY = {
 }
 
 
-def read_sentence_transformers(folder: Path) -> SingleVectorEncoder:
-    """A single-vector checkpoint, with the scores of its `similarity`.
+def read_sentence_transformers(
+    folder: Path, load_backbone: Callable[[Path], PreTrainedModel] | None = None
+) -> SingleVectorEncoder:
+    """Return a single-vector checkpoint, with the scores of its `similarity`.
 
     That is the cosine where nothing is said, also of models whose vectors are not of unit length; there the vectors here are. Only with
     similarity `dot` do vectors keep their length.
+
+    Args:
+        folder: the checkpoint.
+        load_backbone: reads the backbone from the Transformer's folder. If None, it is read in float32, and a square Dense with tanh after
+            the first token becomes its pooler, which can be trained.
     """
     modules = read_modules(folder)
-    expect_kinds(folder, modules, _SHAPES, "single-vector student")
-    transformer, pooling = modules[:2]
-    dense = next((module for module in modules if module.kind == "Dense"), None)
+    count = sum(module.kind == "Dense" for module in modules)
+    shape = ["Transformer", "Pooling", *["Dense"] * count]
+    expect_kinds(folder, modules, [shape, [*shape, "Normalize"]], "single-vector student")
+    transformer, pooling, *dense = (module for module in modules if module.kind != "Normalize")
     check_transformer(transformer)
-    state = read_weights(transformer.folder)
-    kind: Literal["mean", "cls", "pooler"] = _pooling(pooling)
-    if dense is not None:
-        kind = "pooler"
-        state = {name: value for name, value in state.items() if "pooler." not in name} | _read_pooler(dense, pooling)
+    how = _pooling(pooling)
+    if load_backbone is not None:
+        backbone = load_backbone(transformer.folder)
+    else:
+        state = read_weights(transformer.folder)
+        if how == "cls" and len(dense) == 1 and _is_pooler(dense[0]):
+            weights = read_weights(dense[0].folder)
+            state = {name: value for name, value in state.items() if "pooler." not in name}
+            state |= {f"pooler.dense.{part}": weights[f"linear.{part}"] for part in ("weight", "bias")}
+            how, dense = "pooler", []
+        backbone = backbone_from_state(transformer.folder, state)
     tokenizer = load_tokenizer(str(transformer.folder))
-    backbone = backbone_from_state(transformer.folder, state)
     longest = longest_text(transformer, tokenizer, backbone.config)
     settings = SingleVectorSettings(
-        pooling=kind,
+        pooling=how,
         query_tokens=transformer.config.get("query_length") or longest,
         passage_tokens=transformer.config.get("document_length") or longest,
         **_whole(folder / CONFIG, unit=modules[-1].kind == "Normalize"),
     )
-    return SingleVectorEncoder(backbone, tokenizer, settings)
+    return SingleVectorEncoder(backbone, tokenizer, settings, [_read_dense(module) for module in dense])
 
 
-def _pooling(module: Module) -> Literal["mean", "cls"]:
-    module.require("include_prompt", [True], "a student's prefix takes part in the mean")
-    found = module.config.get("pooling_mode")
-    if found is None:
-        found = [mode for name, mode in _LEGACY.items() if module.config.get(name)]
-    modes: Sequence[str] = [found] if isinstance(found, str) else list(found)
-    if list(modes) not in (["mean"], ["cls"]):
-        raise refuse(
-            module.file,
-            "pooling_mode",
-            found,
-            "a student's pooling is 'mean', 'cls' or the pooler; train it with one of them",
-        )
-    return "cls" if modes[0] == "cls" else "mean"
+def stated_normalize(folder: Path) -> bool | None:
+    """Return whether a checkpoint says that its vectors have unit length; None where it says nothing."""
+    if read_modules(folder)[-1].kind == "Normalize":
+        return True
+    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    return {"cosine": True, "dot": False}.get(config.get("similarity_fn_name") or "")
 
 
-def _read_pooler(module: Module, pooling: Module) -> dict[str, Tensor]:
-    if _pooling(pooling) != "cls":
-        raise refuse(module.file, "module", "Dense", "after a mean a student has no projection; train it without")
+def _pooling(module: Module) -> Pooling:
+    module.require("include_prompt", [True], "a student's prefix takes part in the pooling")
+    stated = module.config.get("pooling_mode")
+    if stated is None:
+        stated = [mode for name, mode in _LEGACY.items() if module.config.get(name)]
+    modes: Sequence[str] = [stated] if isinstance(stated, str) else list(stated)
+    for pooling in get_args(Pooling):
+        if modes == [pooling] and pooling != "pooler":
+            return pooling
+    known = ", ".join(f"'{pooling}'" for pooling in get_args(Pooling) if pooling != "pooler")
+    raise refuse(module.file, "pooling_mode", stated, f"a student has one pooling: {known} or the pooler")
+
+
+def _is_pooler(module: Module) -> bool:
+    config = module.config
+    return config["in_features"] == config["out_features"] and config.get("bias", True) and _activation(module) == _TANH
+
+
+def _activation(module: Module) -> str:
+    return module.config.get("activation_function") or _TANH
+
+
+def _read_dense(module: Module) -> Dense:
     for field, allowed in {
-        "out_features": [module.config["in_features"]],
-        "bias": [True],
-        "activation_function": [_TANH],
+        "activation_function": [*_ACTIVATIONS],
         "use_residual": [False],
         "module_input_name": ["sentence_embedding"],
         "module_output_name": ["sentence_embedding", None],
     }.items():
         module.require(
-            field, allowed, "after the first token a student has at most the pooler, a square Dense with bias and tanh"
+            field, allowed, "a student's Dense is one layer after the pooling, with one of the usual activations"
         )
     state = read_weights(module.folder)
-    return {f"pooler.dense.{part}": state[f"linear.{part}"] for part in ("weight", "bias")}
+    size, width = state["linear.weight"].shape
+    for field, own in {"in_features": width, "out_features": size}.items():
+        module.require(field, [own], f"its weights have {own}")
+    layer = nn.Linear(width, size, bias="linear.bias" in state)
+    layer.load_state_dict({name.removeprefix("linear."): value.float() for name, value in state.items()})
+    return Dense(layer, _ACTIVATIONS[_activation(module)]())
 
 
 def _whole(file: Path, *, unit: bool) -> dict[str, Any]:
@@ -148,9 +179,12 @@ def write_sentence_transformers(encoder: SingleVectorEncoder, folder: Path, meta
     write_json(folder / TRANSFORMER, lengths)
     parts = [("Transformer", ""), ("Pooling", "1_Pooling")]
     _write_pooling(encoder, folder / "1_Pooling")
+    layers = _layers(encoder)
     if settings.pooling == "pooler":
-        parts.append(("Dense", "2_Dense"))
-        _write_pooler(encoder, folder / "2_Dense")
+        layers.insert(0, _pooler_layer(encoder))
+    for layer in layers:
+        parts.append(("Dense", f"{len(parts)}_Dense"))
+        _write_dense(layer, folder / parts[-1][1])
     if settings.normalize:
         parts.append(("Normalize", f"{len(parts)}_Normalize"))
         (folder / parts[-1][1]).mkdir(exist_ok=True)
@@ -171,7 +205,7 @@ def write_sentence_transformers(encoder: SingleVectorEncoder, folder: Path, meta
 
 def _write_pooling(encoder: SingleVectorEncoder, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    mode = "mean" if encoder.settings.pooling == "mean" else "cls"
+    mode = "cls" if encoder.settings.pooling == "pooler" else encoder.settings.pooling
     config = {name: known == mode for name, known in _LEGACY.items()}
     write_json(
         folder / "config.json",
@@ -179,17 +213,32 @@ def _write_pooling(encoder: SingleVectorEncoder, folder: Path) -> None:
     )
 
 
-def _write_pooler(encoder: SingleVectorEncoder, folder: Path) -> None:
+def _layers(encoder: SingleVectorEncoder) -> list[Dense]:
+    return [layer for layer in encoder.dense if isinstance(layer, Dense)]
+
+
+def _pooler_layer(encoder: SingleVectorEncoder) -> Dense:
+    layer: Any = encoder.backbone.get_submodule("pooler.dense")
+    return Dense(layer, nn.Tanh())
+
+
+def _write_dense(layer: Dense, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    size = encoder.backbone.config.hidden_size
+    activation = next(name for name, kind in _ACTIVATIONS.items() if type(layer.activation) is kind)
+    linear = layer.linear
     write_json(
         folder / "config.json",
-        {"in_features": size, "out_features": size, "bias": True, "activation_function": _TANH},
+        {
+            "in_features": linear.in_features,
+            "out_features": linear.out_features,
+            "bias": linear.bias is not None,
+            "activation_function": activation,
+        },
     )
-    layer = encoder.backbone.get_submodule("pooler.dense")
-    write_weights({f"linear.{name}": value for name, value in layer.named_parameters()}, folder)
+    write_weights({f"linear.{name}": value for name, value in linear.named_parameters()}, folder)
 
 
 def cut(encoder: SingleVectorEncoder, dim: int) -> SingleVectorEncoder:
     """The student with its vectors cut to a Matryoshka size, on the same weights."""
-    return SingleVectorEncoder(encoder.backbone, encoder.tokenizer, dataclasses.replace(encoder.settings, dim=dim))
+    settings = dataclasses.replace(encoder.settings, dim=dim)
+    return SingleVectorEncoder(encoder.backbone, encoder.tokenizer, settings, _layers(encoder))

@@ -1,6 +1,6 @@
 """Teachers that encode queries and passages apart: single vectors and late interaction."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from distill.encoders.checkpoints import load_late_interaction
+from distill.encoders.checkpoints.pooled import load_pooled
 from distill.encoders.settings import Dtype
-from distill.encoders.single_vector import load_pooled
 from distill.models.locate import fetch_folder
 from distill.numerics.batching import fitting_tokens
 from distill.numerics.blocks import maxsim_of_each
@@ -37,24 +37,17 @@ class BiEncoder:
             truncation=f"queries at {settings.max_query_tokens}, passages at {settings.max_passage_tokens} tokens",
             dtype=dtype,
         )
-        self._encoder = load_pooled(settings, dtype, device)
+        self._encoder = load_pooled(settings, dtype, device, "score.teacher")
         self._tokens_per_batch = tokens_per_batch
 
     def score(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Scored:
         """Return the raw scores of `pairs`, in their order. Cost: one forward pass a distinct text; one vector a text in memory."""
-        if not pairs:
-            return Scored(np.zeros(0, dtype=np.float32), np.zeros(0, dtype=bool))
         encoder, settings = self._encoder, self._encoder.settings
-        left = self._vectors(queries, encoder.encode_each_query)[[q for q, _ in pairs]]
-        right = self._vectors(passages, encoder.encode_passages)[[p for _, p in pairs]]
+        left = encoder.query_vectors(queries, self._tokens_per_batch)[[q for q, _ in pairs]]
+        right = encoder.passage_vectors(passages, self._tokens_per_batch)[[p for _, p in pairs]]
         texts = [settings.passage_prefix + text for text in passages]
         cut = longer_than(encoder.tokenizer, texts, settings.passage_tokens)
         return Scored((left * right).sum(dim=-1).numpy(), cut[[p for _, p in pairs]])
-
-    def _vectors(self, texts: Sequence[str], encode: Callable[..., list[Float[Tensor, "1 H"]]]) -> Float[Tensor, "B H"]:
-        """Encode texts, equal ones once."""
-        distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        return torch.cat(encode(list(distinct), self._tokens_per_batch))[[distinct[text] for text in texts]]
 
 
 class LateInteraction:

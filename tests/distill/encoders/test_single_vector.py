@@ -151,7 +151,7 @@ def test_the_score_is_the_cosine_unless_the_checkpoint_says_dot(bert: Path, tmp_
 @pytest.mark.parametrize(
     ("file", "values", "named"),
     [
-        ("1_Pooling/config.json", {"pooling_mode": "max"}, 'pooling_mode is "max"; a student'),
+        ("1_Pooling/config.json", {"pooling_mode": "median"}, 'pooling_mode is "median"; a student'),
         ("1_Pooling/config.json", {"pooling_mode": ["cls", "mean"]}, r'pooling_mode is \["cls", "mean"\]'),
         ("1_Pooling/config.json", {"include_prompt": False}, "include_prompt is false"),
         ("config_sentence_transformers.json", {"similarity_fn_name": "euclidean"}, 'similarity_fn_name is "euclidean"'),
@@ -159,8 +159,8 @@ def test_the_score_is_the_cosine_unless_the_checkpoint_says_dot(bert: Path, tmp_
         ("config_sentence_transformers.json", {"quantize": "int8"}, 'quantize is "int8"'),
         ("config_sentence_transformers.json", {"prompts": {"passage": "p: "}}, r'prompts\.passage is "p: "; .*rename'),
         ("config_sentence_transformers.json", {"model_type": "CrossEncoder"}, 'model_type is "CrossEncoder"'),
-        ("2_Dense/config.json", {"activation_function": "torch.nn.modules.linear.Identity"}, "activation_function is"),
-        ("2_Dense/config.json", {"out_features": 8}, "out_features is 8"),
+        ("2_Dense/config.json", {"activation_function": "torch.nn.modules.activation.SELU"}, "activation_function is"),
+        ("2_Dense/config.json", {"out_features": 8}, "out_features is 8; its weights have 32"),
     ],
 )
 def test_what_a_student_cannot_have_is_named(
@@ -180,8 +180,25 @@ def test_old_checkpoints_name_their_pooling_by_flags(bert: Path, tmp_path: Path)
     config = json.loads(file.read_text())
     assert config["pooling_mode_mean_tokens"] is True
     file.write_text(json.dumps(config | {"pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True}))
-    with pytest.raises(ModelError, match=r'pooling_mode is \["max"\]'):
+    assert load_single_vector(tmp_path).settings.pooling == "max"
+    file.write_text(json.dumps(config | {"pooling_mode_max_tokens": True}))
+    with pytest.raises(ModelError, match=r'pooling_mode is \["mean", "max"\]'):
         load_encoder(tmp_path)
+
+
+def test_dense_layers_are_read_and_written(bert: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    layers = Dense(32, 12, activation_function=nn.Identity()), Dense(12, 20, bias=False, activation_function=nn.GELU())
+    model = theirs(bert, Pooling(32, pooling_mode="max"), *layers, Normalize())
+    model.save_pretrained(str(tmp_path / "theirs"), create_model_card=False)
+    ours = load_single_vector(tmp_path / "theirs")
+    assert ours.dim == 20
+    same(ours, model)
+    save_encoder(ours, tmp_path / "ours")
+    same(ours, SentenceTransformer(str(tmp_path / "ours"), device="cpu"))
+    again = load_single_vector(tmp_path / "ours", dim=6)
+    expected = ours.encode_queries(QUERIES)[..., :6]
+    assert torch.allclose(again.encode_queries(QUERIES), functional.normalize(expected, dim=-1), atol=1e-6)
 
 
 def test_a_late_interaction_layout_is_refused(bert: Path, tmp_path: Path) -> None:

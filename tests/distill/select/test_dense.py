@@ -4,10 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from transformers import AutoConfig
 
 from cluster.stored_table import StoredTable
+from distill.encoders.checkpoints.pooled import load_pooled
 from distill.encoders.settings import PooledEncoder
-from distill.encoders.single_vector import load_pooled
 from distill.formats.vectors import vector_blocks
 from distill.models.locate import ModelError
 from distill.select.dense import load_faiss
@@ -51,7 +55,7 @@ def encoder(tiny_bert: Path) -> PooledEncoder:
 @pytest.fixture(scope="module")
 def expected(encoder: PooledEncoder) -> dict[str, list[str]]:
     """By hand: prefixes, titles, inner products, ids in order."""
-    model = load_pooled(PooledEncoder(model=encoder.model), "float32", "cpu")
+    model = load_pooled(PooledEncoder(model=encoder.model), "float32", "cpu", "select.by.encoder")
     texts = [f"map {'t ' if i == 'p03' else ''}{text}" for i, text in TEXTS.items()]
     passages = torch.cat(model.encode_passages(texts)).numpy()
     queries = torch.cat(model.encode_passages([f"sun {text}" for text in ASKED.values()])).numpy()
@@ -138,3 +142,16 @@ def test_without_faiss_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ModelError, match=r"pip install 'polyray\[cpu\]'"):
         load_faiss()
+
+
+def test_vectors_are_those_of_the_encoders_own_folder(tmp_path: Path, tiny_bert: Path) -> None:
+    """A checkpoint that pools the first token and has a Dense after it, by sentence-transformers."""
+    size = int(AutoConfig.from_pretrained(tiny_bert).hidden_size)
+    torch.manual_seed(5)
+    modules = [Transformer(str(tiny_bert)), Pooling(size, pooling_mode="cls"), Dense(size, 12), Normalize()]
+    theirs = SentenceTransformer(modules=modules, device="cpu")
+    theirs.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    workspace = run(tmp_path / "work", PooledEncoder(model=str(tmp_path / "model")))
+    vectors = {row["passage_id"]: row["vector"] for row in workspace.output("passage_vectors").to_pylist()}
+    texts = [("t " if i == "p03" else "") + text for i, text in TEXTS.items()]
+    assert np.allclose([vectors[i] for i in TEXTS], theirs.encode(texts), atol=1e-5)
