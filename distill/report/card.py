@@ -237,10 +237,7 @@ def _loss(loss: _AnyLoss) -> str:
     match loss:
         case KlLoss():
             sides = "teacher ‖ student" if loss.direction == "teacher_student" else "student ‖ teacher"
-            teacher, student = (
-                loss.teacher_scale / loss.teacher_temperature,
-                loss.student_scale / loss.student_temperature,
-            )
+            teacher, student = loss.teacher_scale, loss.student_scale
             words = f"KL({sides}) over the passages of an example, on raw scores times {teacher:g} (teacher) and {student:g} (student)"
         case MarginMseLoss():
             words = (

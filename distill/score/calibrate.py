@@ -42,7 +42,7 @@ def calibrate(workspace: Workspace, settings: ScoreSettings, stages: Sequence[st
     """Write `teacher_report` (and its page), then `scores` and `rejected`: the candidates that not every teacher scored.
 
     A suspicious teacher is a `SuspiciousTeacherError` unless `settings.check.allow` names what is suspicious; the report is there in
-    either case. The scores are `scale * score / temperature`, of the one teacher or of what `combine` makes of several; the temperature
+    either case. The scores are `score / temperature`, of the one teacher or of what `combine` makes of several; the temperature
     is recorded in the manifest and in the column `teacher`.
 
     Args:
@@ -68,9 +68,9 @@ def calibrate(workspace: Workspace, settings: ScoreSettings, stages: Sequence[st
     for message in refuse_suspicious(every, settings.check, f"{workspace.location}/{PAGE}"):
         workspace.note(warning=f"{message} (allowed)")
     temperature = find_temperature(workspace, tables, method, settings.calibration)
-    workspace.note(ensemble=method, temperature=temperature, scale=settings.calibration.scale)
+    workspace.note(ensemble=method, temperature=temperature)
     shards = row_shards(max(1, len(tables[stages[0]])), block_rows(tables[stages[0]], _PAIRS_PER_SHARD))
-    arguments = {"tables": tables, "method": method, "temperature": temperature, "scale": settings.calibration.scale}
+    arguments = {"tables": tables, "method": method, "temperature": temperature}
     if len(shards) > 1:
         workspace.map_shards(shards, CalibrateWorker, arguments, PoolSettings(), unit="queries")
         return
@@ -144,11 +144,10 @@ def _rows(workspace: Workspace, folder: str) -> int:
 class CalibrateWorker:
     """Combines and scales a range of queries."""
 
-    def __init__(self, tables: dict[str, StoredTable], method: Method | None, temperature: float, scale: float) -> None:
+    def __init__(self, tables: dict[str, StoredTable], method: Method | None, temperature: float) -> None:
         self._tables = tables
         self._method: Method | None = method
         self._temperature = temperature
-        self._scale = scale
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
         """The scores of queries start to stop, and the pairs that a teacher did not score."""
@@ -158,11 +157,9 @@ class CalibrateWorker:
         return {"scores": self._table(lists), "rejected": REJECTED.from_rows(rejected)}
 
     def _table(self, lists: ScoreLists) -> pa.Table:
-        factor = self._scale / self._temperature
-        scores = lists.scores if factor == 1 else lists.scores.astype(np.float64) * factor
-        suffix = "" if self._temperature == 1 else f" / {self._temperature:.6g}"
-        suffix += "" if self._scale == 1 else f" * {self._scale:g}"
-        name = ", ".join(lists.teachers) + suffix
+        whole = self._temperature == 1
+        scores = lists.scores if whole else lists.scores.astype(np.float64) / self._temperature
+        name = ", ".join(lists.teachers) + ("" if whole else f" / {self._temperature:.6g}")
         offsets = pa.array(lists.lists.offsets, pa.int32())
         columns = {
             "query_id": lists.query_ids,

@@ -207,15 +207,18 @@ Teacher = Annotated[ModelTeacher | ImportedTeacher | EnsembleTeacher, Field(disc
 
 
 class CalibrationSettings(Settings):
-    """From raw scores to those that examples are made of: `scale * score / temperature`."""
+    """From raw scores to those that examples are made of: `score / temperature`.
+
+    Turn `temperature` to set what examples, thresholds on scores (`mix.negatives`) and exported files hold, `fit` to let the judgements
+    decide it. To change only how sharp the teacher's distribution is in the loss, turn `train.loss.teacher_scale`: then no score is
+    computed again.
+    """
 
     temperature: float | Literal["fit"] = 1.0
     """Divides the scores; `fit` takes the one that gives the judged passages of `split` queries the highest likelihood under the
     softmax over each query's candidates (temperature scaling, arXiv 1706.04599)."""
     split: Literal["train", "dev"] = "dev"
     """The queries that `fit` looks at."""
-    scale: float = Field(default=1.0, gt=0)
-    """Factor on top."""
 
     @model_validator(mode="after")
     def _positive(self) -> "CalibrationSettings":

@@ -38,7 +38,7 @@ class Gates:
         if limit is None:
             return
         for loss in self._kl:
-            scale = loss.teacher_scale / loss.teacher_temperature
+            scale = loss.teacher_scale
             share = one_hot_share(teacher * scale)
             if share >= limit:
                 spread = (

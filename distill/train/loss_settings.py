@@ -26,13 +26,11 @@ class KlLoss(_Loss):
     direction: Literal["teacher_student", "student_teacher"] = "teacher_student"
     """KL(teacher || student), as the released models were trained, or the reverse."""
     teacher_scale: float = Field(default=1.0, gt=0)
-    """Factor on the teacher's scores (1: the papers, whose teachers give log-probabilities; PLAID-X calls it `distillation_alpha`)."""
+    """Factor on the scores that examples hold; the larger, the more of the teacher's distribution is on its best passages (1: the papers,
+    whose teachers give log-probabilities; PLAID-X calls it `distillation_alpha`; about 20 for cosines). This is the setting to turn;
+    `score.calibration.temperature` changes the scores themselves."""
     student_scale: float = Field(default=1.0, gt=0)
     """Factor on the student's scores (1: the papers, on raw MaxSim)."""
-    teacher_temperature: float = Field(default=1.0, gt=0)
-    """Divisor of the teacher's scores, after the scale."""
-    student_temperature: float = Field(default=1.0, gt=0)
-    """Divisor of the student's scores, after the scale."""
 
 
 class MarginMseLoss(_Loss):

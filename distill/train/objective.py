@@ -97,8 +97,8 @@ def _compute(loss: AnyLoss, vectors: Vectors) -> Float[Tensor, ""]:
             return divergence(
                 vectors.scores,
                 vectors.batch.teacher,
-                loss.student_scale / loss.student_temperature,
-                loss.teacher_scale / loss.teacher_temperature,
+                loss.student_scale,
+                loss.teacher_scale,
             )
         case MarginMseLoss():
             scaled = vectors.scores * loss.student_scale, vectors.batch.teacher * loss.teacher_scale

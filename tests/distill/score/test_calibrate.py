@@ -248,14 +248,14 @@ def test_shards_do_not_change_the_scores(tmp_path: Path, monkeypatch: pytest.Mon
 # --- temperature -----------------------------------------------------------------------------------------------------
 
 
-def test_temperature_and_scale_are_applied_and_recorded(tmp_path: Path) -> None:
+def test_temperature_is_applied_and_recorded(tmp_path: Path) -> None:
     workspace = LocalWorkspace(tmp_path, "calibrate", inputs(score=score_table(all_good())))
-    settings = ScoreSettings(calibration=CalibrationSettings(temperature=0.25, scale=3))
+    settings = ScoreSettings(calibration=CalibrationSettings(temperature=0.25))
     calibrate(workspace, settings, ["score"], "en")
     row = workspace.output("scores").to_pylist()[4]
-    assert row["scores"] == pytest.approx([12 * s for s in good(4)], rel=1e-6)
-    assert row["teacher"] == "t@1 / 0.25 * 3"
-    assert (workspace.facts["temperature"], workspace.facts["scale"]) == (0.25, 3)
+    assert row["scores"] == pytest.approx([4 * s for s in good(4)], rel=1e-6)
+    assert row["teacher"] == "t@1 / 0.25"
+    assert workspace.facts["temperature"] == 0.25
 
 
 def test_temperature_by_hand() -> None:
