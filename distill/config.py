@@ -47,21 +47,21 @@ class Config(JobConfig):
     The last two set what is said here of the other settings, and `mix.group` to 1, since groups share a teacher's scores. A loss other than
     `kl` is kept; one that needs a teacher is an error."""
     source: Source = BundledSource()
-    """Where queries, passages and judgements come from."""
+    """Source of queries, passages and judgements."""
     select: SelectSettings = SelectSettings()
-    """Which passages the teacher scores for each query."""
+    """Candidates: the passages that the teacher scores for each query."""
     translate: TranslateSettings = TranslateSettings()
-    """Where translations of the passages come from."""
+    """Translations of the passages: files, data sets, or a translator."""
     score: ScoreSettings = ScoreSettings()
     """The teacher, its calibration and the checks of its scores."""
     mix: MixSettings = MixSettings()
-    """How training examples are made of scores and passages."""
+    """Training examples, made of scores and passages."""
     student: StudentSettings = LateInteractionStudent()
     """The model that is trained, and what it starts from."""
     train: TrainSettings = TrainSettings()
     """Loss, optimiser, batches, checkpoints and workers of the training."""
     index: IndexSettings = IndexSettings()
-    """How documents are encoded for the index."""
+    """Encoding of the documents for the index."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """Queries, measures and baselines of the evaluation."""
     serve: ServeSettings = ServeSettings()
@@ -113,12 +113,12 @@ class Config(JobConfig):
 
     @property
     def has_teacher(self) -> bool:
-        """Whether a teacher scores the candidates."""
+        """True if a teacher scores the candidates."""
         return has_teacher(self.method)
 
     @property
     def compares_english(self) -> bool:
-        """Whether a second student is trained on passages in the source language, to compare with."""
+        """True if a second student is trained on passages in the source language, to compare with."""
         return self.evaluate.english_baseline and self.method == "distillation" and self.mix.imported is None
 
     @property

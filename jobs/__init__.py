@@ -1,1 +1,1 @@
-"""What a user submits: one executable per method and per stage."""
+"""Scripts that a user runs or submits: one for each method, each stage, and what comes before and after a job."""

@@ -1,1 +1,1 @@
-"""How much work a stage is before it runs."""
+"""The work of a stage, estimated before it runs."""

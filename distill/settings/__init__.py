@@ -1,1 +1,1 @@
-"""The groups of settings that a configuration is made of. Nothing here imports torch or ray."""
+"""The base of configurations: loading, merging, describing, and settings of no stage. Nothing here imports torch or ray."""

@@ -41,17 +41,18 @@ def details(kind: type[BaseModel], path: str, width: int = 100) -> str | None:
         width: characters in a line.
 
     Returns:
-        The text; None where `path` names nothing.
+        The text; None where `path` names nothing. Where alternatives differ in it, each has its own part, under their types.
     """
-    model: type[BaseModel] | None = kind
-    instance: BaseModel | None = kind()
-    names = path.split(".")
-    for name in names[:-1]:
-        model, instance = _descend(model, instance, name)
-    if model is None or names[-1] not in model.model_fields:
-        return None
-    prefix = "".join(f"{name}." for name in names[:-1])
-    return "\n".join(_field(prefix, names[-1], model.model_fields[names[-1]], instance, "", width))
+    *groups, name = path.split(".")
+    prefix = "".join(f"{group}." for group in groups)
+    owners: dict[str, list[str]] = {}
+    for alternative, model, instance in _resolve(kind, kind(), groups):
+        if name in model.model_fields:
+            text = "\n".join(_field(prefix, name, model.model_fields[name], instance, "", width))
+            owners.setdefault(text, []).append(alternative)
+    if len(owners) < 2:
+        return next(iter(owners), None)
+    return "\n\n".join(f"{', '.join(f'`{one}`' for one in names)}:\n{text}" for text, names in owners.items())
 
 
 def commented(config: BaseModel) -> str:
@@ -142,17 +143,19 @@ def _group(prefix: str, group: type[BaseModel], default: Any, indent: str, width
             yield from _field(prefix, name, field, instance, indent, width)
 
 
-def _descend(
-    model: type[BaseModel] | None, instance: BaseModel | None, name: str
-) -> tuple[type[BaseModel] | None, BaseModel | None]:
-    """Return the group `name` of a group, of several alternatives the default one, and its default value."""
-    if model is None or name not in model.model_fields:
-        return None, None
-    value = None if instance is None else getattr(instance, name)
-    if isinstance(value, BaseModel):
-        return type(value), value
-    groups = _groups(model.model_fields[name].annotation)
-    return (groups[0], None) if groups else (None, None)
+def _resolve(
+    model: type[BaseModel], instance: BaseModel | None, groups: Sequence[str], alternative: str = ""
+) -> Iterator[tuple[str, type[BaseModel], BaseModel | None]]:
+    """Yield the groups that a path of names leads to, one for each alternative: its type, the group, its default value or None."""
+    if not groups:
+        yield alternative, model, instance
+    elif groups[0] in model.model_fields:
+        field = model.model_fields[groups[0]]
+        default = _default(field) if instance is None else getattr(instance, groups[0])
+        alternatives = _groups(field.annotation)
+        for group in alternatives:
+            label = _type(group) if len(alternatives) > 1 else alternative
+            yield from _resolve(group, default if type(default) is group else None, groups[1:], label)
 
 
 def _groups(annotation: Any) -> list[type[BaseModel]]:

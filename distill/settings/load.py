@@ -57,7 +57,7 @@ class JobConfig(GivenSettings):
     name: str = Field(default="mtd", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run and of its folder."""
     storage: str = "polyray-data"
-    """Where stages and runs lie: a local folder or s3://bucket/prefix."""
+    """Location of stages and runs: a local folder or s3://bucket/prefix."""
     seed: int = 153
     """Seed of every draw: sampling, languages, new weights."""
     max_rejected: float = Field(default=0.01, ge=0, le=1)

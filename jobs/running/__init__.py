@@ -1,1 +1,1 @@
-"""How a job runs: command line, stages, plan, report."""
+"""The running of a job: command line, stages, plan, report."""

@@ -1,4 +1,4 @@
-"""The plan of a job: stages to run and to reuse, their work, and what it takes of GPUs and money."""
+"""The plan of a job: stages to run and to reuse, their work, GPU-hours and price."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ def work_of(stage: Stage, runner: Runner) -> str:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage takes.
+    """The cost of a stage.
 
     Attributes:
         words: tokens, operations, GPU-hours and price, or why they are not estimated; empty where no model runs.
@@ -68,7 +68,7 @@ class Cost:
 
 
 def cost(stage: Stage, runner: Runner, hardware: PlanSettings | None = None) -> Cost:
-    """Return what a stage takes; without hardware, tokens and operations alone."""
+    """Return the cost of a stage; without hardware, tokens and operations alone."""
     if stage.estimate is None:
         return Cost()
     try:

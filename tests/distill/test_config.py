@@ -87,9 +87,6 @@ def test_one_setting_of_a_choice_keeps_the_default_type() -> None:
     assert (config.score.teacher.model, config.select.by.top_k) == ("x", 7)
 
 
-# --- methods ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "settings", [[], ["--train.loss.teacher_scale", "20"], ["--mix.group", "8", "--mix.missing", "mask"]]
 )

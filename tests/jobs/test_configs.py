@@ -142,9 +142,6 @@ def test_translate_distill_is_for_one_language() -> None:
         arm.pipeline(config("quickstart"))
 
 
-# --- baselines, and examples of other tools ----------------------------------------------------------------------------------------------
-
-
 def test_translate_train_leaves_the_teacher_out() -> None:
     job = mtd.pipeline(config("quickstart", "--method", "translate_train"))
     assert [stage.name for stage in job.stages] == [

@@ -34,9 +34,6 @@ def files(folder: Path) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in folder.rglob("*")}
 
 
-# --- once -----------------------------------------------------------------------------------------------------------------------------
-
-
 def test_every_stage_runs_and_says_so(whole: tuple[SmallJob, Finished]) -> None:
     job, finished = whole
     assert finished.reused == dict.fromkeys(STAGES, False)
@@ -94,9 +91,6 @@ def test_every_row_is_there_once(whole: tuple[SmallJob, Finished]) -> None:
     assert len({(row["passage_id"], row["lang"]) for row in documents.to_pylist()}) == 72
 
 
-# --- again ----------------------------------------------------------------------------------------------------------------------------
-
-
 def test_the_same_command_again_reuses_every_stage(whole: tuple[SmallJob, Finished]) -> None:
     job, _ = whole
     before = files(Path(job.store) / "stages")
@@ -142,9 +136,6 @@ def test_a_changed_file_is_a_changed_source(whole: tuple[SmallJob, Finished], tm
         file.write('{"id": "one-more", "text": "dance of the bees", "split": "train"}\n')
     lines = job.run_here("--source.queries", str(copy), "--plan").done().out.splitlines()
     assert lines[-1].startswith("10 of 10 stages to run; after jobs/sources.py")
-
-
-# --- stage by stage, on four actors -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

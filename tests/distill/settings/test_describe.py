@@ -95,8 +95,20 @@ def test_a_group_in_full() -> None:
 def test_a_dotted_name_and_a_name_that_is_none() -> None:
     assert details(Drawing, "shape.side") == "--shape.side FLOAT (default: 2.5)\n    Length of a side."
     assert details(Drawing, "frame.side") == "--frame.side FLOAT (default: 1.0)\n    Length of a side."
+    assert details(Drawing, "shape.radius") == "--shape.radius FLOAT (required)\n    Half its diameter."
     for name in ("nothing", "shape.nothing", "title.nothing", "nothing.side"):
         assert details(Drawing, name) is None
+
+
+def test_a_setting_that_alternatives_share() -> None:
+    """Once where it is the same in all of them, else once for each group of those that agree."""
+    text = details(Config, "train.loss.weight")
+    assert text == "--train.loss.weight FLOAT (default: 1.0)\n    Factor on this loss."
+    text = str(details(Config, "score.teacher.max_tokens"))
+    assert re.findall(r"^`.*$|default: \d+", text, re.MULTILINE) == [
+        "`cross_encoder`:", "default: 512", "`monot5`:", "default: 512", "`causal`:", "default: 1024",
+    ]  # fmt: skip
+    assert str(details(Config, "score.teacher.engine")).startswith("--score.teacher.engine.type transformers|vllm")
 
 
 def test_an_overview_is_a_line_a_setting() -> None:
