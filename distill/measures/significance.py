@@ -96,6 +96,6 @@ def bootstrap_interval(
         batch=max(1, _DRAWS_AT_ONCE // len(values)),
         confidence_level=confidence,
         method="percentile",
-        random_state=np.random.default_rng(seed),
+        rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
