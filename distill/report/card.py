@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import yaml
 
@@ -14,15 +14,7 @@ from distill.report.card_loading import loading
 from distill.report.run import SYSTEMS
 from distill.score.settings import EnsembleTeacher, HttpTeacher, ImportedTeacher, Teacher
 from distill.sources.settings import BeirSource, BundledSource, FileSource, IrDatasetsSource, Source
-from distill.train.loss_settings import (
-    CrossEntropyLoss,
-    InfoNceLoss,
-    KlLoss,
-    LanguageLoss,
-    MarginMseLoss,
-    RelevanceMarginLoss,
-    summands,
-)
+from distill.train.loss_settings import AnyLoss, summands
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _CITATIONS = {
@@ -229,32 +221,9 @@ def _drawn(config: Config) -> str:
     return f"{mix.n_way} passages {which}{positive}"
 
 
-_AnyLoss = KlLoss | MarginMseLoss | CrossEntropyLoss | InfoNceLoss | LanguageLoss | RelevanceMarginLoss
-
-
-def _loss(loss: _AnyLoss) -> str:
-    """A loss in words, with its weight where it has one."""
-    match loss:
-        case KlLoss():
-            sides = "teacher ‖ student" if loss.direction == "teacher_student" else "student ‖ teacher"
-            teacher, student = loss.teacher_scale, loss.student_scale
-            words = f"KL({sides}) over the passages of an example, on raw scores times {teacher:g} (teacher) and {student:g} (student)"
-        case MarginMseLoss():
-            words = (
-                f"squared error of the score margins of {'the first passage' if loss.pairs == 'first' else 'all pairs'}"
-            )
-        case CrossEntropyLoss():
-            words = "cross-entropy of the positive among the passages of an example"
-        case InfoNceLoss():
-            where = "the batch on all workers" if loss.across_workers else "a worker's share of the batch"
-            words = f"cross-entropy of the positive among all passages of {where}"
-        case LanguageLoss():
-            words = "divergence of the scores of an example's languages"
-        case RelevanceMarginLoss():
-            words = f"{loss.margin} relevance margins, {loss.error} error"
-        case _:
-            assert_never(loss)
-    return words + ("" if loss.weight == 1 else f" (weight {loss.weight:g})")
+def _loss(loss: AnyLoss) -> str:
+    """Return a loss in words, with its weight where it has one."""
+    return loss.words + ("" if loss.weight == 1 else f" (weight {loss.weight:g})")
 
 
 def _limits(config: Config, numbers: Mapping[str, Any]) -> str:

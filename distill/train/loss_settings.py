@@ -17,6 +17,11 @@ class _Loss(Settings):
     weight: float = Field(default=1.0, gt=0)
     """Factor on this loss."""
 
+    @property
+    def words(self) -> str:
+        """The loss in words, for the model card."""
+        raise NotImplementedError
+
 
 class KlLoss(_Loss):
     """Kullback-Leibler divergence between the teacher's and the student's distribution over an example's passages."""
@@ -32,6 +37,13 @@ class KlLoss(_Loss):
     student_scale: float = Field(default=1.0, gt=0)
     """Factor on the student's scores (1: the papers, on raw MaxSim)."""
 
+    @property
+    def words(self) -> str:
+        """The loss in words, for the model card."""
+        sides = "teacher ‖ student" if self.direction == "teacher_student" else "student ‖ teacher"
+        scales = f"{self.teacher_scale:g} (teacher) and {self.student_scale:g} (student)"
+        return f"KL({sides}) over the passages of an example, on raw scores times {scales}"
+
 
 class MarginMseLoss(_Loss):
     """Squared error of score margins (arXiv 2010.02666)."""
@@ -45,6 +57,11 @@ class MarginMseLoss(_Loss):
     student_scale: float = Field(default=1.0, gt=0)
     """Factor on the student's scores."""
 
+    @property
+    def words(self) -> str:
+        """The loss in words, for the model card."""
+        return f"squared error of the score margins of {'the first passage' if self.pairs == 'first' else 'all pairs'}"
+
 
 class CrossEntropyLoss(_Loss):
     """Cross-entropy of the positive among an example's own passages: Translate-Train."""
@@ -53,6 +70,11 @@ class CrossEntropyLoss(_Loss):
     type: Literal["cross_entropy"] = "cross_entropy"
     scale: float = Field(default=1.0, gt=0)
     """Factor on the student's scores (1: ColBERT-X on raw MaxSim; about 20 for cosines)."""
+
+    @property
+    def words(self) -> str:
+        """The loss in words, for the model card."""
+        return "cross-entropy of the positive among the passages of an example"
 
 
 class InfoNceLoss(_Loss):
@@ -65,11 +87,22 @@ class InfoNceLoss(_Loss):
     across_workers: bool = False
     """Whether passages of the other workers' shares are negatives too. Their vectors are gathered, with gradients."""
 
+    @property
+    def words(self) -> str:
+        """The loss in words, for the model card."""
+        where = "the batch on all workers" if self.across_workers else "a worker's share of the batch"
+        return f"cross-entropy of the positive among all passages of {where}"
+
 
 class LanguageLoss(_Loss):
     """Cross-language regulariser of PLAID-X 0.3.3: the score distributions of an entry's languages are drawn to each other."""
 
     type: Literal["language"] = "language"
+
+    @property
+    def words(self) -> str:
+        """The loss in words, for the model card."""
+        return "divergence of the scores of an example's languages"
 
 
 class RelevanceMarginLoss(_Loss):
@@ -110,11 +143,16 @@ class RelevanceMarginLoss(_Loss):
             )
         return self
 
+    @property
+    def words(self) -> str:
+        """The loss in words, for the model card."""
+        return f"{self.margin} relevance margins, {self.error} error"
 
-SingleLoss = Annotated[
-    KlLoss | MarginMseLoss | CrossEntropyLoss | InfoNceLoss | LanguageLoss | RelevanceMarginLoss,
-    Field(discriminator="type"),
-]
+
+RankingLoss = KlLoss | MarginMseLoss | CrossEntropyLoss | InfoNceLoss | RelevanceMarginLoss
+"""The losses that teach relevance: each can be the only one."""
+AnyLoss = RankingLoss | LanguageLoss
+SingleLoss = Annotated[AnyLoss, Field(discriminator="type")]
 
 
 class SumLoss(Settings):
@@ -141,13 +179,9 @@ class SumLoss(Settings):
         return self
 
 
-LossSettings = Annotated[
-    KlLoss | MarginMseLoss | CrossEntropyLoss | InfoNceLoss | RelevanceMarginLoss | SumLoss, Field(discriminator="type")
-]
+LossSettings = Annotated[RankingLoss | SumLoss, Field(discriminator="type")]
 
 
-def summands(
-    loss: LossSettings,
-) -> tuple[KlLoss | MarginMseLoss | CrossEntropyLoss | InfoNceLoss | LanguageLoss | RelevanceMarginLoss, ...]:
-    """The losses that a loss is the sum of; one of its own kind is the only one."""
+def summands(loss: LossSettings) -> tuple[AnyLoss, ...]:
+    """Return the losses that a loss is the sum of; any other than a sum is the only one."""
     return loss.losses if isinstance(loss, SumLoss) else (loss,)

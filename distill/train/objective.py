@@ -18,6 +18,7 @@ from distill.train import losses, margins
 from distill.train.batches import TrainingBatch
 from distill.train.gather import Gathered, gather_passages
 from distill.train.loss_settings import (
+    AnyLoss,
     CrossEntropyLoss,
     InfoNceLoss,
     KlLoss,
@@ -27,8 +28,6 @@ from distill.train.loss_settings import (
     RelevanceMarginLoss,
     summands,
 )
-
-AnyLoss = KlLoss | MarginMseLoss | CrossEntropyLoss | InfoNceLoss | LanguageLoss | RelevanceMarginLoss
 
 
 class LossError(UserError, ValueError):

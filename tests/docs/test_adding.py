@@ -6,7 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+from math import exp, log1p
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/adding.md").read_text(encoding="utf-8")
@@ -59,3 +62,24 @@ pairs = [("Bees dance", "The bees dance a dance"), ("Bees dance", "A bridge"), (
 print(json.dumps(score_pairs(teacher, pairs).tolist()))
 """
     assert run(folder, code) == [4.0, 0.0, 2.0]
+
+
+def test_a_loss(tmp_path: Path) -> None:
+    folder = patched("A loss", tmp_path)
+    (folder / "new.yaml").write_text("train: {loss: {type: ranknet, weight: 2.0}}", encoding="utf-8")
+    code = """
+import json
+from types import SimpleNamespace
+import torch
+from distill.config import load
+from distill.train.objective import Objective
+from jobs.mtd import pipeline
+config = load(["new.yaml"])
+assert "train" in [stage.name for stage in pipeline(config).stages]
+loss = config.train.loss
+scores, teacher = torch.tensor([[1.0, 0.0, 3.0]]), torch.tensor([[5.0, 2.0, float("nan")]])
+values = Objective(loss)(SimpleNamespace(scores=scores, batch=SimpleNamespace(teacher=teacher)))
+print(json.dumps([values["ranknet"].item(), float(loss.needs_teacher)]))
+"""
+    # One pair is known: the first passage above the second, by 1.
+    assert run(folder, code) == [pytest.approx(2 * log1p(exp(-1)), rel=1e-6), 1.0]
