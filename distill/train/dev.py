@@ -67,16 +67,16 @@ def _drawn(ids: Sequence[str], count: int) -> list[str]:
 
 
 def _only(table: StoredTable, ids: pa.Array, languages: Sequence[str]) -> pa.Table:
-    """Read the rows of these passages in these languages, file by file."""
-    parts, start = [], 0
-    for _, rows in table.files:
-        part = table.read(start, start + rows, ["passage_id", "lang", "title", "text"])
+    """Read the rows of these passages in these languages, one row group after the other."""
+    columns = ["passage_id", "lang", "title", "text"]
+    parts = [table.read(0, 0, columns)]
+    for group in table.groups():
+        part = table.read(group.start, group.stop, columns)
         wanted = pc.and_(
             pc.is_in(part["passage_id"], value_set=ids),
             pc.is_in(part["lang"], value_set=pa.array(languages, pa.string())),
         )
         parts.append(part.filter(wanted))
-        start += rows
     return pa.concat_tables(parts)
 
 

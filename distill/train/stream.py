@@ -12,8 +12,9 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
+from cluster.errors import StorageError
+from cluster.stored_table import RowReader, StoredTable
 from distill.tables import EXAMPLES, Table, TableError
 from distill.train.batches import Example
 
@@ -30,23 +31,14 @@ class ExampleStream:
     """
 
     def __init__(self, filesystem: pafs.FileSystem, folder: str, contract: Table = EXAMPLES) -> None:
-        self._filesystem = filesystem
-        self._columns = [column.name for column in contract.columns]
-        infos = filesystem.get_file_info(pafs.FileSelector(folder))
-        self._groups: list[tuple[str, int, int]] = []
-        self._starts: list[int] = []
-        total = 0
-        for path in sorted(info.path for info in infos if info.path.endswith(".parquet")):
-            metadata = pq.read_metadata(path, filesystem=filesystem)
-            for group in range(metadata.num_row_groups):
-                rows = metadata.row_group(group).num_rows
-                self._groups.append((path, group, rows))
-                self._starts.append(total)
-                total += rows
-        if not total:
+        try:
+            table = StoredTable.open(filesystem, folder)
+        except StorageError:
+            raise TableError(f"'{folder}' holds no training examples") from None
+        self.rows = len(table)
+        if not self.rows:
             raise TableError(f"'{folder}' holds no training examples")
-        self.rows = total
-        self._cache: dict[int, pa.Table] = {}
+        self._reader = RowReader(table, [column.name for column in contract.columns])
 
     def batch(self, step: int, batch_size: int, rank: int = 0, world: int = 1, unit: int = 1) -> pa.Table:
         """Worker `rank`'s share of the batch of a step (from 0), in whole units; shares differ by one unit where they cannot be equal."""
@@ -63,26 +55,12 @@ class ExampleStream:
         return pa.concat_tables(parts)
 
     def _slice(self, first: int, count: int) -> pa.Table:
-        parts = []
-        for index, (start, (_, _, rows)) in enumerate(zip(self._starts, self._groups, strict=True)):
-            low, high = max(first, start), min(first + count, start + rows)
-            if low < high:
-                parts.append(self._group(index).slice(low - start, high - low))
-        found = pa.concat_tables(parts)
-        if found["position"][0].as_py() != first or len(found) != count:
+        rows = self._reader.read(first, first + count)
+        if rows["position"][0].as_py() != first or len(rows) != count:
             raise TableError(
                 f"examples {first} to {first + count} are not where their positions say; the table is damaged"
             )
-        return found
-
-    def _group(self, index: int) -> pa.Table:
-        if index not in self._cache:
-            path, group, _ = self._groups[index]
-            file = pq.ParquetFile(path, filesystem=self._filesystem)
-            while len(self._cache) > 1:
-                self._cache.pop(next(iter(self._cache)))
-            self._cache[index] = file.read_row_group(group).select(self._columns)
-        return self._cache[index]
+        return rows
 
 
 def examples_of(table: pa.Table) -> list[Example]:

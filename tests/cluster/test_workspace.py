@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
 from cluster.errors import StageError, StorageError
 from cluster.settings import PoolSettings
-from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Shared, _next_probe, planned_shards, row_shards
 from tests.workspaces import LocalWorkspace
 
@@ -105,37 +103,6 @@ def test_a_plan_is_not_made_again(tmp_path: Path) -> None:
 
 def test_what_is_shared_is_made_of_its_arguments() -> None:
     assert Shared(row_shards, {"count": 3, "size": 2}).make() == row_shards(3, 2)
-
-
-@pytest.fixture
-def stored(tmp_path: Path) -> StoredTable:
-    """Files of 10, 0 and 7 rows, in groups of 4."""
-    for number, (start, stop) in enumerate([(0, 10), (10, 10), (10, 17)]):
-        table = pa.table(
-            {
-                "n": pa.array(range(start, stop), pa.int64()),
-                "text": pa.array([str(n) for n in range(start, stop)], pa.string()),
-            }
-        )
-        pq.write_table(table, tmp_path / f"{number:05d}.parquet", row_group_size=4)
-    return StoredTable.open(pafs.LocalFileSystem(), str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("start", "stop"), [(0, 17), (0, 0), (3, 5), (4, 8), (9, 11), (12, 99), (17, 20), (0, 1), (16, 17)]
-)
-def test_any_range_of_a_stored_table_is_read(stored: StoredTable, start: int, stop: int) -> None:
-    found = stored.read(start, stop)
-    assert found["n"].to_pylist() == list(range(17))[start:stop]
-    assert found["text"].to_pylist() == [str(n) for n in range(17)][start:stop]
-    assert stored.read(start, stop, ["text"]).column_names == ["text"]
-
-
-def test_a_stored_table_knows_its_size(stored: StoredTable, tmp_path: Path) -> None:
-    assert len(stored) == 17
-    assert stored.read().num_rows == 17
-    with pytest.raises(FileNotFoundError, match=f"no table in {tmp_path}/none"):
-        StoredTable.open(pafs.LocalFileSystem(), f"{tmp_path}/none")
 
 
 def test_workspaces_and_their_ground_need_no_ray() -> None:
