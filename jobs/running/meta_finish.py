@@ -9,12 +9,11 @@ from cluster.stages import Runner
 from cluster.storage import join
 from distill.meta.config import MetaConfig
 from distill.runs import write_run
-from distill.settings.load import dump
-from jobs.running.finish import folders, print_locations, stage_table
+from jobs.running.results import folders, print_locations, print_quality, run_facts, stage_table
 
 
 def write_report(config: MetaConfig, runner: Runner) -> None:
-    """Write the run folder of the stages that `runner` ran, and print the quality of every system and where everything lies."""
+    """Write the run folder of the stages that `runner` ran, and print the quality of every system and the locations of all results."""
     from distill.meta.report import report, summary
 
     inputs = _collect(config, runner)
@@ -28,42 +27,35 @@ def write_report(config: MetaConfig, runner: Runner) -> None:
 
 def _collect(config: MetaConfig, runner: Runner) -> Any:
     from distill.meta.report import MetaReportInput
-    from distill.report.facts import StageFacts
 
-    manifests = {name: result.manifest for name, result in runner.results.items()}
+    tables = runner.results["meta_sources"].manifest["tables"]
     logs: dict[str, dict[int, pa.Table]] = {}
     for system in config.modes:
         for fold in config.tasks.wanted_folds(config.source.kind):
             logs.setdefault(system, {})[fold] = stage_table(runner, f"train_{system}_{fold}", "training_log")
     return MetaReportInput(
-        name=config.name,
         kind=config.source.kind,
         main=config.main,
         seen=config.languages,
-        settings=dump(config),
-        counts={name: table["rows"] for name, table in manifests["meta_sources"]["tables"].items()},
-        stages={
-            name: StageFacts.read(result.manifest, reused=result.reused) for name, result in runner.results.items()
-        },
+        counts={name: table["rows"] for name, table in tables.items()},
         results=stage_table(runner, "compare", "meta_results"),
         comparisons=stage_table(runner, "compare", "meta_comparisons"),
         training_logs=logs,
-        rejected={
-            name: stage_table(runner, name, "rejected") for name, found in manifests.items() if found["rejected"]
-        },
         confidence=config.evaluate.confidence,
+        **run_facts(config, runner),
     )
 
 
 def _print_quality(config: MetaConfig, facts: Mapping[str, Any]) -> None:
     """Print the means of every system by the first measure, and their differences from the job's own."""
-    measure = next(iter(next(iter(facts["metrics"].values()))))
+    metrics = facts["metrics"]
+    first = next(iter(metrics.values()))
+    measure = next(iter(first))
     name = f"mAP@{config.evaluate.depth}" if config.source.kind == "retrieval" else measure
-    groups = [group for group in ("mean", "seen", "unseen") if group in next(iter(facts["metrics"].values()))[measure]]
-    print(f"\n{name}, means over languages ({', '.join(config.languages)} are seen), {len(facts['folds'])} folds")
-    print(f"{'system':<24}" + "".join(f"{group:>10}" for group in groups))
-    for system, by in facts["metrics"].items():
-        print(f"{system:<24}" + "".join(f"{by[measure][group]:>10.4f}" for group in groups))
+    groups = [group for group in ("mean", "seen", "unseen") if group in first[measure]]
+    title = f"{name}, means over languages ({', '.join(config.languages)} are seen), {len(facts['folds'])} folds"
+    rows = {system: [by[measure][group] for group in groups] for system, by in metrics.items()}
+    print_quality(title, groups, rows, width=10, digits=4)
     for row in facts["comparisons"]:
         if row["measure"] == measure and row["group"] == "mean":
             ends = f"{row['low']:+.4f} to {row['high']:+.4f}"
