@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 
 from distill.encoders.checkpoints import load_backbone, save_encoder
 from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
-from distill.meta.evaluate.compare import UNSEEN, compare
+from distill.meta.evaluate.compare import compare
+from distill.meta.evaluate.estimates import UNSEEN
 from distill.meta.evaluate.stage import evaluate
 from distill.meta.settings import LareqaQuestions, MetaEvaluateSettings, MetaSource, QuestionFiles, SentencePairFiles
 from distill.meta.sources.folds import Fold

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distill.meta.evaluate.compare import ALL_FOLDS, MEAN, SEEN, UNSEEN, languages_of
+from distill.meta.evaluate.estimates import ALL_FOLDS, MEAN, SEEN, UNSEEN, languages_of
 from distill.meta.settings import Kind
 from distill.pages import plots
 from distill.report.facts import RunFacts, training_summary

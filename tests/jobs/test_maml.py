@@ -137,7 +137,7 @@ def test_a_transfer_that_the_data_cannot_fill_says_what_is_missing(finished: Pat
 
 
 def test_an_endpoint_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="this job makes an encoder, not an index"):
+    with pytest.raises(ConfigError, match="this job makes an encoder and no index to serve"):
         run(pipeline(config(tmp_path)), serve=True)
     assert not (tmp_path / "store" / "stages").exists()
 

@@ -1,41 +1,28 @@
-"""The compare stage of meta-learning: quality of every system by fold and language, and what its differences are worth."""
+"""The compare stage of meta-learning: the quality of every system by fold and language, and tests of the differences."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float64
 
 from cluster.workspace import Workspace
-from distill.measures.correlations import Sample, Statistic, averages, draw, pearson, spearman
+from distill.measures.correlations import Sample
 from distill.measures.significance import holm, paired_t_test
+from distill.meta.evaluate.estimates import (
+    ALL_FOLDS,
+    JOINT,
+    MEAN,
+    SEEN,
+    UNSEEN,
+    Estimates,
+    estimate_all,
+    groups,
+    interval,
+    mean,
+)
 from distill.meta.settings import Kind, MetaEvaluateSettings
 from distill.tables import META_COMPARISONS, META_RESULTS, TableError
-
-SEEN, UNSEEN, MEAN = "seen", "unseen", "mean"
-"""Means over the languages, or pairs of languages, that training saw, that it did not, and over all."""
-ALL_FOLDS = "all"
-_JOINT = "-"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measure of one system on one fold, or on all.
-
-    Attributes:
-        point: group -> value.
-        draws: group -> the values of the bootstrap samples, the same samples for every system.
-        items: group -> questions or pairs.
-    """
-
-    point: Mapping[str, float]
-    draws: Mapping[str, Float64[np.ndarray, " B"]]
-    items: Mapping[str, int]
-
-
-Estimates = dict[str, dict[str, dict[str, Estimate]]]
-"""measure -> system -> fold -> estimate."""
 
 
 def compare(
@@ -77,19 +64,16 @@ def compare(
         for system, folds in systems.items()
     }
     _check_alike(samples)
-    found = _estimates(samples, kind, f"AP@{settings.depth}", seen)
+    estimates = estimate_all(samples, kind, f"AP@{settings.depth}", seen)
     _warn_of_constants(workspace, samples)
-    workspace.write("meta_results", _results(found, settings.confidence))
+    workspace.write("meta_results", _results(estimates, settings.confidence))
     if kind == "retrieval":
         rows = _tested(samples, main, f"AP@{settings.depth}", seen, settings.confidence)
     else:
-        rows = _bootstrapped(found, main, settings.confidence)
+        rows = _bootstrapped(estimates, main, settings.confidence)
     corrected = holm([float(str(row["p"])) for row in rows])
     rows = [{**row, "p_corrected": p} for row, p in zip(rows, corrected, strict=True)]
     workspace.write("meta_comparisons", META_COMPARISONS.from_rows(rows))
-
-
-# --- what was measured -----------------------------------------------------------------------------------------------
 
 
 def _sample(workspace: Workspace, kind: Kind, stage: str) -> Sample:
@@ -100,7 +84,7 @@ def _sample(workspace: Workspace, kind: Kind, stage: str) -> Sample:
     columns = ["pair_id", "first_lang", "second_lang", "value", "score"]
     table = workspace.input(stage, "pair_similarity", columns)
     rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
-    return Sample.of([(pair, f"{first}{_JOINT}{second}", value, score) for pair, first, second, value, score in rows])
+    return Sample.of([(pair, f"{first}{JOINT}{second}", value, score) for pair, first, second, value, score in rows])
 
 
 def _check_alike(samples: Mapping[str, Mapping[int, Sample]]) -> None:
@@ -119,91 +103,16 @@ def _check_alike(samples: Mapping[str, Mapping[int, Sample]]) -> None:
                 )
 
 
-def groups(columns: Sequence[str], seen: Sequence[str]) -> dict[str, list[int]]:
-    """Group -> its columns: every language or pair of languages itself, and the means of which there is something."""
-    known = set(seen)
-    both = [set(languages_of(column)) <= known for column in columns]
-    found = {column: [place] for place, column in enumerate(columns)}
-    found[SEEN] = [place for place, inside in enumerate(both) if inside]
-    found[UNSEEN] = [place for place, inside in enumerate(both) if not inside]
-    found[MEAN] = list(range(len(columns)))
-    return {name: places for name, places in found.items() if places}
-
-
-def languages_of(column: str) -> list[str]:
-    """The languages of a group, one or two; codes may hold hyphens themselves (`pt-BR-zh`), but begin with two or three small letters."""
-    parts: list[str] = []
-    for piece in column.split(_JOINT):
-        if not parts or (len(piece) in {2, 3} and piece.isascii() and piece.islower()):
-            parts.append(piece)
-        else:
-            parts[-1] += f"{_JOINT}{piece}"
-    return parts
-
-
-# --- estimates -------------------------------------------------------------------------------------------------------
-
-
-def _estimates(
-    samples: Mapping[str, Mapping[int, Sample]], kind: Kind, precision: str, seen: Sequence[str]
-) -> Estimates:
-    statistics: dict[str, Statistic] = (
-        {precision: averages} if kind == "retrieval" else {"pearson": pearson, "spearman": spearman}
-    )
-    return {
-        measure: {
-            system: _with_all({str(fold): _estimate(one, statistic, seen, fold) for fold, one in folds.items()})
-            for system, folds in samples.items()
-        }
-        for measure, statistic in statistics.items()
-    }
-
-
-def _estimate(sample: Sample, statistic: Statistic, seen: Sequence[str], fold: int) -> Estimate:
-    members = groups(sample.columns, seen)
-    point, draws = statistic(sample, np.ones((1, len(sample.ids)))), draw(sample, statistic, fold)
-    return Estimate(
-        {name: float(_mean(point, places)[0]) for name, places in members.items()},
-        {name: _mean(draws, places) for name, places in members.items()},
-        {name: int(sample.present[:, places].any(axis=1).sum()) for name, places in members.items()},
-    )
-
-
-def _mean(values: Float64[np.ndarray, "B C"], places: Sequence[int]) -> Float64[np.ndarray, " B"]:
-    """The mean over columns, of those that a bootstrap sample has a value for."""
-    chosen = values[:, places]
-    known = np.isfinite(chosen)
-    counts = known.sum(axis=1)
-    return np.where(counts > 0, np.where(known, chosen, 0.0).sum(axis=1) / np.maximum(counts, 1), np.nan)
-
-
-def _with_all(folds: dict[str, Estimate]) -> dict[str, Estimate]:
-    """The folds, and their mean over the groups that each fold has."""
-    estimates = list(folds.values())
-    names = [name for name in estimates[0].point if all(name in one.point for one in estimates)]
-    whole = Estimate(
-        {name: float(np.mean([one.point[name] for one in estimates])) for name in names},
-        {name: np.mean([one.draws[name] for one in estimates], axis=0) for name in names},
-        {name: sum(one.items[name] for one in estimates) for name in names},
-    )
-    return {**folds, ALL_FOLDS: whole}
-
-
-def _results(found: Estimates, confidence: float) -> pa.Table:
+def _results(estimates: Estimates, confidence: float) -> pa.Table:
     rows = []
-    for measure, systems in found.items():
+    for measure, systems in estimates.items():
         for system, folds in systems.items():
             for fold, one in folds.items():
                 for group, value in one.point.items():
-                    low, high = _interval(one.draws[group], confidence)
+                    low, high = interval(one.draws[group], confidence)
                     cell = {"value": value, "low": low, "high": high, "items": one.items[group]}
                     rows.append({"system": system, "fold": fold, "measure": measure, "group": group, **cell})
     return META_RESULTS.from_rows(rows)
-
-
-def _interval(draws: Float64[np.ndarray, " B"], confidence: float) -> tuple[float, float]:
-    low, high = np.nanquantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
 
 
 def _warn_of_constants(workspace: Workspace, samples: Mapping[str, Mapping[int, Sample]]) -> None:
@@ -216,13 +125,10 @@ def _warn_of_constants(workspace: Workspace, samples: Mapping[str, Mapping[int, 
             )
 
 
-# --- comparisons -----------------------------------------------------------------------------------------------------
-
-
 def _tested(
     samples: Mapping[str, Mapping[int, Sample]], main: str, measure: str, seen: Sequence[str], confidence: float
 ) -> list[dict[str, object]]:
-    """Paired t-tests over the questions of all folds, of the mean over each question's versions."""
+    """Return paired t-tests over the questions of all folds, of the mean over each question's versions."""
     rows: list[dict[str, object]] = []
     mine = _by_group(samples[main], seen)
     for baseline, folds in samples.items():
@@ -236,20 +142,20 @@ def _tested(
 
 
 def _by_group(folds: Mapping[int, Sample], seen: Sequence[str]) -> dict[str, Float64[np.ndarray, " N"]]:
-    found: dict[str, list[Float64[np.ndarray, " M"]]] = {}
+    by_group: dict[str, list[Float64[np.ndarray, " M"]]] = {}
     for sample in folds.values():
-        for group, places in groups(sample.columns, seen).items():
-            means = _mean(sample.values, places)
-            found.setdefault(group, []).append(means[np.isfinite(means)])
-    return {group: np.concatenate(parts) for group, parts in found.items()}
+        for group, positions in groups(sample.columns, seen).items():
+            means = mean(sample.values, positions)
+            by_group.setdefault(group, []).append(means[np.isfinite(means)])
+    return {group: np.concatenate(parts) for group, parts in by_group.items()}
 
 
-def _bootstrapped(found: Estimates, main: str, confidence: float) -> list[dict[str, object]]:
-    """Differences of correlations over all folds, both from the same bootstrap samples."""
+def _bootstrapped(estimates: Estimates, main: str, confidence: float) -> list[dict[str, object]]:
+    """Return differences of correlations over all folds, both from the same bootstrap samples."""
     from scipy import stats
 
     rows: list[dict[str, object]] = []
-    for measure, systems in found.items():
+    for measure, systems in estimates.items():
         mine = systems[main][ALL_FOLDS]
         for baseline, folds in systems.items():
             theirs = folds[ALL_FOLDS]
@@ -258,9 +164,9 @@ def _bootstrapped(found: Estimates, main: str, confidence: float) -> list[dict[s
                     continue
                 difference = mine.point[group] - theirs.point[group]
                 draws = mine.draws[group] - theirs.draws[group]
-                low, high = _interval(draws, confidence)
+                low, high = interval(draws, confidence)
                 error = float(np.nanstd(draws, ddof=1))
-                # Equal systems differ by nothing in every sample.
+                # Two equal systems have no difference in any sample, and so no standard error.
                 p = float(2 * stats.norm.sf(abs(difference) / error)) if error else float(difference == 0)
                 names = {"system": main, "baseline": baseline, "measure": measure, "group": group}
                 values = {"difference": difference, "low": low, "high": high, "p": p}

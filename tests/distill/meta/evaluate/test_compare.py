@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from distill.meta.evaluate.compare import compare, groups, languages_of
+from distill.meta.evaluate.compare import compare
+from distill.meta.evaluate.estimates import groups, languages_of
 from distill.meta.settings import Kind, MetaEvaluateSettings
 from distill.tables import PAIR_SIMILARITY, QUESTION_PRECISION, TableError
 from tests.workspaces import LocalWorkspace

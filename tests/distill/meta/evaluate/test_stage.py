@@ -10,7 +10,8 @@ from ir_measures import AP
 from torch.nn import functional
 
 from distill.encoders.checkpoints import load_encoder
-from distill.meta.evaluate.stage import evaluate, similarities
+from distill.meta.evaluate.pairs import similarities
+from distill.meta.evaluate.stage import evaluate
 from distill.meta.settings import MetaEvaluateSettings
 from distill.meta.sources.folds import Fold, source_articles
 from distill.tables import TableError
