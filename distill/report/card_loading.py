@@ -1,6 +1,7 @@
 """How a student is loaded, with Polyray and with other projects: a section of its model card."""
 
-from distill.encoders.settings import LateInteractionStudent, SingleVectorStudent, StudentSettings
+from distill.encoders.readers import differences, traits_of_settings
+from distill.encoders.settings import SingleVectorStudent, StudentSettings
 
 _LATE_INTERACTION = """The folder is in the HF_ColBERT layout. With Polyray:
 
@@ -22,7 +23,7 @@ model = MultiVectorEncoder("path/to/this/folder")
 scores = model.similarity(model.encode_query(["..."]), model.encode_document(["...", "..."]))
 ```
 
-PyLate (`pylate.models.ColBERT("path/to/this/folder")`) and PLAID-X read the same folder."""
+PyLate (`pylate.models.ColBERT("path/to/this/folder")`) and PLAID-X read the same folder. What readers do differently:"""
 
 _SINGLE_VECTOR = """The folder is in the layout of sentence-transformers. With Polyray:
 
@@ -46,10 +47,11 @@ scores = model.similarity(model.encode_query(["..."]), model.encode_document([".
 
 
 def loading(student: StudentSettings) -> str:
-    """The section, in Markdown, with what other readers of the folder do differently."""
+    """Return the section, in Markdown, with what other readers of the folder do differently."""
     if isinstance(student, SingleVectorStudent):
         return _single_vector(student)
-    return "\n".join([f"{_LATE_INTERACTION} {_markers(student)}", *_differences(student)])
+    lines = [f"- {line}" for line in differences(traits_of_settings(student))]
+    return "\n".join([_LATE_INTERACTION, "", *lines])
 
 
 def _single_vector(student: SingleVectorStudent) -> str:
@@ -61,31 +63,3 @@ def _single_vector(student: SingleVectorStudent) -> str:
         f'`load_single_vector("path/to/this/folder", dim={size})`, or '
         f'`SentenceTransformer("path/to/this/folder", truncate_dim={size})`.'
     )
-
-
-def _markers(student: LateInteractionStudent) -> str:
-    same, other = ("PyLate", "PLAID-X") if student.marker_mode == "insert" else ("PLAID-X", "PyLate")
-    return (
-        f"The query and passage markers are placed as {same} places them (`marker_mode: {student.marker_mode}`); {other} "
-        "places them differently with some tokenizers (XLM-R), and then gives somewhat different scores. "
-        "sentence-transformers places them as PyLate does."
-    )
-
-
-def _differences(student: LateInteractionStudent) -> list[str]:
-    lines = []
-    if not student.query_expansion:
-        lines.append(
-            "- Queries are not expanded with [MASK] tokens, which this layout cannot tell the others: they expand them. "
-            "`jobs/export.py student --format sentence_transformers` writes a folder that sentence-transformers reads right."
-        )
-    if not student.mask_punctuation:
-        lines.append(
-            "- Punctuation of passages takes part in the score; PyLate leaves it out (`skiplist_words=[]` keeps it)."
-        )
-    if (student.skip_list, student.marker_mode) in {("first_piece", "insert"), ("token", "overwrite")}:
-        other = "PyLate's and sentence-transformers'" if student.marker_mode == "insert" else "PLAID-X's"
-        lines.append(
-            f"- The skip-list (`skip_list: {student.skip_list}`) is not {other}; with some tokenizers (XLM-R) it has other tokens."
-        )
-    return ["", *lines] if lines else []

@@ -56,9 +56,12 @@ def test_what_the_others_do_differently(tmp_path: Path, capsys: pytest.CaptureFi
         return [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
 
     assert notes("bert") == []
-    assert "PyLate and sentence-transformers insert markers" in notes("xlmr", marker_mode="overwrite")[0]
+    assert "PyLate and sentence-transformers place them differently" in notes("xlmr", marker_mode="overwrite")[0]
     assert "expand queries with [MASK]" in notes("bert", query_expansion=False)[0]
-    assert "PyLate leaves punctuation of passages out" in notes("bert", mask_punctuation=False)[0]
+    assert (
+        "Punctuation of passages takes part in the score; PyLate leaves it out"
+        in notes("bert", mask_punctuation=False)[0]
+    )
 
 
 def test_a_cut_student(tmp_path: Path) -> None:

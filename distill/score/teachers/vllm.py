@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 from distill.models.locate import ModelError, locate
 from distill.models.vllm import import_vllm, start_engine
 from distill.score.settings import CausalTeacher, CrossEncoderTeacher, VllmEngine
-from distill.score.teachers.cross_encoder import check_positions
+from distill.score.teachers.checks import check_positions
 from distill.score.teachers.interface import TokenPair
 
 _SETTING = "score.pool"

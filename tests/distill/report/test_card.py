@@ -126,11 +126,15 @@ def test_translate_distill_names_its_language() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "same", "other"), [("insert", "PyLate", "PLAID-X"), ("overwrite", "PLAID-X", "PyLate")]
+    ("mode", "same", "other"),
+    [
+        ("insert", "PyLate and sentence-transformers", "PLAID-X places"),
+        ("overwrite", "PLAID-X", "PyLate and sentence-transformers place"),
+    ],
 )
 def test_loading_says_which_library_gives_the_same_scores(mode: Any, same: str, other: str) -> None:
     card = model_card(config(student=LateInteractionStudent(marker_mode=mode)), NUMBERS)
-    assert f"are placed as {same} places them (`marker_mode: {mode}`); {other} places them differently" in card
+    assert f"- Markers are placed as by {same} (`marker_mode: {mode}`); {other} them differently" in card
     assert 'load_late_interaction("path/to/this/folder")' in card
     assert 'MultiVectorEncoder("path/to/this/folder")' in card
     assert "SentenceTransformer(" not in card
@@ -141,13 +145,22 @@ def test_loading_says_which_library_gives_the_same_scores(mode: Any, same: str, 
     [
         ({"query_expansion": False}, "- Queries are not expanded with [MASK] tokens"),
         ({"mask_punctuation": False}, "- Punctuation of passages takes part in the score; PyLate leaves it out"),
-        ({"skip_list": "first_piece"}, "- The skip-list (`skip_list: first_piece`) is not PyLate's"),
-        ({"skip_list": "token", "marker_mode": "overwrite"}, "- The skip-list (`skip_list: token`) is not PLAID-X's"),
+        (
+            {"skip_list": "first_piece"},
+            "- PyLate and sentence-transformers leave other tokens of passages out of the score with some tokenizers (XLM-R).",
+        ),
     ],
 )
 def test_what_other_readers_do_differently_is_said(settings: dict[str, Any], said: str) -> None:
     assert said in model_card(config(student=LateInteractionStudent(**settings)), NUMBERS)
     assert said not in model_card(config(), NUMBERS)
+
+
+def test_the_skip_list_of_the_other_project_is_said() -> None:
+    plaid = "- PLAID-X leaves other tokens of passages out of the score with some tokenizers (XLM-R)."
+    own = config(student=LateInteractionStudent(skip_list="token", marker_mode="overwrite"))
+    assert plaid in model_card(own, NUMBERS)
+    assert plaid not in model_card(config(student=LateInteractionStudent(marker_mode="overwrite")), NUMBERS)
 
 
 def test_a_single_vector_student() -> None:

@@ -1,9 +1,10 @@
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
-from distill.train.loss_settings import RelevanceMarginLoss
+from distill.train.loss_settings import AnyLoss, InfoNceLoss, KlLoss, RelevanceMarginLoss
+from distill.train.settings import TrainSettings
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,20 @@ def test_what_a_margin_reads_is_taken_and_comes_back_from_a_dump(settings: dict[
     loss = RelevanceMarginLoss.model_validate(settings)
     assert RelevanceMarginLoss.model_validate(loss.model_dump()) == loss
     assert {name: getattr(loss, name) for name in settings} == settings
+
+
+def test_a_language_loss_alone_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'language' found using 'type' does not match any of the expected tags"):
+        TrainSettings.model_validate({"loss": {"type": "language"}})
+    losses = [{"type": "language"}, {"type": "language", "weight": 2}]
+    with pytest.raises(ValidationError, match="a language loss alone says nothing of relevance"):
+        TrainSettings.model_validate({"loss": {"type": "sum", "losses": losses}})
+
+
+def test_every_loss_says_what_it_is_in_words() -> None:
+    texts = [kind().words for kind in get_args(AnyLoss)]
+    assert len(set(texts)) == len(texts) == 6
+    assert InfoNceLoss(across_workers=True).words.endswith("all passages of the batch on all workers")
+    assert KlLoss(direction="student_teacher", teacher_scale=2).words == (
+        "KL(student ‖ teacher) over the passages of an example, on raw scores times 2 (teacher) and 1 (student)"
+    )
