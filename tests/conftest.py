@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 torch.set_num_threads(1)
 
-_LONGEST_FIRST = ("jobs", "cluster", "serve", "distill")
-"""Folders of tests, those first whose files start whole jobs and clusters."""
+_LONGEST_FIRST = ("jobs", "cluster", "distill", "serve")
+"""Folders of tests that start Ray, those first whose files start whole jobs and clusters."""
 
 _WORDS = """
     bee honey dance hive flower sun angle food comb nectar river bridge stone arch road city map light wave sound biene honig tanz
@@ -45,19 +45,20 @@ _REFUSAL = "a test that starts Ray needs the marker `ray`, or the fixture `ray_s
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start Ray, and begin with the longest files.
+    """Mark the tests that start Ray, and begin with their files.
 
-    A long file that comes last keeps one process of pytest-xdist busy while the others wait.
+    They are the long ones, and a long file that comes last keeps one process of pytest-xdist busy while the others wait.
     """
     for item in items:
         if _STARTS_RAY & set(getattr(item, "fixturenames", ())):
             item.add_marker("ray")
+    long = {item.path for item in items if item.get_closest_marker("ray")}
 
-    def place(item: pytest.Item) -> int:
+    def rank(item: pytest.Item) -> int:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
+        return _LONGEST_FIRST.index(folder) if item.path in long and folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
 
-    items.sort(key=place)
+    items.sort(key=rank)
 
 
 @pytest.hookimpl(wrapper=True)

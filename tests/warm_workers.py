@@ -80,6 +80,8 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 def _become(request: dict[str, Any], files: list[int]) -> None:
     """Run a script in this process as `python script arguments` does, and exit."""
     code = 1
+    own = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    libraries = [folder for folder in sys.path if folder not in own]
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for target, file in enumerate(files):
@@ -90,9 +92,8 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
         os.environ.update(request["environment"])
         script = request["arguments"][0]
         sys.argv = request["arguments"]
-        searched = [str(Path(script).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-        libraries = [folder for folder in sys.path if folder.startswith((sys.prefix, sys.base_prefix))]
-        sys.path[:] = [*filter(None, searched), *libraries]
+        searched = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path[:] = [str(Path(script).parent), *filter(None, searched), *libraries]
         sys.modules["numpy"].random.seed()  # or all workers would draw the same numbers
         runpy.run_path(script, run_name="__main__")
         code = 0

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -40,8 +42,10 @@ def check_scores(job: SmallJob) -> None:
     assert len(job.table("score", "rejected")) == 0
 
 
-def test_a_driver_killed_while_it_scores_is_taken_over_and_so_is_a_killed_actor(slow: SmallJob) -> None:
-    """First the driver is killed; in the same command again, the actor."""
+def test_a_driver_killed_while_it_scores_is_taken_over_and_so_is_a_killed_actor(
+    ray_session: None, slow: SmallJob
+) -> None:
+    """First the driver is killed; in the same command again, the actor. Only the first has a Ray of its own, which must end with it."""
     driver = slow.start(script="score.py")
     wait_for_shards(driver, slow, 2)
     family = driver.kill()
@@ -51,15 +55,22 @@ def test_a_driver_killed_while_it_scores_is_taken_over_and_so_is_a_killed_actor(
     assert 2 <= len(before) < SHARDS
     assert not Path(slow.folder_of("score"), "manifest.json").exists()
 
-    driver = slow.start(script="score.py")
-    wait_for_shards(driver, slow, len(before) + 1)
-    actors = [pid for pid, name in descendants(driver.pid).items() if "MapWorker" in name]
-    assert len(actors) == 1
-    os.kill(actors[0], signal.SIGKILL)
-    committed = slow.markers("score")
-    assert len(committed) < SHARDS
-    finished = driver.wait().done()
+    actors: list[int] = []
+    committed: dict[str, int] = {}
 
+    def kill() -> None:
+        while len(slow.markers("score")) <= len(before):
+            time.sleep(0.005)
+        actors.extend(pid for pid, name in descendants(os.getpid()).items() if "MapWorker" in name)
+        os.kill(actors[0], signal.SIGKILL)
+        committed.update(slow.markers("score"))
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    finished = slow.run_here(script="score.py").done()
+    killer.join()
+    assert len(actors) == 1
+    assert len(before) < len(committed) < SHARDS
     assert finished.reused == {"sources": True, "select": True, "score": False, "calibrate": False}
     assert f"score: {len(before)} of {SHARDS} shards are done" in finished.out
     after = slow.markers("score")
@@ -71,7 +82,9 @@ def test_a_driver_killed_while_it_scores_is_taken_over_and_so_is_a_killed_actor(
     assert not list(Path(slow.folder_of("score")).rglob("*.tmp"))
 
 
-def test_a_worker_and_then_the_driver_killed_while_they_train(whole: tuple[SmallJob, Finished], tmp_path: Path) -> None:
+def test_a_worker_and_then_the_driver_killed_while_they_train(
+    ray_session: None, whole: tuple[SmallJob, Finished], tmp_path: Path
+) -> None:
     """With another learning rate beside the finished run: what comes before training is never touched, what follows runs once.
 
     The first kill is that of the training worker, whom the run replaces; then the driver's; then the same command ends the job.
@@ -104,7 +117,7 @@ def test_a_worker_and_then_the_driver_killed_while_they_train(whole: tuple[Small
     (folder,) = (Path(folder) for folder in job.stage_folders("train") if folder not in old)
     assert not (folder / "manifest.json").exists()
 
-    finished = job.run("--train.learning_rate", "2e-3").done()
+    finished = job.run_here("--train.learning_rate", "2e-3").done()
     assert finished.reused == {stage: stage not in AFTER_TRAINING for stage in STAGES}
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["settings"]["train"]["learning_rate"] == 2e-3

@@ -1,5 +1,6 @@
 """The job submitted to a cluster as its users submit it: `ray start --head`, then `ray job submit`, with its stages on S3."""
 
+import json
 import os
 import shutil
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs_small import ROOT, STAGES, Driver, Finished, SmallJob, descendants, environment, survivors
+from tests.warm_workers import warm_workers
 
 BIN = Path(sys.executable).parent
 START_S = 120.0
@@ -28,11 +30,13 @@ class Cluster:
         dashboard: where jobs are submitted.
         code: a copy of the project, as a user's checkout.
         variables: the environment of everything that talks to it.
+        workers: the command that starts its workers.
     """
 
     dashboard: str
     code: Path
     variables: dict[str, str]
+    workers: str
 
     def submit(self, folder: Path, entrypoint: Sequence[str]) -> Finished:
         """`ray job submit`, to the job's end."""
@@ -44,6 +48,8 @@ class Cluster:
             self.dashboard,
             "--working-dir",
             str(self.code),
+            "--runtime-env-json",
+            json.dumps({"py_executable": self.workers}),
             "--",
         ]
         return Driver([*command, *entrypoint], folder, self.variables).wait(SUBMIT_S)
@@ -72,7 +78,10 @@ def cluster(ray_processes: None, s3_bucket: str, tmp_path_factory: pytest.TempPa
     # Ray finds `python` of an entrypoint on the head's PATH.
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     variables = environment(RAY_AUTH_MODE="disabled", PATH=path, RAY_USAGE_STATS_ENABLED="0")
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        warm_workers() as workers,
+    ):
         head = Driver(
             [
                 str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=4", f"--port={port}", f"--temp-dir={folder}",
@@ -85,7 +94,7 @@ def cluster(ray_processes: None, s3_bucket: str, tmp_path_factory: pytest.TempPa
         try:
             url = f"http://127.0.0.1:{dashboard}"
             head.wait_until("the dashboard answers", lambda: answers(f"{url}/api/jobs/"), START_S)
-            yield Cluster(url, code, variables)
+            yield Cluster(url, code, variables, workers)
         finally:
             family = descendants(head.pid)
             head.end()

@@ -1,5 +1,6 @@
 """Two workers under DDP are one worker with the whole batch, with every option of the training."""
 
+import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -66,6 +67,7 @@ def parts(trainer: Trainer, share: pa.Table) -> list[Any]:
 
 def worker(rank: int, folder: str, model: str) -> None:
     torch.set_num_threads(1)
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # or torch.compile starts a pool of processes
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     for option in OPTIONS:
         if option == "compile" and shutil.which("g++") is None:

@@ -19,6 +19,7 @@ from distill.encoders.checkpoints import load_late_interaction
 from distill.encoders.settings import LateInteractionStudent, PretrainedStudent
 from distill.tables import EXAMPLES
 from distill.train.settings import TrainSettings
+from tests.jobs_small import descendants, survivors
 from tests.train_processes import train_workers, wait_for_checkpoint
 
 WORDS = ["bee", "honey", "dance", "hive", "flower", "sun", "angle", "food", "comb"]
@@ -164,8 +165,10 @@ def test_a_killed_driver_is_taken_over_by_the_next(
         [sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     wait_for_checkpoint(tmp_path, 100)
+    family = descendants(driver.pid)
     driver.kill()
     driver.wait()
+    assert survivors(family, 60.0) == {}  # while they live, the killed run goes on
     assert not list(tmp_path.glob("stages/train-*/manifest.json"))
     job = Job(tmp_path, tiny_student)
     assert job.run() == uninterrupted[1]
