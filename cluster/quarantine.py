@@ -1,10 +1,10 @@
-"""Finding the row that kills its actor.
+"""Quarantine: finding the rows that crash their actor.
 
-Before an actor computes a shard it writes down that it does, in a file of the stage's folder; who comes next and finds the note still open
-knows that the actor died of it, or with it. A shard that was tried whole more often than `max_restarts` is computed carefully: ranges of
-its rows are tried by themselves, each noted before, a range that dies is cut in sixteen, and a row that dies alone twice is left out with
-its reason. Healthy rows survive being tried, so it does no harm to begin this for nothing. A death that took its node or its driver along
-counts a quarter: it was more likely the node's, as when a spot machine is taken away.
+Before an actor computes a shard it notes so in a file of the stage's folder. If the next actor on the shard reads a note that is still
+open, the one before crashed. A shard that was tried whole more often than `max_restarts` is computed carefully: ranges of its rows are
+tried by themselves, each noted before; a range that crashes is cut in sixteen, and a row that crashes alone twice is left out with its
+reason. A row without fault passes when it is tried, so a search that was not needed rejects no row. A crash that took its node or its
+driver along counts a quarter: the node was more likely at fault, as when a spot machine is taken away.
 
 Cost of a careful shard: each row is computed twice, and a row at fault costs `2 + log16(rows)` actors.
 """
@@ -24,22 +24,22 @@ from cluster.storage import read_json, write_json
 from cluster.workspace import SeparableWorker, Shard, ShardWorker
 
 _SPLIT = 16
-_DEATHS_ALONE = 2.0
-_LIKELY_INNOCENT = 0.25
+_CRASHES_ALONE = 2.0
+_CRASH_WITH_NODE = 0.25
 
 
 class ShardError(UserError, RuntimeError):
-    """A shard cannot be computed. The message says what was found out and what to do."""
+    """A shard cannot be computed. The message says why, as far as that is known, and what to do."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a try runs.
+class Origin:
+    """The run and the node that a try belongs to.
 
     Attributes:
         run: the driver's run.
         node: the node's id.
-        alive: whether a node is alive, by its id.
+        alive: tells whether the node of an id is alive.
     """
 
     run: str
@@ -48,23 +48,23 @@ class Place:
 
 
 class Attempts:
-    """What is known of something that was tried and is not done, kept in a file; `args` say what it is.
+    """The record of a shard that was tried and is not done, kept in a file; a file of other `args` is disregarded.
 
     Attributes:
-        whole: deaths of the whole.
-        apart: deaths of what remains when the rows at fault are left out.
-        careful: whether rows are tried by themselves.
-        suspects: ranges `[start, stop, deaths]` of rows that are still to be tried, in order.
-        survived: rows that were tried and did no harm.
+        whole: crashes of the whole shard.
+        apart: crashes of the rows that remain when those at fault are left out.
+        careful: True once rows are tried by themselves.
+        suspects: ranges `[start, stop, crashes]` of rows that are still to be tried, in order.
+        survived: number of rows that were tried without a crash.
         lost: rows at fault, with their reasons.
     """
 
     def __init__(
-        self, filesystem: pafs.FileSystem, path: str, place: Place, args: Mapping[str, Any] | None = None
+        self, filesystem: pafs.FileSystem, path: str, origin: Origin, args: Mapping[str, Any] | None = None
     ) -> None:
         self._filesystem = filesystem
         self._path = path
-        self._place = place
+        self._origin = origin
         self._args = dict(args or {})
         state = read_json(filesystem, path) or {}
         if state.get("args") != self._args:  # another cut of the work had this number
@@ -76,14 +76,14 @@ class Attempts:
         self.survived: int = state.get("survived", 0)
         self.lost: dict[int, str] = {int(row): reason for row, reason in state.get("lost", {}).items()}
         self._open: dict[str, str] | None = state.get("open")
-        self._bury()
+        self._count_crash()
 
-    def _bury(self) -> None:
-        """Count the death that an open note tells of."""
+    def _count_crash(self) -> None:
+        """Count a crash if a note is open."""
         if self._open is None:
             return
-        here = self._open["run"] == self._place.run and self._place.alive(self._open["node"])
-        weight = 1.0 if here else _LIKELY_INNOCENT
+        here = self._open["run"] == self._origin.run and self._origin.alive(self._open["node"])
+        weight = 1.0 if here else _CRASH_WITH_NODE
         match self._open["what"]:
             case "whole":
                 self.whole += weight
@@ -95,8 +95,8 @@ class Attempts:
 
     @contextmanager
     def trying(self, what: str) -> Iterator[None]:
-        """Note that `what` (`whole`, `apart` or `rows`) is tried. An exception closes the note; so does whatever is noted next."""
-        self._open = {"what": what, "run": self._place.run, "node": self._place.node}
+        """Note that `what` (`whole`, `apart` or `rows`) is tried. An exception closes the note, and so does the next note."""
+        self._open = {"what": what, "run": self._origin.run, "node": self._origin.node}
         self.save()
         try:
             yield
@@ -121,16 +121,16 @@ class Attempts:
         write_json(self._filesystem, self._path, state)
 
     def forget(self) -> None:
-        """Delete the file: what was tried is done."""
+        """Delete the file, because the shard is done."""
         if self._filesystem.get_file_info(self._path).type == pafs.FileType.File:
             self._filesystem.delete_file(self._path)
 
 
 def compute(worker: ShardWorker, shard: Shard, attempts: Attempts, max_restarts: int) -> Mapping[str, pa.Table]:
-    """A shard's tables; rows that kill their actor or run out of memory are left out of them, and are in `attempts.lost`.
+    """Return a shard's tables without the rows that crash their actor or run out of memory; those are in `attempts.lost`.
 
-    A worker's rows can be tried apart if it has `row_ids`, `try_rows` and `without_rows`. Raises `ShardError` for a shard of another worker
-    that died more often than `max_restarts`, and where no row alone is at fault; what else the worker raises passes through.
+    Rows are tried apart if the worker is a `SeparableWorker`. Raise `ShardError` if a shard of another worker crashed more often than
+    `max_restarts`, or if rows crash though none does alone; other errors of the worker pass through.
     """
     if not attempts.careful and attempts.whole < max_restarts + 1:
         try:
@@ -143,8 +143,8 @@ def compute(worker: ShardWorker, shard: Shard, attempts: Attempts, max_restarts:
         attempts.careful = True
     if not isinstance(worker, SeparableWorker):
         raise ShardError(
-            "a shard killed its actor more often than pool.max_restarts (memory, or a crash): give actors more memory "
-            f"(pool.memory_gb), or make batches or shards smaller; it is shard {shard.index} {_shown(shard)}"
+            f"shard {shard.index} {_shown(shard)} crashed its actor more often than pool.max_restarts (out of memory, or a fault in a "
+            "library): give actors more memory (pool.memory_gb), or make batches or shards smaller"
         )
     attempts.careful = True
     _search(worker, shard, attempts)
@@ -152,16 +152,16 @@ def compute(worker: ShardWorker, shard: Shard, attempts: Attempts, max_restarts:
 
 
 def _search(worker: SeparableWorker, shard: Shard, attempts: Attempts) -> None:
-    """Try what is still suspected, until each row either survived or is lost."""
+    """Try the suspects until each row either passed or is lost."""
     if attempts.suspects is None:
         count = len(worker.row_ids(shard))
         attempts.suspects = _split(0, count)
     while attempts.suspects:
-        start, stop, deaths = int(attempts.suspects[0][0]), int(attempts.suspects[0][1]), attempts.suspects[0][2]
+        start, stop, crashes = int(attempts.suspects[0][0]), int(attempts.suspects[0][1]), attempts.suspects[0][2]
         alone = stop - start == 1
-        if deaths >= (_DEATHS_ALONE if alone else 1.0):
-            reason = "killed its actor whenever it was computed alone (memory, or a crash)"
-            _condemn(attempts, shard, start, stop, reason)
+        if crashes >= (_CRASHES_ALONE if alone else 1.0):
+            reason = "crashed its actor whenever it was computed alone (out of memory, or a fault in a library)"
+            _narrow(attempts, shard, start, stop, reason)
             continue
         try:
             with attempts.trying("rows"):
@@ -175,11 +175,11 @@ def _search(worker: SeparableWorker, shard: Shard, attempts: Attempts) -> None:
             attempts.survived += stop - start
             continue
         _free_memory()
-        _condemn(attempts, shard, start, stop, reason)
+        _narrow(attempts, shard, start, stop, reason)
 
 
-def _condemn(attempts: Attempts, shard: Shard, start: int, stop: int, reason: str) -> None:
-    """Leave a row out, or cut a range of rows."""
+def _narrow(attempts: Attempts, shard: Shard, start: int, stop: int, reason: str) -> None:
+    """Cut a range of rows that failed, or leave out a single row."""
     parts = _split(start, stop) if stop - start > 1 else []
     attempts.suspects = parts + (attempts.suspects or [])[1:]
     if parts:
@@ -187,17 +187,17 @@ def _condemn(attempts: Attempts, shard: Shard, start: int, stop: int, reason: st
     attempts.lost[start] = reason
     if (not attempts.survived and len(attempts.lost) >= 3) or len(attempts.lost) > _SPLIT:
         raise ShardError(
-            f"shard {shard.index} {_shown(shard)}: {len(attempts.lost)} rows killed their actor and {attempts.survived} survived: "
-            f"it is not the rows; check the model, its libraries and the memory of the nodes ({reason})"
+            f"shard {shard.index} {_shown(shard)}: {len(attempts.lost)} rows crashed their actor and {attempts.survived} did not, so the "
+            f"fault is not in the rows; check the model, its libraries and the memory of the nodes ({reason})"
         )
 
 
 def _compute_rest(
     worker: SeparableWorker, shard: Shard, attempts: Attempts, max_restarts: int
 ) -> Mapping[str, pa.Table]:
-    found = f"{len(attempts.lost)} rows are at fault alone" if attempts.lost else "no row is at fault alone"
+    alone = f"{len(attempts.lost)} rows that crash alone are left out" if attempts.lost else "no row crashes alone"
     message = (
-        f"shard {shard.index} {_shown(shard)} kills its actor though {found}: all rows together need too much memory; "
+        f"shard {shard.index} {_shown(shard)} crashes its actor though {alone}: all rows together need too much memory; "
         "give actors more (pool.memory_gb), or make batches or shards smaller"
     )
     if attempts.apart >= max_restarts + 1:
@@ -217,7 +217,7 @@ def _split(start: int, stop: int) -> list[list[float]]:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether a worker ran out of memory and lived to tell: Python's and Arrow's error, PyTorch's on a GPU and on the CPU."""
+    """Return whether an error says that memory ran out: Python's and Arrow's, PyTorch's on a GPU and on the CPU."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True

@@ -1,4 +1,4 @@
-"""What stages ask of a cluster, and whether it can give it: now, or with the nodes that its autoscaler may add."""
+"""Resources: check that a cluster has what a stage needs, now or with the nodes that its autoscaler may add."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ _ACCELERATOR = "accelerator_type:"
 
 @dataclass(frozen=True)
 class Need:
-    """What a stage asks of the cluster at once.
+    """The resources that a stage asks of the cluster at once.
 
     Attributes:
         stage: for the message.
         count: actors or workers.
         cpus: CPUs of each.
         gpus: GPUs of each, on one node.
-        setting: the setting that says so, for the message.
+        setting: the setting that asks for them, for the message.
         memory_gb: memory of each, in 10^9 bytes.
         accelerator_type: the accelerator that each needs.
         resources: custom resources of each.
@@ -42,14 +42,14 @@ class Need:
 
     @classmethod
     def of_pool(cls, stage: str, pool: PoolSettings, setting: str) -> Self:
-        """What a pool needs to start: its first actors."""
+        """Return what a pool needs to start: its first actors."""
         return cls(
             stage, pool.min_actors, pool.num_cpus, pool.num_gpus, setting, pool.memory_gb, pool.accelerator_type,
             pool.resources, pool.labels, pool.fallback_labels,
         )  # fmt: skip
 
     def amounts(self) -> dict[str, float]:
-        """What each actor takes, under Ray's names."""
+        """Return the resources of each actor, under Ray's names."""
         amounts = {"CPU": self.cpus, "GPU": self.gpus, "memory": (self.memory_gb or 0.0) * 1e9, **self.resources}
         return {name: amount for name, amount in amounts.items() if amount > 0}
 
@@ -59,7 +59,7 @@ class Node:
     """A node, or a type of nodes that may come.
 
     Attributes:
-        resources: what one has, under Ray's names.
+        resources: its resources, under Ray's names; of a type of nodes, those of one.
         labels: its labels.
         count: how many there may be.
         type: the type's name; empty for a node that is there, of which everything is known.
@@ -71,11 +71,11 @@ class Node:
     type: str = ""
 
     def amount(self, name: str) -> float:
-        """How much it has of a resource; of a type of nodes, memory is unknown unless it is said."""
+        """Return how much it has of a resource; infinite for the memory of a type of nodes that does not state it."""
         return self.resources.get(name, math.inf if self.type and name == "memory" else 0.0)
 
     def fits(self, amounts: Mapping[str, float]) -> float:
-        """How many actors have room on one such node."""
+        """Return how many actors have room on one such node."""
         return min((self._fits(name, each) for name, each in amounts.items()), default=math.inf)
 
     def _fits(self, name: str, each: float) -> float:
@@ -85,13 +85,13 @@ class Node:
         return there if math.isinf(there) else math.floor(there / each + _EPSILON)
 
     def has_accelerator(self, name: str | None) -> bool:
-        """Whether it has the accelerator, as far as is known."""
+        """Return whether it has the accelerator, as far as is known."""
         known = [resource for resource in self.resources if resource.startswith(_ACCELERATOR)]
         unknown = bool(self.type) and not known and self.amount("GPU") > 0
         return name is None or unknown or f"{_ACCELERATOR}{name}" in known
 
     def has_labels(self, need: Need) -> bool:
-        """Whether it has one of the sets of labels, as far as is known."""
+        """Return whether it has one of the sets of labels, as far as is known."""
         return any(
             all(self._matches(key, selector) for key, selector in labels.items())
             for labels in (need.labels, *need.fallback_labels)
@@ -106,34 +106,34 @@ class Node:
 
 
 def fault(need: Need, nodes: Sequence[Node]) -> str | None:
-    """What of a need the nodes can never give, in one line; None where they can."""
+    """Return in one line which part of a need the nodes can never give, None if they can give all."""
     amounts = need.amounts()
     for name, each in amounts.items():
-        if _places(nodes, {name: each}) < need.count:
+        if _room(nodes, {name: each}) < need.count:
             return _too_little(need, nodes, name, each)
     fitting = [node for node in nodes if node.has_accelerator(need.accelerator_type)]
     if not fitting:
-        found = sorted(
+        known = sorted(
             {r.removeprefix(_ACCELERATOR) for node in nodes for r in node.resources if r.startswith(_ACCELERATOR)}
         )
         return (
             f"{need.stage} asks for accelerator {need.accelerator_type} ({need.setting}.accelerator_type), {_said(nodes)} "
-            f"{'have ' + ', '.join(found) if found else 'have none that is known'}"
+            f"{'have ' + ', '.join(known) if known else 'have none that is known'}"
         )
     labelled = [node for node in fitting if node.has_labels(need)]
     if not labelled:
         wanted = " or ".join(str(dict(labels)) for labels in (need.labels, *need.fallback_labels))
         keys = {key for labels in (need.labels, *need.fallback_labels) for key in labels}
-        found = sorted({f"{key}: {node.labels[key]}" for node in nodes for key in keys if key in node.labels})
+        there = sorted({f"{key}: {node.labels[key]}" for node in nodes for key in keys if key in node.labels})
         return (
             f"{need.stage} asks for nodes with labels {wanted} ({need.setting}.labels), {_said(nodes)} "
-            f"have {', '.join(found) or 'no such labels'}"
+            f"have {', '.join(there) or 'no such labels'}"
         )
-    places = _places(labelled, amounts)
-    if places < need.count:
+    room = _room(labelled, amounts)
+    if room < need.count:
         each = ", ".join(_shown(name, amount) for name, amount in amounts.items())
         return (
-            f"{need.stage} asks for {need.count} x ({each}) at once ({need.setting}), {_said(nodes)} have room for {places:g}"
+            f"{need.stage} asks for {need.count} x ({each}) at once ({need.setting}), {_said(nodes)} have room for {room:g}"
             f"{' with the labels and accelerator asked for' if len(labelled) < len(nodes) else ''}"
         )
     return None
@@ -163,20 +163,20 @@ def _said(nodes: Sequence[Node]) -> str:
     return f"{there} and those that the autoscaler may add ({', '.join(f'{node.count:g} x {node.type}' for node in types)})"
 
 
-def _places(nodes: Sequence[Node], amounts: Mapping[str, float]) -> float:
+def _room(nodes: Sequence[Node], amounts: Mapping[str, float]) -> float:
     return sum(node.count * fits for node in nodes if (fits := node.fits(amounts)))
 
 
 def nodes_there(ray: Any) -> list[Node]:
-    """The cluster's nodes."""
+    """Return the cluster's nodes that are alive."""
     return [Node(node["Resources"], node.get("Labels") or {}) for node in ray.nodes() if node["Alive"]]
 
 
 def nodes_to_come(ray: Any) -> list[Node] | None:
-    """The types of nodes that the cluster's autoscaler may add; None where nothing is known of it.
+    """Return the types of nodes that the cluster's autoscaler may add, None if they are not known.
 
     They are known where the platform reports them to Ray's head, and on the head node itself, where submitted jobs run, if the autoscaler
-    runs there with a cluster file. On Kubernetes it runs in a container of its own and nothing is known.
+    runs there with a cluster file. On Kubernetes it runs in a container of its own and they are not known.
     """
     reported = ray._private.state.state.get_cluster_config()  # noqa: SLF001 - Ray has no public way to ask
     if reported is not None and reported.node_group_configs:
@@ -189,7 +189,7 @@ def nodes_to_come(ray: Any) -> list[Node] | None:
 
 
 def _cluster_file(gcs_address: str) -> Path | None:
-    """The file that the autoscaler of this cluster was started with, if it runs on this machine."""
+    """Return the file that the autoscaler of this cluster was started with, if it runs on this machine."""
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = process.read_bytes().decode(errors="replace").split("\0")

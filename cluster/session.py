@@ -13,11 +13,11 @@ from typing import Any, Self
 from cluster.errors import UserError
 from cluster.resources import Need, fault, nodes_there, nodes_to_come
 
-_KNOCK_S = 10.0
+_CONNECT_TIMEOUT_S = 10.0
 
 
 class SessionError(UserError, RuntimeError):
-    """No cluster, or one that cannot do what is asked. The message is one line that says what to do."""
+    """There is no cluster, or it lacks what a job needs. The message is one line that says what to do."""
 
 
 class Session:
@@ -44,11 +44,11 @@ class Session:
 
     @property
     def local(self) -> bool:
-        """Whether the session starts its own Ray."""
+        """True if the session starts its own Ray."""
         return self._address in {None, "local"}
 
     def connect(self) -> None:
-        """Connect or start, once. An unreachable cluster, or one that wants a token, is a `SessionError`."""
+        """Connect to the cluster or start a local one, once. Raise `SessionError` if it cannot be reached or asks for a token."""
         if self._connected:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -64,7 +64,7 @@ class Session:
             if os.environ["RAY_AUTH_MODE"] == "token":
                 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         else:
-            self._knock()
+            self._check_address()
         import ray
 
         if not ray.is_initialized():
@@ -76,13 +76,13 @@ class Session:
         _configure()
         self._connected = True
 
-    def _knock(self) -> None:
-        """Refuse an address where nothing listens: Ray would try it for minutes."""
+    def _check_address(self) -> None:
+        """Raise `SessionError` if nothing listens at the address: Ray would try it for minutes."""
         host, _, port = (self._address or "").removeprefix("ray://").strip("[]").rpartition(":")
-        if not host or not port.isdigit():  # `auto`, or an address that Ray refuses itself
+        if not host or not port.isdigit():  # `auto`, or an address that Ray itself rejects
             return
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
         except (OSError, OverflowError) as error:
             raise SessionError(
                 f"no Ray cluster answers at {self._address}: {error}; check cluster.address and RAY_ADDRESS"
@@ -104,15 +104,17 @@ class Session:
     def _explain(self, error: BaseException) -> str:
         text = " ".join(str(error).split())[:300]
         if "token" in text.lower() or "authentication" in text.lower():
-            return f"the cluster at {self._address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN ({text})"
+            return (
+                f"the cluster at {self._address} asks for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN ({text})"
+            )
         where = "a local Ray cannot start" if self.local else f"no Ray cluster answers at {self._address}"
         return f"{where}: {text}"
 
     def check(self, needs: list[Need], *, autoscales: bool = False) -> None:
-        """Refuse, before any work, what the cluster cannot give: Ray itself would wait for it without end.
+        """Check that the cluster has what the stages need; raise `SessionError` if not. Ray itself would wait without end.
 
-        With `autoscales`, what the nodes that are there and all that may come can never give is refused. Where nothing can be told of
-        nodes that may come, that is printed; a pool that waits for them fails after its `start_timeout_s`.
+        With `autoscales`, the nodes that may be added count too. If they are not known, that is printed; a pool that waits for them fails
+        after its `start_timeout_s`.
         """
         if not needs:
             return
@@ -128,15 +130,15 @@ class Session:
         coming = nodes_to_come(ray)
         if coming is None:
             print(
-                f"{faults[0]}; nothing is known of the nodes that the autoscaler may add, so the job waits for them",
+                f"{faults[0]}; the nodes that the autoscaler may add are not known, so the job waits for them",
                 flush=True,
             )
             return
-        if refused := next((said for need in needs if (said := fault(need, nodes + coming))), None):
-            raise SessionError(f"{refused}; lower it, or let the autoscaler add other nodes or more of them")
+        if lacking := next((said for need in needs if (said := fault(need, nodes + coming))), None):
+            raise SessionError(f"{lacking}; lower it, or let the autoscaler add other nodes or more of them")
 
     def close(self) -> None:
-        """Leave the cluster. The local Ray that this session started ends; one that the process had before goes on."""
+        """Leave the cluster. A local Ray that this session started ends; one that the process had before stays."""
         if self._started:
             import ray
 
@@ -151,13 +153,13 @@ def _short_temp_dir() -> str:
 
 
 def _configure() -> None:
-    """Leave the terminal to our own progress bars and summary lines; warnings and errors still come, errors as they were raised."""
+    """Turn off Ray's progress bars and information on the terminal; warnings stay, and errors are raised as they are."""
     from ray.data import DataContext
 
     context = DataContext.get_current()  # configures the loggers below when it is first made
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.CRITICAL)  # what fails is raised, and the session's log files have the rest
+            handler.setLevel(logging.CRITICAL)  # errors are raised, and the session's log files hold the rest
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*ray_remote_args.*", category=DeprecationWarning)
     context.raise_original_map_exception = True

@@ -1,7 +1,7 @@
 """Shards on a pool of Ray Data actors: computed, committed once, and counted.
 
-A shard's tables are written first and its marker last, so a shard counts whole or not at all. Ray starts actors again without end;
-what ends that are the notes that actors leave before they try something (`cluster.quarantine`) and the watch on the pool.
+A shard's tables are written first and its marker last, so a shard counts whole or not at all. Ray restarts actors without end; two things
+limit that: the notes that actors write before they try a shard (`cluster.quarantine`), and the watch on the pool (`cluster.watch`).
 """
 
 import time
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.errors import StageError
-from cluster.quarantine import Attempts, Place, ShardError, compute
+from cluster.quarantine import Attempts, Origin, ShardError, compute
 from cluster.settings import PoolSettings
 from cluster.storage import list_files, open_storage, read_json, write_json, write_table
 from cluster.watch import Watch
@@ -32,7 +32,7 @@ class Commits:
     Attributes:
         storage: URI of the storage.
         folder: the stage's folder below it.
-        run: what tells one run of the driver from another.
+        run: an id of this run of the driver.
     """
 
     storage: str
@@ -40,13 +40,13 @@ class Commits:
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
     def open(self) -> tuple[pafs.FileSystem, str]:
-        """The storage's file system and the stage's folder on it."""
+        """Return the storage's file system and the stage's folder on it."""
         filesystem, root = open_storage(self.storage)
         return filesystem, f"{root}/{self.folder}"
 
 
 def committed(filesystem: pafs.FileSystem, folder: str) -> list[int]:
-    """Numbers of the shards of a stage that are committed, in order."""
+    """Return the numbers of a stage's committed shards, in order."""
     files = list_files(filesystem, f"{folder}/{MARKERS}", ".json")
     return sorted(int(path.rsplit("/", 1)[-1].split(".")[0]) for path in files)
 
@@ -94,7 +94,7 @@ def run_shards(
     *,
     progress: bool = True,
 ) -> int:
-    """Compute and commit `work` on a pool of actors, each made by `worker(**arguments)`; the number of rows that were left out.
+    """Compute and commit `work` on a pool of actors, each made by `worker(**arguments)`; return the number of rows that were left out.
 
     A piece of work is a shard, or a function from the markers of what is committed to the next shard or None: such a series is computed
     by one actor. `Shared` arguments are made by a task and lie in shared memory, as Arrow tables do.
@@ -114,7 +114,7 @@ def run_shards(
     with bar:
         try:
             shared = {name: _share(ray, value) for name, value in arguments.items()}
-            dataset = ray.data.from_items([{"place": i} for i in range(len(work))], override_num_blocks=len(work))
+            dataset = ray.data.from_items([{"work": i} for i in range(len(work))], override_num_blocks=len(work))
             _scale(dataset.context, watch)
             dataset = dataset.map_batches(
                 ShardActor,
@@ -142,7 +142,7 @@ def run_shards(
 
 
 def actor_options(pool: PoolSettings) -> dict[str, Any]:
-    """A pool's demands under the names that Ray Data has for them. Absent ones are left out."""
+    """Return a pool's resources under the names that Ray Data has for them, without those that are not set."""
     options = {
         "num_cpus": pool.num_cpus,
         "num_gpus": pool.num_gpus or None,
@@ -160,13 +160,13 @@ def _scale(context: Any, watch: Watch) -> None:
     """Let the pool grow to what waits, at once.
 
     Ray Data would divide the machines that are there among a data set's operators and let none exceed its part, so that a pool does not
-    grow onto nodes which are yet to come. There is one operator here, and its actors that wait for a place are what makes an autoscaler
+    grow onto nodes which are yet to come. There is one operator here, and its actors that wait for resources make an autoscaler
     add nodes. Actors leave when no shard waits, not before: their models took long to load.
     """
     context.op_resource_reservation_enabled = False
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.0
-    context.execution_no_progress_timeout_s = -1  # the watch knows better when a pool stands still
+    context.execution_no_progress_timeout_s = -1  # the watch decides when a pool stands still
     context.custom_execution_callback_classes = [lambda: watch]
 
 
@@ -196,15 +196,15 @@ class ShardActor:
         self._work = work
         self._max_restarts = max_restarts
         self._filesystem, self._folder = commits.open()
-        self._place = Place(commits.run, context.get_node_id(), _node_is_alive)
+        self._origin = Origin(commits.run, context.get_node_id(), _node_is_alive)
         resolved = {
             name: ray.get(value) if isinstance(value, ray.ObjectRef) else value for name, value in arguments.items()
         }
-        # Ray starts an actor that dies again under the same id, also one that dies here.
+        # Ray restarts a crashed actor under the same id, also one that crashes here.
         starts = self._attempts(f"actor-{context.get_actor_id()}")
         if starts.whole >= max_restarts + 1:
             raise ShardError(
-                "an actor died whenever it made its worker (memory, or a crash): check the model and its libraries, "
+                "an actor crashed whenever it made its worker (out of memory, or a fault in a library): check the model and its libraries, "
                 "and give actors more memory (pool.memory_gb)"
             )
         with starts.trying("whole"):
@@ -213,9 +213,11 @@ class ShardActor:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Compute and commit the work that the batch names."""
-        done = [self._do(self._work[place]) for place in batch["place"].to_pylist()]
-        columns = {name: pa.array([found[i] for found in done], pa.int64()) for i, name in enumerate(("rows", "lost"))}
-        return pa.table({"place": batch["place"], **columns})
+        done = [self._do(self._work[number]) for number in batch["work"].to_pylist()]
+        columns = {
+            name: pa.array([counts[i] for counts in done], pa.int64()) for i, name in enumerate(("rows", "lost"))
+        }
+        return pa.table({"work": batch["work"], **columns})
 
     def _do(self, work: Any) -> tuple[int, int]:
         return self._commit_series(work) if callable(work) else self._commit(work)
@@ -223,13 +225,13 @@ class ShardActor:
     def _commit_series(self, work: Callable[..., Any]) -> tuple[int, int]:
         rows = lost = 0
         while (shard := work(read_markers(self._filesystem, self._folder))) is not None:
-            found = self._commit(shard)
-            rows, lost = rows + found[0], lost + found[1]
+            counts = self._commit(shard)
+            rows, lost = rows + counts[0], lost + counts[1]
         return rows, lost
 
     def _commit(self, shard: Shard) -> tuple[int, int]:
         marker = read_marker(self._filesystem, self._folder, shard.index)
-        if marker is None:  # an actor may die between its commit and its answer
+        if marker is None:  # an actor may crash between its commit and its answer
             marker = self._compute(shard)
         return next(iter(marker["rows"].values()), 0), marker["lost"]
 
@@ -243,7 +245,7 @@ class ShardActor:
         return marker
 
     def _attempts(self, name: str, args: Mapping[str, Any] | None = None) -> Attempts:
-        return Attempts(self._filesystem, f"{self._folder}/{_ATTEMPTS}/{name}.json", self._place, args)
+        return Attempts(self._filesystem, f"{self._folder}/{_ATTEMPTS}/{name}.json", self._origin, args)
 
 
 def forget_attempts(filesystem: pafs.FileSystem, folder: str) -> None:
@@ -256,7 +258,7 @@ def forget_attempts(filesystem: pafs.FileSystem, folder: str) -> None:
 def _node_is_alive(node: str) -> bool:
     import ray
 
-    return any(found["NodeID"] == node and found["Alive"] for found in ray.nodes())
+    return any(known["NodeID"] == node and known["Alive"] for known in ray.nodes())
 
 
 _RETRY_ADVICE = "Failed to apply UDF transform after"
@@ -264,7 +266,7 @@ _RETRY_ADVICE = "Failed to apply UDF transform after"
 
 
 def explain(stage: str, error: BaseException) -> str:
-    """What went wrong on an actor, in one line: the worker's own error, or that the actor died."""
+    """Return in one line what failed on an actor: the worker's own error, or the actor's crash."""
     cause = getattr(error, "cause", None) or error
     text = str(cause).split(_RETRY_ADVICE)[0]
     lines = [line for line in text.strip().splitlines() if line.strip()] or [type(cause).__name__]
@@ -274,7 +276,7 @@ def explain(stage: str, error: BaseException) -> str:
         last = lines[-1].strip()
         return f"stage '{stage}' failed: {last.removeprefix('cluster.quarantine.ShardError: ')[:500]}"
     if isinstance(cause, _deaths()):
-        return f"stage '{stage}': an actor died and Ray did not start it again: {' '.join(lines)[:400]}"
+        return f"stage '{stage}': an actor crashed and Ray did not restart it: {' '.join(lines)[:400]}"
     return f"stage '{stage}' failed: {type(cause).__name__}: {' '.join(lines)[:400]}"
 
 

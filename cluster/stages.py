@@ -1,9 +1,9 @@
 """Stages that run once.
 
 A stage is a function from input tables and settings to output tables. Its folder's name holds a hash of what decides its content: its
-settings, its code version, the state of the files and models that it reads, and the hashes of its inputs. So an unchanged stage is found
-again and a changed one gets a folder of its own. Inside, work is cut into shards; a shard counts once its marker is there, written
-after its tables. Whatever is killed at any time, the same command goes on from the committed shards, and every row is there once.
+settings, its code version, the state of the files and models that it reads, and the hashes of its inputs. So an unchanged stage is reused
+and a changed one gets a folder of its own. Inside, work is cut into shards; a shard counts once its marker is there, written
+after its tables. Whatever ends at any time, the same command continues from the committed shards, and every row is written once.
 """
 
 import datetime as dt
@@ -99,7 +99,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageResult:
-    """A finished stage: its manifest, and whether it was there before."""
+    """A finished stage: its manifest, and whether it was reused."""
 
     stage: Stage
     manifest: Mapping[str, Any]
@@ -178,7 +178,7 @@ class StageRun(Workspace):
         forget_attempts(self.filesystem, self.folder)
         if lost:
             self.note(
-                warning=f"{lost} rows killed their actor or ran out of memory and were left out; see {self.location}/rejected"
+                warning=f"{lost} rows crashed their actor or ran out of memory and were left out; see {self.location}/rejected"
             )
 
 
@@ -201,7 +201,7 @@ class Runner:
         self.results: dict[str, StageResult] = {}
 
     def finished(self, stage: Stage) -> Mapping[str, Any] | None:
-        """The stage's manifest if it was finished before."""
+        """Return the stage's manifest, None if it is not finished."""
         return read_json(self._filesystem, f"{self._root}/{stage.folder}/{_MANIFEST}")
 
     def rows(self, stage: Stage, table: str) -> int | None:
@@ -214,7 +214,7 @@ class Runner:
         return StoredTable.open(self._filesystem, f"{self._root}/{stage.folder}/{table}")
 
     def run(self, stage: Stage) -> StageResult:
-        """Run a stage, or find it done. Prints one summary line."""
+        """Run a stage unless it is finished, and print one summary line."""
         manifest = self.finished(stage)
         reused = manifest is not None
         if manifest is None:
@@ -273,7 +273,7 @@ class Runner:
 
 
 def summary_line(result: StageResult) -> str:
-    """One line on a finished stage: rows, rejected rows, time, throughput."""
+    """Return one line on a finished stage: rows, rejected rows, time, throughput."""
     manifest = result.manifest
     rows = f"{manifest['rows']:>9,} rows"
     rejected = f"{manifest['rejected']:>5,} rejected"
@@ -283,7 +283,7 @@ def summary_line(result: StageResult) -> str:
 
 
 def software() -> dict[str, str]:
-    """Versions of what decides results."""
+    """Return the versions of the libraries that decide results."""
     names = ("polyray", "ray", "torch", "transformers", "tokenizers", "pyarrow", "numpy", "bm25s", "ir_measures")
     versions = {"python": platform.python_version()}
     for name in names:

@@ -1,20 +1,20 @@
-"""The watch on a pool: a stage that waits for what never comes fails with a message instead."""
+"""The watch on a pool, which ends a stage that would wait without end."""
 
 import time
 from typing import Any
 
-_TELL_S = 60.0
+_PRINT_AFTER_S = 60.0
 
 
 class Watch:
-    """Counts a pool's actors at each step of Ray Data's loop, and raises `TimeoutError` where nothing comes of waiting.
+    """A counter of a pool's actors at each step of Ray Data's loop, which raises `TimeoutError` if no actor starts or no shard is finished.
 
     An execution callback of Ray Data: what it raises ends the execution and comes out of the iterator over its results.
 
     Args:
         stage: the stage's name.
         start_s: seconds that it may be without any actor.
-        stall_s: seconds that it may be without a finished shard though it has actors; None waits without end.
+        stall_s: seconds that it may be without a finished shard though it has actors; if None, there is no limit.
     """
 
     def __init__(self, stage: str, start_s: float, stall_s: float | None) -> None:
@@ -27,15 +27,15 @@ class Watch:
         self._told = False
 
     def progress(self) -> None:
-        """A shard is done."""
+        """Note that a shard is done."""
         self._advanced = time.monotonic()
 
     def before_execution_starts(self, executor: Any) -> None:  # noqa: ARG002
-        """Begin."""
+        """Start the clocks."""
         self._staffed = self._advanced = time.monotonic()
 
     def on_execution_step(self, executor: Any) -> None:
-        """Look at the pool, once a second."""
+        """Count the actors, once a second."""
         now = time.monotonic()
         if now - self._looked < 1.0:
             return
@@ -47,7 +47,7 @@ class Watch:
             self._staffed = now
         else:
             self._advanced = now
-        if not self._told and now - self._staffed > _TELL_S:
+        if not self._told and now - self._staffed > _PRINT_AFTER_S:
             self._told = True
             print(
                 f"  {self._stage}: waiting for the first actor: a node, its environment or the model (`ray status` shows nodes)",
@@ -55,17 +55,17 @@ class Watch:
             )
         if now - self._staffed > self._start_s:
             raise TimeoutError(
-                f"no actor could start in {self._start_s:g} s (pool.start_timeout_s): the cluster has no free place for one, or its "
-                "nodes, environments or models take longer; `ray status` shows what is waited for"
+                f"no actor could start in {self._start_s:g} s (pool.start_timeout_s): the cluster has no room for one, or its nodes, "
+                "environments or models take longer; `ray status` shows what it waits for"
             )
         if self._stall_s is not None and now - self._advanced > self._stall_s:
             raise TimeoutError(
                 f"no shard was finished in {self._stall_s:g} s (pool.stall_timeout_s) though {self.alive} actors run: raise it, or make "
-                "shards smaller; the same command goes on from what is done"
+                "shards smaller; the same command continues from what is done"
             )
 
     def after_execution_succeeds(self, executor: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def after_execution_fails(self, executor: Any, error: Exception) -> None:
-        """Nothing."""
+        """Do nothing."""

@@ -53,14 +53,14 @@ def test_an_address_where_nothing_listens_is_refused_at_once(form: str) -> None:
     with pytest.raises(
         SessionError, match=rf"^no Ray cluster answers at {form.format(port)}: .*check cluster.address and RAY_ADDRESS$"
     ):
-        Session(form.format(port))._knock()
-    assert time.monotonic() - started < module._KNOCK_S
+        Session(form.format(port))._check_address()
+    assert time.monotonic() - started < module._CONNECT_TIMEOUT_S
 
 
 def test_an_address_that_answers_is_let_through() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        Session(f"127.0.0.1:{server.getsockname()[1]}")._knock()
-    Session("auto")._knock()
+        Session(f"127.0.0.1:{server.getsockname()[1]}")._check_address()
+    Session("auto")._check_address()
 
 
 def test_errors_of_ray_become_one_line() -> None:
@@ -70,7 +70,7 @@ def test_errors_of_ray_become_one_line() -> None:
     assert said("10.0.0.1:6379", "timed\n  out") == "no Ray cluster answers at 10.0.0.1:6379: timed out"
     assert said(None, "no space left") == "a local Ray cannot start: no space left"
     assert said("10.0.0.1:6379", "Missing authentication token") == (
-        "the cluster at 10.0.0.1:6379 wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (Missing authentication token)"
+        "the cluster at 10.0.0.1:6379 asks for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (Missing authentication token)"
     )
 
 

@@ -49,17 +49,17 @@ def test_rows_that_kill_their_actor_are_left_out_by_id_and_the_rest_finishes(
     assert len(found["n"]) == 45
     rejected = read(runner, stage, "rejected")
     assert rejected["id"] == ["3", "12", "25"]
-    assert [reason.split()[0] for reason in rejected["reason"]] == ["killed", "killed", "out"]
+    assert [reason.split()[0] for reason in rejected["reason"]] == ["crashed", "crashed", "out"]
     assert (result.manifest["rows"], result.manifest["rejected"]) == (45, 3)
     assert left_over(runner, stage) == ["_shards"]
-    assert "squares: 3 rows killed their actor or ran out of memory and were left out" in capsys.readouterr().out
+    assert "squares: 3 rows crashed their actor or ran out of memory and were left out" in capsys.readouterr().out
 
 
 def test_an_actor_that_dies_when_it_is_made_is_not_made_for_ever(
     ray_session: None, runner: Runner, tmp_path: Path
 ) -> None:
     stage = squares(Stillborn, PoolSettings(max_restarts=1), 2, 1, log=str(tmp_path / "log"))
-    with pytest.raises(StageError, match=r"^stage 'squares' failed: an actor died whenever it made its worker"):
+    with pytest.raises(StageError, match=r"^stage 'squares' failed: an actor crashed whenever it made its worker"):
         runner.run(stage)
     assert (tmp_path / "log").read_text().split() == ["born"] * 2
 

@@ -56,7 +56,7 @@ def test_no_temporary_file_stays(tmp_path: Path) -> None:
     assert [(file.name, file.read_bytes()) for file in (tmp_path / "a").iterdir()] == [("b.bin", b"2")]
 
 
-def test_unknown_schemes_and_unwritable_places_are_named(tmp_path: Path) -> None:
+def test_unknown_schemes_and_unwritable_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         StorageError, match=r"storage gs://b/x: gs:// is not supported; give a local path or s3://bucket/key"
     ):
