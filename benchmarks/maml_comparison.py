@@ -210,7 +210,7 @@ def by_language(folder: Folder, kind: str) -> dict[str, float]:
     rows: dict[str, list[tuple[float, float]]] = {}
     for row in folder.output("pair_similarity").to_pylist():
         rows.setdefault(f"{row['first_lang']}-{row['second_lang']}", []).append((row["value"], row["score"]))
-    return {name: float(stats.pearsonr(*np.array(found).T).statistic) for name, found in sorted(rows.items())}
+    return {name: float(np.corrcoef(np.array(found).T)[0, 1]) for name, found in sorted(rows.items())}
 
 
 def means(values: Mapping[str, float], languages: Sequence[str]) -> dict[str, float]:
@@ -269,7 +269,9 @@ def main() -> None:
         )  # fmt: skip
     else:
         chosen, folder = PAIRS[options.encoder], options.pairs
-        source = SentencePairFiles(**{split: f"{folder}/{split}.jsonl.gz" for split in ("train", "dev", "test")})
+        source = SentencePairFiles.model_validate(
+            {split: f"{folder}/{split}.jsonl.gz" for split in ("train", "dev", "test")}
+        )
     wanted = systems(questions=bool(options.questions))
     lines = options.out.read_text(encoding="utf-8").splitlines() if options.out.exists() else []
     results = [json.loads(line) for line in lines]

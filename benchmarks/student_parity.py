@@ -122,7 +122,7 @@ def write_base(folder: Path, family: str) -> Path:
     torch.manual_seed(1)
     xlmr = family == "xlmr"
     model = (
-        XLMRobertaModel(XLMRobertaConfig(**sizes | {"max_position_embeddings": 514}))
+        XLMRobertaModel(XLMRobertaConfig(**sizes, max_position_embeddings=514))
         if xlmr
         else BertModel(BertConfig(**sizes))
     )

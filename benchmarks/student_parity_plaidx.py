@@ -25,9 +25,9 @@ def hashable(cls: Any = None, /, **options: Any) -> Any:
 
 
 dataclasses.dataclass = hashable
-from colbert.infra import ColBERTConfig  # noqa: E402
-from colbert.modeling.colbert import ColBERT  # noqa: E402
-from colbert.modeling.tokenization import DocTokenizer, QueryTokenizer  # noqa: E402
+from colbert.infra import ColBERTConfig  # noqa: E402 # pyright: ignore[reportMissingImports]
+from colbert.modeling.colbert import ColBERT  # noqa: E402 # pyright: ignore[reportMissingImports]
+from colbert.modeling.tokenization import DocTokenizer, QueryTokenizer  # noqa: E402 # pyright: ignore[reportMissingImports]
 
 # An extension in C++ that scores ragged passages, which is compiled on first use; nothing here calls it.
 ColBERT.loaded_extensions = True

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pylate import models
+from pylate import models  # pyright: ignore[reportMissingImports]
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def texts(count: int, mean_words: float) -> tuple[list[str], list[str], Pairs]:
     def text(words: float) -> str:
         return " ".join(rng.choice(WORDS, max(3, int(words))))
 
-    queries = [text(rng.integers(4, 9)) for _ in range(count // PER_QUERY)]
+    queries = [text(int(rng.integers(4, 9))) for _ in range(count // PER_QUERY)]
     passages = [text(rng.lognormal(np.log(mean_words) - 0.08, 0.4)) for _ in range(count)]
     pairs = [(place // PER_QUERY, place) for place in range(count)]
     return queries, passages, pairs
@@ -91,8 +91,9 @@ def monot5(folder: Path, count: int) -> None:
     t5_pieces(folder)
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=32_128, d_model=256, d_kv=64, d_ff=1024, num_layers=4, num_heads=4, decoder_start_token_id=0,
+        vocab_size=32_128, d_model=256, d_kv=64, d_ff=1024, num_layers=4, num_heads=4,
     )  # fmt: skip
+    config.decoder_start_token_id = 0
     model = T5ForConditionalGeneration(config).eval()
     model.save_pretrained(folder)
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
@@ -124,8 +125,9 @@ def cross_encoder(folder: Path, count: int) -> None:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=30_522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536,
-        num_labels=1, pad_token_id=0,
+        pad_token_id=0,
     )  # fmt: skip
+    config.num_labels = 1
     BertForSequenceClassification(config).save_pretrained(folder)
     teacher: Any = load_teacher(CrossEncoderTeacher(model=str(folder)), "float32", 16_384, "cpu")
     theirs = CrossEncoder(str(folder), activation_fn=torch.nn.Identity(), device="cpu")

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def make_data(folder: Path, steps: int = STEPS + WARM_UP) -> None:
     for file in (folder / "student").glob("*token*"):  # in a form that older versions of transformers read
         (folder / "backbone" / file.name).write_bytes(file.read_bytes())
     random = np.random.default_rng(0)
-    words = " ".join(texts).split()
+    words = [str(word) for word in " ".join(texts).split()]
 
     def text(tokens: float) -> str:
         start = int(random.integers(len(words) - 400))
@@ -72,7 +73,7 @@ def make_data(folder: Path, steps: int = STEPS + WARM_UP) -> None:
     lengths = np.exp(random.normal(np.log(68), 0.45, (steps, QUERIES, N_WAY))).clip(12, 220)
     drawn = [
         {
-            "queries": [text(random.integers(4, 14)) for _ in range(QUERIES)],
+            "queries": [text(int(random.integers(4, 14))) for _ in range(QUERIES)],
             "passages": [[text(tokens) for tokens in row] for row in step],
             "scores": random.normal(0, 2, (QUERIES, N_WAY)).tolist(),
         }
@@ -93,7 +94,7 @@ def run_steps(step: Callable[[dict[str, list]], float], steps: list[dict[str, li
     return {"cpu": statistics.median(cpu), "wall": statistics.median(wall), "loss": loss}
 
 
-def polyray_worker(folder: Path, dtype: str, *, dropout: bool) -> None:
+def polyray_worker(folder: Path, dtype: Literal["float32", "bfloat16"], *, dropout: bool) -> None:
     import torch
 
     torch.set_num_threads(2)
@@ -138,7 +139,7 @@ def peak(dtype: str) -> float:
     best = 0.0
     for _ in range(4):
         start = time.process_time()
-        a @ b
+        _ = a @ b
         best = max(best, 2 * 2048**3 / (time.process_time() - start))
     return best
 

@@ -24,9 +24,9 @@ def hashable(cls: type | None = None, **options: Any) -> Any:
 
 dataclasses.dataclass = hashable
 
-from colbert.infra import ColBERTConfig  # noqa: E402
-from colbert.modeling.colbert import ColBERT  # noqa: E402
-from colbert.modeling.tokenization import DocTokenizer, QueryTokenizer  # noqa: E402
+from colbert.infra import ColBERTConfig  # noqa: E402 # pyright: ignore[reportMissingImports]
+from colbert.modeling.colbert import ColBERT  # noqa: E402 # pyright: ignore[reportMissingImports]
+from colbert.modeling.tokenization import DocTokenizer, QueryTokenizer  # noqa: E402 # pyright: ignore[reportMissingImports]
 from training_speed import N_WAY, PASSAGE_TOKENS, QUERY_TOKENS, memory, run_steps  # noqa: E402
 
 

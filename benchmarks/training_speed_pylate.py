@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
-from pylate import losses, models, utils
+from pylate import losses, models, utils  # pyright: ignore[reportMissingImports]
 from training_speed import N_WAY, PASSAGE_TOKENS, QUERY_TOKENS, memory, run_steps
 
 

@@ -13,9 +13,10 @@ import argparse
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from distill.score.teachers.encoders import BiEncoder
 from distill.select.bm25 import Bm25
 from distill.tables import EXAMPLES
 from distill.train.batches import make_batch
-from distill.train.loss_settings import CrossEntropyLoss, KlLoss, RelevanceMarginLoss
+from distill.train.loss_settings import CrossEntropyLoss, KlLoss, LossSettings, RelevanceMarginLoss
 from distill.train.objective import Objective
 from distill.train.settings import TrainSettings
 from distill.train.stream import examples_of
@@ -49,7 +50,7 @@ class System:
     """A method: how examples are made, what is minimised, and which student learns."""
 
     draw: str
-    loss: object = KlLoss(teacher_scale=20, student_scale=2)
+    loss: LossSettings = field(default_factory=lambda: KlLoss(teacher_scale=20, student_scale=2))
     single_vector: bool = False
     translated_scores: bool = False
     share: float = 1.0
@@ -256,9 +257,9 @@ def tables(results: Mapping[str, Sequence[dict]]) -> None:
 
 def tost(difference: np.ndarray, margin: float = 0.05) -> float:
     """The p-value of two one-sided t-tests that the mean difference lies within the margin (Schuirmann 1987)."""
-    low = stats.ttest_1samp(difference, -margin, alternative="greater").pvalue
-    high = stats.ttest_1samp(difference, margin, alternative="less").pvalue
-    return float(max(low, high))
+    low: Any = stats.ttest_1samp(difference, -margin, alternative="greater")
+    high: Any = stats.ttest_1samp(difference, margin, alternative="less")
+    return float(max(low.pvalue, high.pvalue))
 
 
 def main() -> None:
