@@ -116,7 +116,7 @@ def train(
 def alignment_loss(
     student: LateInteractionEncoder, chosen: Sequence[Example], generator: np.random.Generator
 ) -> Float[Tensor, ""]:
-    """The loss of a batch (see the module). Short texts get the query marker seven times of ten, long ones once, else the passage's."""
+    """Return the loss of a batch (see the module). Short texts get the query marker seven times of ten, long ones once."""
     tokens, states, weights, special = _batch(student, chosen, generator)
     output = student(*tokens)
     distance = 1.0 - (output * states).sum(-1)
@@ -134,7 +134,7 @@ def _draw(
     probability: Float[np.ndarray, " U"],
     generator: np.random.Generator,
 ) -> list[Example]:
-    """A run of units of similar length, each in English or one of its other languages."""
+    """Draw a run of units of similar length, each in English or one of its other languages."""
     pool = generator.choice(len(texts), size=_POOL, p=probability)
     pool = pool[np.argsort(lengths[pool], kind="stable")]
     anchor = int(generator.integers(len(pool)))

@@ -58,7 +58,7 @@ class EnglishEncoder:
         return found
 
     def pieces(self, pieces: Sequence[str]) -> Float[Tensor, "V H"]:
-        """The state of each piece alone between [CLS] and [SEP], as Model2Vec distils static vectors (Tulkens and van Dongen, 2024)."""
+        """Return the state of each piece alone between [CLS] and [SEP], as in Model2Vec (Tulkens and van Dongen, 2024)."""
         known = self._tokenizer.get_vocab()
         start, end = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
         states = self.states([[start, known[piece], end] for piece in pieces], batch=512)

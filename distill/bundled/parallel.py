@@ -37,12 +37,12 @@ class Unit:
 
 
 def clauses(text: str) -> list[str]:
-    """A text cut after clause-final punctuation, be it Latin, Arabic or Chinese."""
+    """Cut a text after clause-final punctuation, be it Latin, Arabic or Chinese."""
     return [part for part in (piece.strip() for piece in _CLAUSE_END.split(text)) if part]
 
 
 def corpus_units() -> list[Unit]:
-    """The bundled passages: titles, whole passages and, where languages have equally many, clauses. No query is read."""
+    """Return the bundled passages: titles, whole passages and, where languages have equally many, clauses. No query is read."""
     units: list[Unit] = []
     for _, rows in groupby(corpus.passages(), key=lambda passage: passage[0]):
         passage = {row["lang"]: row for _, row in rows}
@@ -62,7 +62,7 @@ def corpus_units() -> list[Unit]:
 
 
 def segment_units(file: str) -> list[Unit]:
-    """A JSONL file (.gz too), one object a line from language code to text: TICO-19's layout (Anastasopoulos et al., 2020).
+    """Read a JSONL file (.gz too), one object a line from language code to text: TICO-19's layout (Anastasopoulos et al., 2020).
 
     `SEGMENT_FIELDS` are read and others ignored. The first row of equal English texts counts. A row without English, with a value that
     is not a string, or with English alone is a `SourceError` that names it.
@@ -99,5 +99,5 @@ def _segment(record: Record | RowError) -> dict[str, str]:
 
 
 def weighted_texts(units: Iterable[Unit]) -> list[tuple[str, float]]:
-    """The foreign texts of the counted units, with their weights."""
+    """Return the foreign texts of the counted units, with their weights."""
     return [(text, unit.weight) for unit in units if unit.counted for lang, text in unit.texts.items() if lang != "en"]

@@ -99,7 +99,7 @@ def initialise(
 
 
 def new_student(table: torch.Tensor, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> LateInteractionEncoder:
-    r"""An ELECTRA-shaped encoder (Clark et al., arXiv 2003.10555) whose output is nearly its embedding table.
+    r"""Make an ELECTRA-shaped encoder (Clark et al., arXiv 2003.10555) whose output is nearly its embedding table.
 
     The embedding projection U has orthonormal columns and the output projection is its transpose, so the residual path gives
     :math:`U^T U x = x`; the new weights of attention and feed-forward layers are small beside it.

@@ -19,7 +19,7 @@ _LEAST_FAMILY = 3
 
 
 def word_counts(texts: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Summed weights of the words that the normaliser and the pre-tokenizer make of (text, weight) pairs."""
+    """Sum the weights of the words that the normaliser and the pre-tokenizer make of (text, weight) pairs."""
     normal, split = _normalizer(), pre_tokenizers.BertPreTokenizer()
     counts: defaultdict[str, float] = defaultdict(float)
     for text, weight in texts:
@@ -73,7 +73,7 @@ def english_pieces(teacher: Path, texts: Sequence[str], size: int) -> list[str]:
 
 
 def make_tokenizer(pieces: Iterable[str], longest: int) -> PreTrainedTokenizerFast:
-    """A tokenizer with the special tokens, [PAD] being 0, and then the pieces in order, repeated ones once."""
+    """Make a tokenizer with the special tokens, [PAD] being 0, and then the pieces in order, repeated ones once."""
     vocabulary = {piece: place for place, piece in enumerate(dict.fromkeys((*SPECIAL, *pieces)))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = _normalizer()

@@ -27,7 +27,7 @@ class TokenBatch(NamedTuple):
     keep: Bool[Tensor, "B T"]
 
     def to(self, device: torch.device) -> "TokenBatch":
-        """The batch on a device."""
+        """Return the batch on a device."""
         return TokenBatch(*(part.to(device, non_blocking=True) for part in self))
 
 
@@ -43,11 +43,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.tokenizer = tokenizer
-        self._pad = _required(tokenizer.pad_token_id, "pad token")
+        self._pad = required_id(tokenizer.pad_token_id, "pad token")
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.backbone.device
 
     @property
@@ -56,42 +56,42 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def query_rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of queries, special tokens included, without padding."""
+        """Return the token ids of queries, special tokens included, without padding."""
         raise NotImplementedError
 
     def passage_rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of passages, special tokens included, without padding."""
+        """Return the token ids of passages, special tokens included, without padding."""
         raise NotImplementedError
 
     def pad_queries(self, rows: Sequence[list[int]]) -> TokenBatch:
-        """A batch of queries."""
+        """Pad token ids of queries to a batch."""
         raise NotImplementedError
 
     def pad_passages(self, rows: Sequence[list[int]]) -> TokenBatch:
-        """A batch of passages, padded to the longest."""
+        """Pad token ids of passages to a batch, as long as the longest."""
         raise NotImplementedError
 
     def forward(
         self, ids: Int[Tensor, "B T"], attention: Int[Tensor, "B T"], keep: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B V D"]:
-        """The vectors of each text; those that take no part in a score are zero."""
+        """Return the vectors of each text; those that take no part in a score are zero."""
         raise NotImplementedError
 
     def kept(self, batch: TokenBatch) -> Bool[Tensor, "B V"]:
-        """Which of the vectors that `forward` gives take part in the score."""
+        """Return which of the vectors that `forward` gives take part in the score."""
         raise NotImplementedError
 
     def tokenize_queries(self, texts: Sequence[str]) -> TokenBatch:
-        """A padded batch of queries."""
+        """Return a padded batch of queries."""
         return self.pad_queries(self.query_rows(texts))
 
     def tokenize_passages(self, texts: Sequence[str]) -> TokenBatch:
-        """A padded batch of passages."""
+        """Return a padded batch of passages."""
         return self.pad_passages(self.passage_rows(texts))
 
     @torch.inference_mode()
     def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "Q V D"]:
-        """Vectors of queries, in order, on the CPU. One batch: call it with as many queries as fit in memory."""
+        """Return the vectors of queries, in order, on the CPU. All are one batch: as many as fit in memory."""
         was_training = self.training
         self.eval()
         vectors = self(*self.tokenize_queries(texts).to(self.device)).cpu()
@@ -100,7 +100,7 @@ class Encoder(nn.Module):
 
     @torch.inference_mode()
     def encode_passages(self, texts: Sequence[str], tokens_per_batch: int = 16_384) -> list[Float[Tensor, "n D"]]:
-        """The kept vectors of each passage, in order, on the CPU. Batches hold at most `tokens_per_batch` padded tokens.
+        """Return the kept vectors of each passage, in order, on the CPU. Batches hold at most `tokens_per_batch` padded tokens.
 
         On a CPU batches are smaller where larger ones would not fit its caches.
         """
@@ -109,7 +109,7 @@ class Encoder(nn.Module):
 
     @torch.inference_mode()
     def encode_each_query(self, texts: Sequence[str], tokens_per_batch: int = 16_384) -> list[Float[Tensor, "n D"]]:
-        """The kept vectors of each query, in order, on the CPU, in batches like those of `encode_passages`."""
+        """Return the kept vectors of each query, in order, on the CPU, in batches like those of `encode_passages`."""
         rows = self.query_rows(texts)
         # Late interaction pads every query to one length, whatever its own is.
         lengths = [self.pad_queries([row]).ids.shape[1] for row in rows]
@@ -122,7 +122,7 @@ class Encoder(nn.Module):
         pad: Callable[[Sequence[list[int]]], TokenBatch],
         tokens_per_batch: int,
     ) -> list[Float[Tensor, "n D"]]:
-        """The kept vectors of each row of token ids; `lengths` are what rows have when they are padded alone."""
+        """Return the kept vectors of each row of token ids; `lengths` are those of rows that are padded alone."""
         was_training = self.training
         self.eval()
         encoded: list[Tensor] = [torch.empty(0)] * len(rows)
@@ -143,7 +143,8 @@ def freeze_pooler(backbone: PreTrainedModel) -> None:
             parameter.requires_grad = False
 
 
-def _required(value: Any, what: str) -> int:
+def required_id(value: Any, what: str) -> int:
+    """Return the id of a token that a student needs; a `ModelError` if the tokenizer has none."""
     if not isinstance(value, int):
         raise ModelError(f"the tokenizer has no {what}; a student needs one")
     return value

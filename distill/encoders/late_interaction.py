@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from distill.encoders.encoder import Encoder, TokenBatch, _required, freeze_pooler
+from distill.encoders.encoder import Encoder, TokenBatch, freeze_pooler, required_id
 from distill.models.locate import ModelError, load_tokenizer
 from distill.numerics.batching import attention_of, padded
 
@@ -26,7 +26,7 @@ SkipList = Literal["first_piece", "token", "token_or_unknown"]
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """How texts become tokens, and tokens vectors. Stored in the checkpoint, because other values give other scores.
+    """The way from texts to tokens and vectors. Stored in the checkpoint, because other values give other scores.
 
     Attributes:
         dim: size of a token vector.
@@ -88,7 +88,7 @@ class LateInteractionEncoder(Encoder):
             self._markers = {
                 mark: _token_id(tokenizer, mark) for mark in (settings.query_marker, settings.passage_marker)
             }
-        self._mask = _required(tokenizer.mask_token_id, "mask token")
+        self._mask = required_id(tokenizer.mask_token_id, "mask token")
         self._skip = torch.tensor(_skip_ids(tokenizer, settings), dtype=torch.long)
 
     @property
@@ -97,11 +97,11 @@ class LateInteractionEncoder(Encoder):
         return self.settings.dim
 
     def query_rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of queries with their marker, without padding."""
+        """Return the token ids of queries with their marker, without padding."""
         return self._marked(texts, self.settings.query_marker, self.settings.query_tokens)
 
     def passage_rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of passages with their marker, without padding."""
+        """Return the token ids of passages with their marker, without padding."""
         return self._marked(texts, self.settings.passage_marker, self.settings.passage_tokens)
 
     @property
@@ -110,7 +110,7 @@ class LateInteractionEncoder(Encoder):
         return [str(self.tokenizer.convert_ids_to_tokens(int(token))) for token in self._skip]
 
     def pad_queries(self, rows: Sequence[list[int]]) -> TokenBatch:
-        """Queries, every row `query_tokens` long.
+        """Pad queries to rows of `query_tokens` tokens.
 
         Beyond the text come [MASK] tokens (query augmentation, ColBERT section 3.2) and all positions take part in the score; without
         query expansion comes padding, which takes no part in it and which attention never sees.
@@ -125,7 +125,7 @@ class LateInteractionEncoder(Encoder):
         return TokenBatch(ids, attention, torch.ones_like(ids, dtype=torch.bool))
 
     def pad_passages(self, rows: Sequence[list[int]]) -> TokenBatch:
-        """Passages, padded to the longest; padding and (by setting) punctuation take no part in the score."""
+        """Pad passages to the longest; padding and (by setting) punctuation take no part in the score."""
         ids = padded(rows, self._pad)
         attention = attention_of([len(row) for row in rows])
         keep = attention.bool()
@@ -136,22 +136,22 @@ class LateInteractionEncoder(Encoder):
     def forward(
         self, ids: Int[Tensor, "B T"], attention: Int[Tensor, "B T"], keep: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B T D"]:
-        """Token vectors of unit length; positions not kept are zero. Normalised in float32."""
+        """Return token vectors of unit length; positions not kept are zero. Normalised in float32."""
         hidden = self.backbone(input_ids=ids, attention_mask=attention).last_hidden_state
         vectors = self.projection(hidden).float() * keep.unsqueeze(-1)
         return functional.normalize(vectors, dim=-1)
 
     def kept(self, batch: TokenBatch) -> Bool[Tensor, "B T"]:
-        """Which token vectors take part in the score."""
+        """Return which token vectors take part in the score."""
         return batch.keep
 
     def tokenizer_texts(self, texts: Sequence[str], marker: str) -> list[str]:
-        """What the tokenizer is given for queries or passages: the texts themselves, or after what goes before them."""
+        """Return the texts that the tokenizer reads for queries or passages, with the text before them that the marker mode wants."""
         before = {"insert": "", "overwrite": ". ", "prompt": marker}[self.settings.marker_mode]
         return [before + text for text in texts]
 
     def tokenizer_limit(self, length: int) -> int:
-        """At how many tokens the tokenizer cuts, so that a text with its marker has at most `length`."""
+        """Return the number of tokens at which the tokenizer cuts, so that a text with its marker has at most `length`."""
         return length - 1 if self.settings.marker_mode == "insert" else length
 
     def _marked(self, texts: Sequence[str], marker: str, length: int) -> list[list[int]]:
@@ -204,10 +204,10 @@ def _skip_ids(tokenizer: PreTrainedTokenizerBase, settings: EncoderSettings) -> 
     vocabulary = tokenizer.get_vocab()
     found = {vocabulary[word] for word in settings.skip_words if word in vocabulary}
     if settings.skip_list == "token_or_unknown" and any(word not in vocabulary for word in settings.skip_words):
-        found.add(_required(tokenizer.unk_token_id, "unknown token, which skip_list 'token_or_unknown' leaves out"))
+        found.add(required_id(tokenizer.unk_token_id, "unknown token, which skip_list 'token_or_unknown' leaves out"))
     return sorted(found)
 
 
 def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     found = tokenizer.get_vocab().get(token)
-    return _required(found, f"token {token}")
+    return required_id(found, f"token {token}")

@@ -47,7 +47,7 @@ def traits_of_settings(student: LateInteractionStudent) -> Traits:
 
 
 def differences(traits: Traits) -> list[str]:
-    """Return a sentence for each difference of scores; none where scores are the same everywhere."""
+    """Return a sentence for each difference of scores; an empty list where scores are the same everywhere."""
     lines = []
     if not traits.query_expansion:
         lines.append(

@@ -36,16 +36,16 @@ class FreshStudent(Settings):
 
 
 class _Student(Settings):
-    """What both kinds of student share."""
+    """The settings of both kinds of student."""
 
     start: Annotated[PretrainedStudent | FreshStudent, Field(discriminator="type")] = PretrainedStudent()
-    """What it starts from."""
+    """The start."""
     query_tokens: int = Field(default=32, ge=4)
     """Query length in tokens, marker and special tokens included; longer queries are truncated."""
     passage_tokens: int = Field(default=220, ge=4)
     """Longest passage in tokens; longer ones are truncated (220 in training: arXiv 2401.04810)."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Dropout of the backbone in training, everywhere in it; none: the backbone's own (0.1 in XLM-R, as the papers trained it). On a CPU
+    """Dropout of the backbone in training, everywhere in it. If None, the backbone's own (0.1 in XLM-R, as the papers trained it). On a CPU
     a quarter of a step is spent on drawing it."""
 
 
@@ -61,7 +61,7 @@ class LateInteractionStudent(_Student):
     """Whether punctuation tokens of passages are left out of the score."""
     skip_list: Literal["first_piece", "token"] | None = None
     """Which tokens those are: the first piece that the tokenizer makes of each mark (PLAID-X), or the token of that name (PyLate,
-    sentence-transformers). The two differ on XLM-R, where the first piece is mostly the bare word-start piece. None: as in the project
+    sentence-transformers). The two differ on XLM-R, where the first piece is mostly the bare word-start piece. If None, as in the project
     whose marker mode it is, `first_piece` with overwrite and `token` with insert; a checkpoint with a projection keeps its own."""
     attend_to_mask_tokens: bool = False
     """Whether other tokens attend to the [MASK] padding of queries."""
@@ -115,7 +115,7 @@ class PooledEncoder(Settings):
     revision: str | None = None
     """Commit on the hub."""
     pooling: Pooling | None = None
-    """How token states become one vector: their `mean`, the first (`cls`), the last (`lasttoken`), the backbone's `pooler`, or another in
+    """From token states to one vector: their `mean`, the first (`cls`), the last (`lasttoken`), the backbone's `pooler`, or another in
     the words of sentence-transformers. If None, what the folder says; `mean` for a plain Hugging Face model, which says nothing."""
     normalize: bool | None = None
     """Whether vectors have length 1, so that scores are cosines. If None, what the folder says, otherwise true."""

@@ -22,7 +22,7 @@ from distill.numerics.batching import attention_of, padded
 
 @dataclass(frozen=True)
 class SingleVectorSettings:
-    """How texts become vectors. Stored in the checkpoint, because other values give other scores.
+    """The way from texts to vectors. Stored in the checkpoint, because other values give other scores.
 
     Attributes:
         pooling: the vector: mean of the last hidden states (`mean`), the first (`cls`) or last of them (`lasttoken`), the backbone's pooler
@@ -33,7 +33,7 @@ class SingleVectorSettings:
         passage_tokens: longest passage.
         query_prefix: text put before every query.
         passage_prefix: text put before every passage.
-        dim: the size to which vectors are cut, before they are normalised (Matryoshka, arXiv 2205.13147); none: the backbone's width.
+        dim: the size to which vectors are cut, before they are normalised (Matryoshka, arXiv 2205.13147). If None, all numbers.
     """
 
     pooling: Pooling = "mean"
@@ -101,26 +101,26 @@ class SingleVectorEncoder(Encoder):
         return layer.linear.out_features if isinstance(layer, Dense) else int(self.backbone.config.hidden_size)
 
     def query_rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of queries after their prefix, without padding."""
+        """Return the token ids of queries after their prefix, without padding."""
         return self._rows(self.settings.query_prefix, texts, self.settings.query_tokens)
 
     def passage_rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of passages after their prefix, without padding."""
+        """Return the token ids of passages after their prefix, without padding."""
         return self._rows(self.settings.passage_prefix, texts, self.settings.passage_tokens)
 
     def pad_queries(self, rows: Sequence[list[int]]) -> TokenBatch:
-        """Queries, padded to the longest."""
+        """Pad queries to the longest."""
         return self.pad_passages(rows)
 
     def pad_passages(self, rows: Sequence[list[int]]) -> TokenBatch:
-        """Texts, padded to the longest."""
+        """Pad texts to the longest."""
         attention = attention_of([len(row) for row in rows])
         return TokenBatch(padded(rows, self._pad), attention, attention.bool())
 
     def forward(
         self, ids: Int[Tensor, "B T"], attention: Int[Tensor, "B T"], keep: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B 1 D"]:
-        """One vector for each text, pooled, cut and normalised in float32."""
+        """Return one vector for each text, pooled, cut and normalised in float32."""
         del keep
         output = self.backbone(input_ids=ids, attention_mask=attention)
         vectors = self._pooled(output, attention)
@@ -132,7 +132,7 @@ class SingleVectorEncoder(Encoder):
         return vectors.unsqueeze(1)
 
     def kept(self, batch: TokenBatch) -> Bool[Tensor, "B 1"]:
-        """Every vector takes part in the score."""
+        """Return that every vector takes part in the score."""
         return torch.ones(len(batch.ids), 1, dtype=torch.bool, device=batch.ids.device)
 
     def _pooled(self, output: Any, attention: Int[Tensor, "B T"]) -> Float[Tensor, "B H"]:

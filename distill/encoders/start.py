@@ -1,4 +1,4 @@
-"""What a student starts from: a checkpoint, a Hugging Face encoder, or a small new transformer."""
+"""The start of a student: a checkpoint, a Hugging Face encoder, or a small new transformer."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -29,12 +29,12 @@ _DROPOUTS = (
     "embedding_dropout",
     "mlp_dropout",
 )
-"""What backbones call the probabilities of their dropouts."""
+"""The names that backbones have for the probabilities of their dropouts."""
 _SPECIAL = ("[PAD]", QUERY_MARKER, PASSAGE_MARKER, "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def start_student(settings: StudentSettings, texts: Iterable[str], seed: int) -> Encoder:
-    """A student before training. New weights and the new tokenizer depend on `seed` and `texts` alone.
+    """Make a student before training. New weights and the new tokenizer depend on `seed` and `texts` alone.
 
     A late-interaction checkpoint keeps its projection, its markers and the kind of its skip-list, a single-vector one its backbone alone;
     everything else is that of `settings`. Dropout is written to the backbone's configuration; it holds once the checkpoint is loaded.
@@ -135,7 +135,7 @@ def _fresh_backbone(
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer for any script, trained on `texts`: NFKC, lower case, Chinese characters apart.
+    """Train a WordPiece tokenizer for any script on `texts`: NFKC, lower case, Chinese characters apart.
 
     The special tokens come first, [PAD] being 0. Equal texts give equal tokenizers.
     """

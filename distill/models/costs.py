@@ -1,4 +1,4 @@
-"""What work costs: floating-point operations of every kind of model from its shape and the lengths of its inputs.
+"""The cost of work: floating-point operations of every kind of model from its shape and the lengths of its inputs.
 
 A multiply and an add are two operations. Only matrix products are counted, on the tokens there are, without padding: what is measured
 against these numbers is a share of the hardware's limit (model FLOPs utilisation, as in PaLM, arXiv 2204.02311).
@@ -28,12 +28,12 @@ class EncoderShape:
     gated: bool = False
 
     def forward(self, tokens: float) -> float:
-        """One sequence of so many tokens."""
+        """Return the operations of one sequence of so many tokens."""
         matrices = 4 * self.hidden**2 + (3 if self.gated else 2) * self.hidden * self.inner
         return 2 * self.layers * matrices * tokens + 4 * self.layers * self.hidden * tokens**2
 
     def train(self, tokens: float, *, checkpointing: bool = False) -> float:
-        """Forward and backward of one sequence; with activation checkpointing the forward pass is done twice."""
+        """Return the operations of forward and backward of one sequence; with activation checkpointing the forward pass is done twice."""
         return (4 if checkpointing else 3) * self.forward(tokens)
 
 
@@ -60,7 +60,7 @@ class DecoderShape:
     vocabulary: int
 
     def read(self, tokens: float, cached: float = 0.0) -> float:
-        """Read a prompt of `tokens`, of which the first `cached` are in the prefix cache, and compute two logits."""
+        """Return the operations of reading a prompt of `tokens`, the first `cached` of them in the prefix cache, and two logits."""
         new = tokens - cached
         wide = self.heads * self.head_dim
         matrices = (
@@ -70,7 +70,7 @@ class DecoderShape:
         return 2 * self.layers * matrices * new + attention + 2 * self.hidden * 2
 
     def generate(self, prompt: float, answer: float) -> float:
-        """Read a prompt and generate an answer, greedily."""
+        """Return the operations of reading a prompt and generating an answer, greedily."""
         return self.read(prompt + answer) + 2 * self.hidden * self.vocabulary * answer
 
 
@@ -97,13 +97,13 @@ class Seq2SeqShape:
     vocabulary: int
 
     def judge(self, tokens: float) -> float:
-        """MonoT5: encode one pair, one decoder step, two logits."""
+        """Return the operations of monoT5 on one pair: encoder, one decoder step, two logits."""
         step = 4 * self.hidden * self.attention + 2 * self.hidden * self.attention + self._feed_forward
         decoder = 2 * self.decoder_layers * step + 4 * self.decoder_layers * self.attention * tokens
         return self._encode(tokens) + self._cross(tokens) + decoder + 2 * self.hidden * 2
 
     def translate(self, source: float, target: float, beams: int = 1) -> float:
-        """Translate `source` tokens into `target` tokens."""
+        """Return the operations of translating `source` tokens into `target` tokens."""
         step = 4 * self.hidden * self.attention + 2 * self.hidden * self.attention + self._feed_forward
         token = (
             2 * self.decoder_layers * step
@@ -132,7 +132,7 @@ _GATED_ENCODERS = {"modernbert"}
 
 
 def model_shape(config: Mapping[str, Any], model: str = "the model") -> Shape:
-    """The shape that a Hugging Face configuration (config.json) describes. A configuration of an unknown kind is a `ModelError`."""
+    """Return the shape that a Hugging Face configuration (config.json) describes; a `ModelError` for an unknown kind."""
     kind = str(config.get("model_type", ""))
     try:
         if kind in {"t5", "mt5", "umt5"}:
@@ -160,5 +160,5 @@ def model_shape(config: Mapping[str, Any], model: str = "the model") -> Shape:
 
 
 def gpu_hours(operations: float, tflops: float, efficiency: float) -> float:
-    """Hours that one GPU takes, which does `tflops` (10^12 operations a second) at most and reaches the share `efficiency` of that."""
+    """Return the hours of one GPU that does `tflops` (10^12 operations a second) at most and reaches the share `efficiency` of that."""
     return operations / (tflops * 1e12 * efficiency) / 3600

@@ -1,4 +1,4 @@
-"""Where models lie: shipped with the project, in a local folder, or on the Hugging Face hub."""
+"""The folders of models: shipped with the project, in a local folder, or on the Hugging Face hub."""
 
 import importlib.util
 from importlib import resources
@@ -20,7 +20,7 @@ BUNDLED_STUDENT = "bundled:student"
 
 
 def locate(model: str) -> str:
-    """What `from_pretrained` is to be given for `model`: a local folder, or the name of a repository on the hub.
+    """Return what `from_pretrained` takes for `model`: a local folder, or the name of a repository on the hub.
 
     `bundled:student` is the multilingual start that ships with the project; `bundled:all-MiniLM-L6-v2` the English encoder of the
     `embedded` extra. Anything that looks like a path must be an existing folder with a config.json.
@@ -66,7 +66,7 @@ def fetch_folder(model: str, revision: str | None = None, *, pickled: bool = Fal
 
 
 def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
-    """The fast tokenizer of a model, a local folder or a name on the hub.
+    """Load the fast tokenizer of a model, a local folder or a name on the hub.
 
     Without one it is a `ModelError`: slow ones do not say which tokens are whose, and of a folder without tokenizer files transformers 5
     makes one with an empty vocabulary.

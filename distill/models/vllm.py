@@ -34,7 +34,7 @@ _CPU_OPTIONS: dict[str, Any] = {
 
 
 def import_vllm(setting: str) -> Any:
-    """The `vllm` module, or a `ModelError` that says how to get it.
+    """Import the `vllm` module; a `ModelError` says how to get it.
 
     Args:
         setting: where the settings of the actors' environment are, for the message (`score.pool`).
@@ -53,7 +53,7 @@ def import_vllm(setting: str) -> Any:
 
 
 def check_version(version: str) -> None:
-    """Refuse a vLLM that is too old; a version that says no number, as builds from source do, is taken as it is."""
+    """Raise a `ModelError` for a vLLM that is too old; a version that says no number, as builds from source do, is taken as it is."""
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST and version != "0.0.0":
         oldest = ".".join(str(number) for number in OLDEST)
@@ -69,10 +69,10 @@ def start_engine(
     options: Mapping[str, Any],
     setting: str,
 ) -> Any:
-    """A `vllm.LLM` of `model`.
+    """Start a `vllm.LLM` of `model`.
 
     On a machine without accelerators a few defaults change (one process, no compilation, 1 GiB of key-value cache, threads not bound to
-    cores). An engine in one process must be let go before the next one starts: the first would take the other's communication groups with
+    cores). An engine in one process must be deleted before the next one starts: the first would take the other's communication groups with
     it. On GPUs vLLM's own defaults hold; `gpu_memory_utilization` is a share of the whole GPU, so actors that share one must lower it.
 
     Args:

@@ -56,7 +56,7 @@ _TEACHERS = {
 
 
 def model_card(config: Config, numbers: Mapping[str, Any], license_id: str | None = None) -> str:
-    """The text of README.md for the student of a run.
+    """Return the text of README.md for the student of a run.
 
     Args:
         config: the run's resolved configuration.
@@ -102,7 +102,7 @@ def _metadata(config: Config, license_id: str | None) -> dict[str, Any]:
 
 
 def _method(config: Config) -> str:
-    """Which of the methods the student was trained by."""
+    """Return the method that the student was trained by."""
     if config.method == "self_distillation":
         return "arm"
     if config.method == "translate_train":
@@ -208,7 +208,7 @@ def _training(config: Config, numbers: Mapping[str, Any]) -> str:
 
 
 def _drawn(config: Config) -> str:
-    """Which passages an example holds."""
+    """Return in words which passages an example holds."""
     mix = config.mix
     if mix.sampling == "pairs":
         return f"a positive and a negative, {mix.epochs} different pairs of each query"
@@ -288,7 +288,7 @@ def _languages_read(config: Config) -> str:
 
 
 def _model(model: str, revision: str | None) -> str:
-    """A model as a reader elsewhere can make use of it: of a local folder, its name only."""
+    """Name a model as a reader elsewhere can use it: of a local folder, its name only."""
     if not _on_hub(model) and not model.startswith("bundled:"):
         return f"a local checkpoint, `{Path(model).name}`"
     return f"`{model}`" + (f" at revision `{revision}`" if revision else "")

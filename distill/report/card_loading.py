@@ -1,4 +1,4 @@
-"""How a student is loaded, with Polyray and with other projects: a section of its model card."""
+"""The section of the model card on loading a student, with Polyray and with other projects."""
 
 from distill.encoders.readers import differences, traits_of_settings
 from distill.encoders.settings import SingleVectorStudent, StudentSettings

@@ -18,11 +18,12 @@ from distill.score.ensemble import Method, combined
 from distill.score.lists import (
     BLOCK_PAIRS,
     ScoreLists,
-    _judgements,
     block_rows,
     blocks,
     common,
     read_block,
+    read_judgements,
+    same_candidates,
     selector_ranks,
 )
 from distill.score.report.figures import SAMPLED_PAIRS, Agreement, Examination, report_table
@@ -80,19 +81,16 @@ def calibrate(workspace: Workspace, settings: ScoreSettings, stages: Sequence[st
 
 
 def _rounded(facts: Mapping[str, float]) -> dict[str, float | int]:
-    """Six digits are enough for the manifest; counts are whole."""
+    """Round figures to six digits for the manifest, counts to whole numbers."""
     counts = {"queries", "pairs", "judged_queries"}
     return {name: int(value) if name in counts else float(f"{value:.6g}") for name, value in facts.items()}
-
-
-# --- the report's figures --------------------------------------------------------------------------------------------
 
 
 def examine(
     workspace: Workspace, tables: dict[str, StoredTable], lang: str
 ) -> tuple[list[Examination], list[Agreement]]:
-    """The figures of every teacher, and of every pair of teachers, in one pass over the tables."""
-    judgements = _judgements(workspace, ("train", "dev"))
+    """Compute the figures of every teacher, and of every pair of teachers, in one pass over the tables."""
+    judgements = read_judgements(workspace, ("train", "dev"))
     candidates = StoredTable.open(workspace.filesystem, f"{workspace.input_folder('select')}/candidates")
     examinations = {
         stage: Examination(
@@ -119,7 +117,7 @@ def examine(
 
 
 def _count_rejected(workspace: Workspace, stage: str) -> int:
-    """Pairs that a score stage rejected for want of a score."""
+    """Return the number of pairs that a score stage rejected for want of a score."""
     folder = f"{workspace.input_folder(stage)}/rejected"
     if not _rows(workspace, folder):
         return 0
@@ -127,22 +125,13 @@ def _count_rejected(workspace: Workspace, stage: str) -> int:
 
 
 def _rows(workspace: Workspace, folder: str) -> int:
-    """Rows of a table that a stage may not have written."""
+    """Return the number of rows of a table that a stage may not have written."""
     there = workspace.filesystem.get_file_info(folder).type == pafs.FileType.Directory
     return len(StoredTable.open(workspace.filesystem, folder)) if there else 0
 
 
-# --- ensembles -------------------------------------------------------------------------------------------------------
-
-
-# --- temperature -----------------------------------------------------------------------------------------------------
-
-
-# --- the scores ------------------------------------------------------------------------------------------------------
-
-
 class CalibrateWorker:
-    """Combines and scales a range of queries."""
+    """The actor that combines and scales the scores of a range of queries."""
 
     def __init__(self, tables: dict[str, StoredTable], method: Method | None, temperature: float) -> None:
         self._tables = tables
@@ -150,7 +139,7 @@ class CalibrateWorker:
         self._temperature = temperature
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The scores of queries start to stop, and the pairs that a teacher did not score."""
+        """Return the scores of queries start to stop, and the pairs that a teacher did not score."""
         found = read_block(self._tables, shard.args["start"], shard.args["stop"])
         lists = combined(self._method, found)
         rejected = _unscored(found) if self._method else []
@@ -171,13 +160,8 @@ class CalibrateWorker:
 
 
 def _unscored(found: dict[str, ScoreLists]) -> list[dict[str, object]]:
-    """A row of REJECTED for each pair that some teachers scored and others did not."""
-    first, *others = found.values()
-    same = all(
-        np.array_equal(first.lists.offsets, other.lists.offsets) and first.passage_ids.equals(other.passage_ids)
-        for other in others
-    )
-    if same:
+    """Return a row of REJECTED for each pair that some teachers scored and others did not."""
+    if same_candidates(list(found.values())):
         return []
     by_stage = {stage: set(lists.pair_ids(np.ones(len(lists.scores), bool))) for stage, lists in found.items()}
     rows = []

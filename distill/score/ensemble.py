@@ -1,4 +1,4 @@
-"""Ensembles: the scores of several teachers made one."""
+"""Ensembles: one score from those of several teachers."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,20 +7,15 @@ import numpy as np
 from jaxtyping import Float
 
 from distill.numerics.ragged import Ragged
-from distill.score.lists import (
-    ScoreLists,
-    common,
-)
+from distill.score.lists import ScoreLists, common
 
 Method = Literal["z_score", "reciprocal_rank"]
-
-
 RECIPROCAL_RANK_OFFSET = 60
 """Added to ranks: the constant of reciprocal rank fusion (Cormack et al. 2009)."""
 
 
 def combine(method: Method, lists: Ragged, scores: Sequence[Float[np.ndarray, " P"]]) -> Float[np.ndarray, " P"]:
-    """One score for each candidate, from those of several teachers for the same lists.
+    """Return one score for each candidate, from those of several teachers for the same lists.
 
     - z_score: the mean of the teachers' scores after each query's are shifted to mean 0 and scaled to (population) standard deviation 1.
       A teacher that gives all of a query's candidates the same score, or has only one, contributes 0.
@@ -33,7 +28,7 @@ def combine(method: Method, lists: Ragged, scores: Sequence[Float[np.ndarray, " 
 
 
 def combined(method: Method | None, found: dict[str, ScoreLists]) -> ScoreLists:
-    """The scores of the one teacher, or of an ensemble for the candidates that every teacher scored."""
+    """Return the scores of the one teacher, or of an ensemble for the candidates that every teacher scored."""
     first = next(iter(found.values()))
     if method is None:
         return first

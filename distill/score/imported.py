@@ -1,4 +1,4 @@
-"""Scores of a teacher that lie in files."""
+"""The score stage of a teacher whose scores are in files."""
 
 import math
 
@@ -16,7 +16,7 @@ _ROW_GROUP = 5_000
 
 
 def import_scores(workspace: Workspace, teacher: ImportedTeacher, query_lang: str, passage_lang: str) -> None:
-    """Write `scores`, `rejected`, `truncated_pairs` (empty) and `provenance` of a teacher whose scores lie in files.
+    """Write `scores`, `rejected`, `truncated_pairs` (empty) and `provenance` of a teacher whose scores are in files.
 
     The scores are those of the job's candidates, by id; what else the files hold is counted. Candidates without a score are a
     `TableError` that names the first, or go to `rejected` where `teacher.missing` says so.
@@ -91,10 +91,10 @@ def _scores(
 def _rejected(
     candidates: pa.Table, flat: pa.Array, owners: np.ndarray, missing: np.ndarray, teacher: ImportedTeacher
 ) -> pa.Table:
-    places = pa.array(np.flatnonzero(missing))
+    positions = pa.array(np.flatnonzero(missing))
     queries = candidates["query_id"].take(pa.array(owners[missing])).to_pylist()
     reason = f"no score in {', '.join(teacher.files)}"
     return REJECTED.from_rows(
         {"source": "candidates", "line": 0, "id": f"{query_id} {passage_id}", "field": "passage_ids", "reason": reason}
-        for query_id, passage_id in zip(queries, flat.take(places).to_pylist(), strict=True)
+        for query_id, passage_id in zip(queries, flat.take(positions).to_pylist(), strict=True)
     )

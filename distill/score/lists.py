@@ -1,4 +1,4 @@
-"""Score tables of several teachers, read side by side, a block of rows at a time, so that memory does not depend on the number of pairs.
+"""Score tables of several teachers side by side, in blocks of rows, so that memory does not depend on the number of pairs.
 
 Every score stage writes one row for each row of `candidates`, in that order; row i of all these tables is the same query.
 """
@@ -27,9 +27,9 @@ class ScoreLists:
     Attributes:
         query_ids: the queries.
         passage_ids: the candidates of all of them, one after the other.
-        lists: where each query's candidates are among them.
+        lists: the range of each query's candidates among them.
         scores: their scores.
-        teachers: what the table calls the teacher in these rows.
+        teachers: the names of the teacher in these rows.
     """
 
     query_ids: pa.Array
@@ -40,7 +40,7 @@ class ScoreLists:
 
     @classmethod
     def of(cls, table: pa.Table) -> "ScoreLists":
-        """The rows of a SCORES table."""
+        """Return the rows of a SCORES table."""
         table = table.combine_chunks()
         ids = table["passage_ids"].combine_chunks()
         lengths = pc.list_value_length(ids).to_numpy(zero_copy_only=False)
@@ -55,18 +55,18 @@ class ScoreLists:
         )
 
     def take(self, kept: Bool[np.ndarray, " P"]) -> "ScoreLists":
-        """The same queries without the candidates that are not kept."""
+        """Return the same queries without the candidates that are not kept."""
         ids = self.passage_ids.filter(pa.array(kept))
         return ScoreLists(self.query_ids, ids, self.lists.take(kept), self.scores[kept], self.teachers)
 
     def pair_ids(self, wanted: Bool[np.ndarray, " P"]) -> list[tuple[str, str]]:
-        """Query and passage of the wanted candidates."""
+        """Return query and passage of the wanted candidates."""
         queries = self.query_ids.take(pa.array(self.lists.owners[wanted])).to_pylist()
         return list(zip(queries, self.passage_ids.filter(pa.array(wanted)).to_pylist(), strict=True))
 
 
 def blocks(tables: dict[str, StoredTable], pairs: int = BLOCK_PAIRS) -> Iterator[tuple[int, dict[str, ScoreLists]]]:
-    """The rows of all tables together, in blocks: the number of the first row, and each table's part by its stage's name."""
+    """Yield the rows of all tables together, in blocks: the number of the first row, and each table's part by its stage's name."""
     lengths = {stage: len(table) for stage, table in tables.items()}
     if len(set(lengths.values())) > 1:
         raise TableError(
@@ -79,13 +79,13 @@ def blocks(tables: dict[str, StoredTable], pairs: int = BLOCK_PAIRS) -> Iterator
 
 
 def block_rows(table: StoredTable, pairs: int = BLOCK_PAIRS) -> int:
-    """Rows that hold about so many pairs, judged by the first hundred."""
+    """Return how many rows hold about so many pairs, judged by the first hundred."""
     lengths = pc.list_value_length(table.read(0, 100, ["passage_ids"])["passage_ids"])
     return max(1, int(pairs / max(1.0, pc.mean(lengths).as_py() or 1.0)))
 
 
 def read_block(tables: dict[str, StoredTable], start: int, stop: int) -> dict[str, ScoreLists]:
-    """Rows start to stop of every table. A row that is not the same query in all of them is a `TableError`."""
+    """Read rows start to stop of every table. A row that is not the same query in all of them is a `TableError`."""
     found = {
         stage: ScoreLists.of(SCORES.check(table.read(start, stop), f"{stage}, rows {start} to {stop}"))
         for stage, table in tables.items()
@@ -100,17 +100,17 @@ def read_block(tables: dict[str, StoredTable], start: int, stop: int) -> dict[st
 
 
 def common(found: dict[str, ScoreLists]) -> dict[str, ScoreLists]:
-    """The candidates that every table scored, in the order of the first one's lists."""
-    (first, one), *others = found.items()
-    if all(_same_ids(one, other) for _, other in others):
+    """Return the candidates that every table scored, in the order of the first one's lists."""
+    if same_candidates(list(found.values())):
         return found
+    (first, one), *others = found.items()
     sets = [_pair_sets(lists) for _, lists in others]
     ids, owners = one.passage_ids.to_pylist(), one.lists.owners.tolist()
     kept = np.array([all(s[q].get(i) is not None for s in sets) for q, i in zip(owners, ids, strict=True)], bool)
     aligned = {first: one.take(kept)}
-    places = [(q, i) for q, i, keep in zip(owners, ids, kept.tolist(), strict=True) if keep]
+    pairs = [(q, i) for q, i, keep in zip(owners, ids, kept.tolist(), strict=True) if keep]
     for (stage, lists), by_id in zip(others, sets, strict=True):
-        order = np.array([by_id[q][i] for q, i in places], np.int64)
+        order = np.array([by_id[q][i] for q, i in pairs], np.int64)
         chosen = aligned[first]
         aligned[stage] = ScoreLists(
             lists.query_ids, chosen.passage_ids, chosen.lists, lists.scores[order], lists.teachers
@@ -118,23 +118,28 @@ def common(found: dict[str, ScoreLists]) -> dict[str, ScoreLists]:
     return aligned
 
 
-def _same_ids(one: ScoreLists, other: ScoreLists) -> bool:
-    return np.array_equal(one.lists.offsets, other.lists.offsets) and one.passage_ids.equals(other.passage_ids)
+def same_candidates(tables: Sequence[ScoreLists]) -> bool:
+    """Return whether all tables hold the same candidates in the same order."""
+    first, *others = tables
+    return all(
+        np.array_equal(first.lists.offsets, other.lists.offsets) and first.passage_ids.equals(other.passage_ids)
+        for other in others
+    )
 
 
 def _pair_sets(lists: ScoreLists) -> list[dict[str, int]]:
-    """For each query, the place of each candidate among all."""
+    """Return, for each query, the position of each candidate among all."""
     found: list[dict[str, int]] = [{} for _ in range(len(lists.query_ids))]
     rows = zip(lists.lists.owners.tolist(), lists.passage_ids.to_pylist(), strict=True)
-    for place, (query, passage_id) in enumerate(rows):
-        found[query][passage_id] = place
+    for position, (query, passage_id) in enumerate(rows):
+        found[query][passage_id] = position
     return found
 
 
 def selector_ranks(lists: ScoreLists, candidates: pa.Table) -> Int[np.ndarray, " P"]:
-    """The rank that the selector gave each scored candidate, from 1. `candidates` are the same rows of CANDIDATES.
+    """Return the rank that the selector gave each scored candidate, from 1. `candidates` are the same rows of CANDIDATES.
 
-    Where pairs were rejected a list is shorter than the selector's, and places in it are not ranks.
+    Where pairs were rejected a list is shorter than the selector's, and positions in it are not ranks.
     """
     ranks = lists.lists.positions + 1
     if candidates["query_id"].combine_chunks() != lists.query_ids:
@@ -143,10 +148,10 @@ def selector_ranks(lists: ScoreLists, candidates: pa.Table) -> Int[np.ndarray, "
         )
     found = pc.list_value_length(candidates["passage_ids"]).to_numpy()
     for row in np.flatnonzero(found != lists.lists.lengths):
-        places = {passage_id: i for i, passage_id in enumerate(candidates["passage_ids"][int(row)].as_py())}
+        positions = {passage_id: i for i, passage_id in enumerate(candidates["passage_ids"][int(row)].as_py())}
         start, stop = lists.lists.offsets[row], lists.lists.offsets[row + 1]
         ids = lists.passage_ids.slice(start, stop - start).to_pylist()
-        ranks[start:stop] = [places[passage_id] + 1 for passage_id in ids]
+        ranks[start:stop] = [positions[passage_id] + 1 for passage_id in ids]
     return ranks
 
 
@@ -164,14 +169,14 @@ class Judgements:
 
     @classmethod
     def of(cls, qrels: pa.Table, queries: pa.Table, splits: Sequence[str]) -> "Judgements":
-        """Those of QRELS with a grade above 0 whose query is in one of the splits of QUERIES."""
+        """Return those of QRELS with a grade above 0 whose query is in one of the splits of QUERIES."""
         ids = queries["query_id"].filter(pc.is_in(queries["split"], pa.array(splits, pa.string()))).combine_chunks()
         kept = pc.and_(pc.greater(qrels["relevance"], 0), pc.is_in(qrels["query_id"], ids))
         qrels = qrels.filter(kept).combine_chunks()
         return cls(qrels["query_id"].combine_chunks(), qrels["passage_id"].combine_chunks())
 
     def relevant(self, lists: ScoreLists) -> tuple[Bool[np.ndarray, " P"], Bool[np.ndarray, " Q"]]:
-        """Whether each candidate is judged relevant, and whether each query has such judgements at all."""
+        """Return whether each candidate is judged relevant, and whether each query has such judgements at all."""
         rows = pc.index_in(self.query_ids, value_set=lists.query_ids)
         here = pa.array(np.flatnonzero(np.asarray(rows.is_valid())))
         owners = np.asarray(rows.take(here)).astype(np.int64)
@@ -179,20 +184,20 @@ class Judgements:
         judged[owners] = True
         if not len(here):
             return np.zeros(len(lists.scores), bool), judged
-        # A pair as one number: its query's row times the number of judged passages, plus the passage's place among them.
-        wanted = owners * len(known) + _places(self.passage_ids.take(here), known)
-        places = _places(lists.passage_ids, known)
-        pairs = np.where(places < 0, -1, lists.lists.owners * len(known) + places)
+        # A pair as one number: its query's row times the number of judged passages, plus the passage's position among them.
+        wanted = owners * len(known) + _positions(self.passage_ids.take(here), known)
+        own = _positions(lists.passage_ids, known)
+        pairs = np.where(own < 0, -1, lists.lists.owners * len(known) + own)
         return np.isin(pairs, wanted), judged
 
 
-def _places(ids: pa.Array, known: pa.Array) -> Int[np.ndarray, " N"]:
-    """The place of each id among the known ones, -1 where it is none of them."""
+def _positions(ids: pa.Array, known: pa.Array) -> Int[np.ndarray, " N"]:
+    """Return the position of each id among the known ones, -1 where it is none of them."""
     found = pc.index_in(ids, value_set=known)
     return np.asarray(pc.fill_null(found, -1)).astype(np.int64)
 
 
-def _judgements(workspace: Workspace, splits: Sequence[str]) -> Judgements:
-    """Relevant passages of queries in these splits. Test judgements are for the evaluation alone."""
+def read_judgements(workspace: Workspace, splits: Sequence[str]) -> Judgements:
+    """Return the relevant passages of queries in these splits. Test judgements are for the evaluation alone."""
     queries = workspace.input("sources", "queries", ["query_id", "split"])
     return Judgements.of(workspace.input("sources", "qrels"), queries, splits)

@@ -65,7 +65,7 @@ class CrossEncoderTeacher(Settings):
     max_tokens: int = Field(default=512, ge=8)
     """Longest pair; only the passage is truncated, never the query."""
     engine: Engine = TransformersEngine()
-    """What computes it."""
+    """The engine that computes it."""
 
 
 class MonoT5Teacher(Settings):
@@ -77,7 +77,7 @@ class MonoT5Teacher(Settings):
     revision: str | None = None
     """Commit on the hub."""
     answers: tuple[str, str] | None = None
-    """The tokens of false and true, as the tokenizer spells them (`["▁false", "▁true"]`); none: those that the published
+    """The tokens of false and true, as the tokenizer spells them (`["▁false", "▁true"]`). If None, those that the published
     checkpoint was trained with, and an error for a checkpoint that is not known."""
     max_tokens: int = Field(default=512, ge=16)
     """Longest input; only the passage is truncated, never the query or `Relevant:`."""
@@ -97,7 +97,7 @@ class PromptSettings(Settings):
     after_passage: str
     """Text after the passage, up to where the answer begins."""
     no: str | None = None
-    """The token of the negative answer, as the tokenizer spells it; none: the score is the logit of `yes` alone."""
+    """The token of the negative answer, as the tokenizer spells it. If None, the score is the logit of `yes` alone."""
     yes: str
     """The token of the positive answer, as the tokenizer spells it (`Ġyes` or `▁yes` where a space comes before it)."""
 
@@ -113,11 +113,11 @@ class CausalTeacher(Settings):
     prompt: Literal["qwen3", "bge_gemma", "mxbai"] | PromptSettings = "qwen3"
     """Qwen3-Reranker, bge-reranker-v2-gemma, mxbai-rerank-v2, or a prompt of your own."""
     instruction: str | None = None
-    """What relevance means, for the known prompts; none: the model's own default."""
+    """What relevance means, for the known prompts. If None, the model's own default."""
     max_tokens: int = Field(default=1024, ge=32)
     """Longest prompt; only the passage is truncated."""
     engine: Engine = TransformersEngine()
-    """What computes it."""
+    """The engine that computes it."""
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "CausalTeacher":
@@ -140,7 +140,7 @@ class HttpTeacher(Settings):
     model: str = ""
     """The model's name there, sent where the protocol has a place for it, and recorded."""
     key_variable: str | None = None
-    """Environment variable of the workers with a bearer token; none: no token."""
+    """Environment variable of the workers with a bearer token. If None, no token."""
     concurrency: int = Field(default=8, ge=1)
     """Requests that each actor has open at once."""
     pairs_per_request: int = Field(default=32, ge=1)
@@ -156,7 +156,7 @@ class HttpTeacher(Settings):
     """Ask for raw logits (`use_activation: false`, `raw_scores: true`). Cohere's protocol cannot, so it wants `false` here: its scores
     are activated, between 0 and 1 as a rule, and may be saturated."""
     max_passage_tokens: int | None = Field(default=None, ge=1)
-    """Longest passage, cut by the server where its protocol can (`max_tokens_per_doc` of vLLM and Cohere); none: the server's default."""
+    """Longest passage, cut by the server where its protocol can (`max_tokens_per_doc` of vLLM, Cohere). If None, the server's default."""
     fields: dict[str, Any] = Field(default_factory=dict)
     """Other fields of each request's JSON, sent as they are (`{instruction: ...}` for vLLM)."""
 
@@ -255,13 +255,13 @@ class ScoreSettings(Settings):
     teacher: Teacher = BiEncoderTeacher()
     """The teacher."""
     query_lang: Language | None = None
-    """Language in which the teacher reads queries; none: `source_lang`."""
+    """Language in which the teacher reads queries. If None, `source_lang`."""
     passage_lang: Language | None = None
-    """Language in which the teacher reads passages; none: `source_lang`."""
+    """Language in which the teacher reads passages. If None, `source_lang`."""
     tokens_per_batch: int = Field(default=16_384, ge=64)
     """Padded tokens in a batch."""
     queries_per_shard: int | None = Field(default=None, ge=1)
-    """Queries in a shard, the unit of commit and retry; none: as many as take `shard_seconds`, measured on the first ones."""
+    """Queries in a shard, the unit of commit and retry. If None, as many as take `shard_seconds`, measured on the first ones."""
     shard_seconds: float = Field(default=60.0, gt=0)
     """How long a shard should take an actor."""
     dtype: Dtype = "float32"

@@ -76,7 +76,7 @@ def read_index(table: StoredTable, lang: str) -> pa.Table:
 
 
 def _one_provenance(rows: pa.Table) -> dict[str, str]:
-    """What all shards say of the teacher; a cluster whose nodes have different versions would mix scores that do not compare."""
+    """Return the provenance that all shards have written. Nodes with different versions would mix scores that do not compare."""
     found = rows.drop_columns(["shard"]).group_by(rows.column_names[1:]).aggregate([]).to_pylist()
     if len(found) > 1:
         differing = sorted(name for name in found[0] if len({row[name] for row in found}) > 1)
@@ -109,7 +109,7 @@ class ScoreWorker:
         self._teacher = load_teacher(teacher, settings.dtype, settings.tokens_per_batch, device)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The scores of the shard's queries."""
+        """Return the scores of the shard's queries."""
         return self.without_rows(shard, {})
 
     def row_ids(self, shard: Shard) -> list[str]:
@@ -121,7 +121,7 @@ class ScoreWorker:
         self._score([(query_id, i) for query_id, ids in self._read(shard) for i in ids][start:stop])
 
     def without_rows(self, shard: Shard, lost: Mapping[int, str]) -> dict[str, pa.Table]:
-        """The shard's tables; the pairs in `lost` and those whose score is not a number are in `rejected`."""
+        """Return the shard's tables; the pairs in `lost` and those whose score is not a number are in `rejected`."""
         part = self._read(shard)
         every = [(query_id, passage_id) for query_id, ids in part for passage_id in ids]
         pairs = [pair for place, pair in enumerate(every) if place not in lost]

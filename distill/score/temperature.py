@@ -1,4 +1,4 @@
-"""The temperature of a teacher's scores."""
+"""The temperature of a teacher's scores: given, or fitted to judgements (Guo et al., arXiv 1706.04599)."""
 
 import numpy as np
 import pyarrow.compute as pc
@@ -8,10 +8,7 @@ from cluster.stored_table import StoredTable
 from cluster.workspace import Workspace
 from distill.numerics.ragged import Ragged
 from distill.score.ensemble import Method, combined
-from distill.score.lists import (
-    _judgements,
-    blocks,
-)
+from distill.score.lists import blocks, read_judgements
 from distill.score.settings import CalibrationSettings
 from distill.tables import TableError
 
@@ -21,13 +18,13 @@ _FITTED_QUERIES = 20_000
 def find_temperature(
     workspace: Workspace, tables: dict[str, StoredTable], method: Method | None, settings: CalibrationSettings
 ) -> float:
-    """The temperature that the settings give, or the one that fits the judged queries of their split.
+    """Return the temperature that the settings give, or the one that fits the judged queries of their split.
 
-    At most 20,000 evenly spaced queries are looked at.
+    At most 20,000 evenly spaced queries are read.
     """
     if settings.temperature != "fit":
         return settings.temperature
-    judgements = _judgements(workspace, (settings.split,))
+    judgements = read_judgements(workspace, (settings.split,))
     step = max(1, -(-len(pc.unique(judgements.query_ids)) // _FITTED_QUERIES))
     parts: list[tuple[Ragged, Float[np.ndarray, " P"], Bool[np.ndarray, " P"]]] = []
     seen = 0
@@ -54,7 +51,7 @@ def find_temperature(
 
 
 def fit_temperature(lists: Ragged, scores: Float[np.ndarray, " P"], relevant: Bool[np.ndarray, " P"]) -> float:
-    """The temperature T that maximises the likelihood of the relevant candidates under softmax(score / T) over each list.
+    """Return the temperature T that maximises the likelihood of the relevant candidates under softmax(score / T) over each list.
 
     With b = 1 / T a list's log-likelihood, the mean over its relevant candidates of `b * score - log sum exp(b * scores)`, is concave in b;
     its derivative is their mean score minus the softmax's. The root of the sum over lists is found by Brent's method. Temperature scaling

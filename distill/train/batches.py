@@ -34,7 +34,7 @@ class Example(NamedTuple):
 
 
 class Chunks(NamedTuple):
-    """Texts in padded batches, longest first, and the place of each text in the concatenation of the batches."""
+    """Texts in padded batches, longest first, and the position of each text in the concatenation of the batches."""
 
     batches: tuple[TokenBatch, ...]
     order: Int[Tensor, " U"]
@@ -42,7 +42,7 @@ class Chunks(NamedTuple):
     """Tokens of the texts themselves, padding not counted."""
 
     def to(self, device: torch.device) -> "Chunks":
-        """The chunks on a device."""
+        """Return the chunks on a device."""
         return Chunks(tuple(batch.to(device) for batch in self.batches), self.order.to(device), self.tokens)
 
 
@@ -68,7 +68,7 @@ class TrainingBatch(NamedTuple):
         return self.queries.tokens + self.passages.tokens
 
     def to(self, device: torch.device) -> "TrainingBatch":
-        """The batch on a device."""
+        """Return the batch on a device."""
         moved: list[Any] = [part.to(device) for part in self]
         return TrainingBatch(*moved)
 
@@ -120,7 +120,7 @@ def make_batch(encoder: Encoder, examples: Sequence[Example], tokens_per_batch: 
 
 
 def key(text: str) -> int:
-    """A number for an id or a text, the same everywhere."""
+    """Return a number for an id or a text, the same on every machine."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
 
 

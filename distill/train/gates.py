@@ -1,4 +1,4 @@
-"""Faults of a training that show early: it is stopped with the reason instead of spending its hours."""
+"""Faults of a training that show early; a `TrainingError` then says what to change."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _SAME = 1e-6
 
 
 class Gates:
-    """Watches over a training; what it finds is a `TrainingError` that says what to change.
+    """The checks of a training.
 
     Args:
         settings: the limits.
@@ -33,7 +33,7 @@ class Gates:
         self._kl = [part for part in summands(loss) if isinstance(part, KlLoss)]
 
     def check_teacher(self, teacher: Float[Tensor, "B N"]) -> None:
-        """Whether a KL loss can train on these scores: not if the teacher puts all on one passage, which leaves nothing to imitate."""
+        """Raise a `TrainingError` if a KL loss cannot train on these scores: the teacher puts all on one passage."""
         limit = self._settings.one_hot_teacher
         if limit is None:
             return
@@ -52,7 +52,7 @@ class Gates:
                 )
 
     def check_losses(self, step: int, log: Sequence[Mapping[str, Any]]) -> None:
-        """Whether the last line of a training log says that the loss explodes."""
+        """Raise a `TrainingError` if the last line of a training log says that the loss explodes."""
         limit = self._settings.explosion
         if limit is None or not log:
             return
@@ -64,7 +64,7 @@ class Gates:
             )
 
     def check_vectors(self, step: int, vectors: Vectors) -> None:
-        """Whether passages still have different vectors, and passages of an example different scores."""
+        """Raise a `TrainingError` if passages have one vector, or the passages of each example one score."""
         limit = self._settings.collapse
         if limit is not None and len(vectors.passages) > 1:
             cosine = mean_cosine(vectors.passages, vectors.keep)
@@ -81,13 +81,13 @@ class Gates:
 
 
 def one_hot_share(scores: Float[Tensor, "B N"]) -> float:
-    """The share of examples whose softmax is all on one passage. Missing scores (NaN) take no part."""
+    """Return the share of examples whose softmax is all on one passage. Missing scores (NaN) take no part."""
     highest = torch.softmax(scores.nan_to_num(-math.inf), dim=-1).amax(dim=-1)
     return (highest > _ONE_HOT).float().mean().item()
 
 
 def mean_cosine(passages: Float[Tensor, "U L D"], keep: Bool[Tensor, "U L"]) -> float:
-    """The mean cosine between the mean vectors of different passages."""
+    """Return the mean cosine between the mean vectors of different passages."""
     means = functional.normalize((passages * keep.unsqueeze(-1)).sum(1), dim=-1)
     count = len(means)
     total = means.sum(0).square().sum() - means.square().sum()
@@ -95,6 +95,6 @@ def mean_cosine(passages: Float[Tensor, "U L D"], keep: Bool[Tensor, "U L"]) -> 
 
 
 def all_constant(scores: Float[Tensor, "B N"]) -> bool:
-    """Whether every example's passages have one score."""
+    """Return whether every example's passages have one score."""
     spread = scores.amax(-1) - scores.amin(-1)
     return bool((spread <= _SAME * scores.abs().amax(-1)).all())

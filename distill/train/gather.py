@@ -14,7 +14,7 @@ from torch.nn import functional
 
 
 class Gathered(NamedTuple):
-    """Passages in the order of the workers' ranks, and the place of this worker's first."""
+    """Passages in the order of the workers' ranks, and the position of this worker's first."""
 
     vectors: Float[Tensor, "A L D"]
     keep: Bool[Tensor, "A L"]
@@ -23,10 +23,10 @@ class Gathered(NamedTuple):
 
 
 def gather_passages(vectors: Float[Tensor, "U L D"], keep: Bool[Tensor, "U L"], keys: Int[Tensor, "U K"]) -> Gathered:
-    """The passages of all workers; without a worker group, or in a group of one, those of this one.
+    """Return the passages of all workers; without a worker group, or in a group of one, those of this one.
 
     In the backward pass a worker's vectors get the sum of the gradients of all workers, so that after DDP's average the step is that of
-    the mean of the workers' losses. Every worker must call it as often as the others. Cost: A*L*D numbers forth and back.
+    the mean of the workers' losses. Every worker must call it as often as the others. Cost: A*L*D numbers are sent in each direction.
     """
     if not distributed.is_initialized() or distributed.get_world_size() == 1:
         return Gathered(vectors, keep, keys, 0)
@@ -55,7 +55,7 @@ def _counts(vectors: Tensor) -> Int[Tensor, "W 2"]:
 
 
 def _all(part: Tensor) -> Tensor:
-    """The tensors of all workers, stacked."""
+    """Return the tensors of all workers, stacked."""
     parts = [torch.empty_like(part) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, part.contiguous())
     return torch.stack(parts)

@@ -8,7 +8,7 @@ from cluster.settings import Settings
 
 
 class _Loss(Settings):
-    """What all losses share."""
+    """The base of all losses."""
 
     needs_teacher: ClassVar[bool] = False
     """Whether it reads the teacher's scores."""
@@ -111,14 +111,14 @@ class RelevanceMarginLoss(_Loss):
     needs_positive: ClassVar[bool] = True
     type: Literal["relevance_margin"] = "relevance_margin"
     margin: Literal["static", "adaptive", "distributed"] = "distributed"
-    """What a margin is drawn to: `tau`; the similarity of the triple's own two passages; those of every positive and every negative of
+    """The target of a margin: `tau`; the similarity of the triple's own two passages; those of every positive and every negative of
     the batch."""
     in_batch: bool = False
     """Whether margins to the negatives of all triples count (static and adaptive only)."""
     tau: float = 0.3
     """The static margin (0.3: the authors' for MPNet; 0.2 DistilBERT, 0.1 RoBERTa; 0.6, 0.2, 0.1 in batch)."""
     error: Literal["squared", "absolute", "soft"] = "squared"
-    """How a difference counts: its square, its size, or log(1 + exp(-difference))."""
+    """The error of a difference: its square, its size, or log(1 + exp(-difference))."""
     alignment: Literal["code", "equation"] = "code"
     """Which positive meets which margin in the matrices of the distributed and in-batch forms: as the released code broadcasts them, or
     row by row as the equations are written."""
@@ -127,7 +127,7 @@ class RelevanceMarginLoss(_Loss):
 
     @model_validator(mode="after")
     def _each_counts(self) -> "RelevanceMarginLoss":
-        """Refuse what the chosen margin would not read."""
+        """Raise a ValueError for what the chosen margin would not read."""
         matrix = self.in_batch or self.margin == "distributed"
         unread = {
             "in_batch": self.in_batch and self.margin == "distributed",

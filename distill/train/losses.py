@@ -22,6 +22,11 @@ def kl_divergence(
 
     The loss of Translate-Distill (arXiv 2401.04810) and of Multilingual Translate-Distill (arXiv 2405.00977), in the direction of their
     released code (PLAID-X 0.3.3) rather than that of the formula in the paper.
+
+    Example:
+        >>> student, teacher = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0]])  # B 1, N 3
+        >>> round(kl_divergence(student, teacher).item(), 4)
+        0.1233
     """
     log_student, log_teacher = _log_distributions(student * student_scale, teacher * teacher_scale)
     return _divergence(log_teacher, log_student).sum() / len(student)
@@ -30,7 +35,13 @@ def kl_divergence(
 def reverse_kl_divergence(
     student: Float[Tensor, "B N"], teacher: Float[Tensor, "B N"], student_scale: float = 1.0, teacher_scale: float = 1.0
 ) -> Float[Tensor, ""]:
-    r"""KL(student || teacher), the direction of the formula in arXiv 2401.04810: `kl_divergence` with the distributions exchanged."""
+    r"""KL(student || teacher), the direction of the formula in arXiv 2401.04810: `kl_divergence` with the distributions exchanged.
+
+    Example:
+        >>> student, teacher = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0]])  # B 1, N 3
+        >>> round(reverse_kl_divergence(student, teacher).item(), 4)
+        0.1196
+    """
     log_student, log_teacher = _log_distributions(student * student_scale, teacher * teacher_scale)
     return _divergence(log_student, log_teacher).sum() / len(student)
 
@@ -44,6 +55,11 @@ def margin_mse(student: Float[Tensor, "B N"], teacher: Float[Tensor, "B N"], pai
         student: the student's scores.
         teacher: the teacher's, in the same unit.
         pairs: `first` for the pairs (0, j) of a positive and its negatives, `all` for i < j.
+
+    Example:
+        >>> student, teacher = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0]])  # B 1, N 3
+        >>> margin_mse(student, teacher).item()  # margins (1, 2) and (0, 1)
+        1.0
     """
     difference = _full(student) - _full(teacher)
     count = difference.shape[1]
@@ -59,6 +75,10 @@ def cross_entropy(student: Float[Tensor, "B N"], scale: float = 1.0) -> Float[Te
     r"""Cross-entropy of the first passage of each example among its own: :math:`-\frac1B \sum_b \log \mathrm{softmax}(s_b)_0`.
 
     The loss of Translate-Train (Nair et al., arXiv 2201.08471).
+
+    Example:
+        >>> round(cross_entropy(torch.tensor([[2.0, 1.0, 0.0]])).item(), 4)  # -log of exp(2) / (exp(2) + exp(1) + exp(0))
+        0.4076
     """
     return -functional.log_softmax(_full(student) * scale, dim=-1)[:, 0].mean()
 
@@ -76,6 +96,13 @@ def info_nce(
         positives: the column of each query's positive.
         negatives: which passages are negatives of which query; other versions of its positive are not.
         scale: factor on the scores.
+
+    Example:
+        >>> scores = torch.tensor([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0]])  # B 2, U 3
+        >>> positives = torch.tensor([0, 1])
+        >>> negatives = torch.tensor([[False, True, True], [True, False, True]])
+        >>> round(info_nce(scores, positives, negatives).item(), 4)
+        0.2887
     """
     logits = _full(student) * scale
     own = functional.one_hot(positives, student.shape[1]).bool()
@@ -92,6 +119,13 @@ def language_divergence(student: Float[Tensor, "E L N"]) -> Float[Tensor, ""]:
 
     .. math:: \frac{2}{L(L+1)} \sum_{i \le j} \frac{1}{2E} \sum_{e,k}
               \left( p_{eik} (\ell_{eik} - \ell_{ejk}) + p_{ejk} (\ell_{ejk} - \ell_{eik}) \right)
+
+    Example:
+        >>> same = torch.tensor([[[2.0, 1.0], [2.0, 1.0]]])  # E 1, L 2, N 2
+        >>> language_divergence(same).item()
+        0.0
+        >>> round(language_divergence(torch.tensor([[[2.0, 1.0], [1.0, 2.0]]])).item(), 4)
+        0.154
     """
     logs = functional.log_softmax(_full(student), dim=-1)
     count = logs.shape[1]
@@ -104,7 +138,7 @@ def language_divergence(student: Float[Tensor, "E L N"]) -> Float[Tensor, ""]:
 def _log_distributions(
     student: Float[Tensor, "B N"], teacher: Float[Tensor, "B N"]
 ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
-    """Log-softmax of both sides over the pairs that the teacher has scored; elsewhere minus infinity."""
+    """Return the log-softmax of both sides over the pairs that the teacher has scored; elsewhere minus infinity."""
     unknown = torch.isnan(teacher)
     if torch.isinf(teacher).any() or unknown.all(dim=-1).any():
         raise ValueError("teacher scores are not finite")
@@ -115,7 +149,7 @@ def _log_distributions(
 
 
 def _divergence(log_p: Float[Tensor, "B N"], log_q: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-    """The terms of KL(p || q), zero where both are minus infinity: the unknown pairs."""
+    """Return the terms of KL(p || q), zero where both are minus infinity: the unknown pairs."""
     unknown = torch.isinf(log_p) & torch.isinf(log_q)
     difference = log_p.masked_fill(unknown, 0.0) - log_q.masked_fill(unknown, 0.0)
     return log_p.exp() * difference

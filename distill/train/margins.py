@@ -15,7 +15,12 @@ from torch.nn import functional
 
 
 def error(difference: Float[Tensor, "*shape"], kind: str) -> Float[Tensor, "*shape"]:
-    """The error of each difference: `squared`, `absolute` or `soft`."""
+    """Return the error of each difference: `squared`, `absolute` or `soft`.
+
+    Example:
+        >>> error(torch.tensor([0.5, -2.0]), "squared").tolist()
+        [0.25, 4.0]
+    """
     match kind:
         case "squared":
             return difference.square()
@@ -37,7 +42,13 @@ def static_margin(
     kind: str = "squared",
     alignment: str = "code",
 ) -> Float[Tensor, ""]:
-    r"""Every margin drawn to :math:`\tau`: :math:`\mathrm{mean}_i\, err(m_i - \tau)`, or over all margins of the batch."""
+    r"""Every margin drawn to :math:`\tau`: :math:`\mathrm{mean}_i\, err(m_i - \tau)`, or over all margins of the batch.
+
+    Example:
+        >>> queries, positives, negatives = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.8, 0.6]]), torch.tensor([[0.0, 1.0]])  # B 1, D 2
+        >>> round(static_margin(queries, positives, negatives, tau=0.3).item(), 4)  # (0.8 - 0 - 0.3)^2
+        0.25
+    """
     margins = (
         _batch_margins(queries, positives, negatives, alignment)
         if in_batch
@@ -59,6 +70,11 @@ def adaptive_margin(
     r"""Every margin drawn to the similarity of its two passages: :math:`\mathrm{mean}_i\, err(m_i - g(d^+_i, d^-_i))`.
 
     In batch, :math:`\mathrm{mean}_{ij}\, err(M_{ij} - g(d^+_i, d^-_j))`; M is that of `static_margin`.
+
+    Example:
+        >>> queries, positives, negatives = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.8, 0.6]]), torch.tensor([[0.0, 1.0]])  # B 1, D 2
+        >>> round(adaptive_margin(queries, positives, negatives).item(), 4)  # (0.8 - 0 - (0.6 + 1) / 2)^2
+        0.0
     """
     if in_batch:
         margins = _batch_margins(queries, positives, negatives, alignment)
@@ -82,6 +98,12 @@ def distributed_margin(
 
     As released, :math:`\mathrm{mean}_{ij}\, err(m_j - g(d^+_i, d^-_j))`: the margin of the triple that the negative belongs to. Row by row,
     :math:`\mathrm{mean}_{ij}\, err(m_i - g(d^+_i, d^-_j))`: the margin of the triple of the positive.
+
+    Example:
+        >>> queries = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # B 2, D 2
+        >>> positives, negatives = torch.tensor([[0.8, 0.6], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+        >>> round(distributed_margin(queries, positives, negatives).item(), 4)
+        0.075
     """
     margins = _margins(queries, positives, negatives)
     targets = _targets(positives @ negatives.T, detach)

@@ -1,4 +1,4 @@
-"""What training minimises: the losses of the settings, computed from a batch's vectors.
+"""The objective of training: the losses of the settings, computed from a batch's vectors.
 
 Shapes: B queries of T vectors, U passages of the batch of up to L vectors, N passages of each query, D the size of a vector.
 """
@@ -42,7 +42,7 @@ class Vectors:
         queries: vectors of the queries, those that take no part being zero.
         passages: vectors of the distinct passages.
         keep: which passage vectors take part in the score.
-        batch: what they are the vectors of.
+        batch: the batch that they are vectors of.
     """
 
     queries: Float[Tensor, "B T D"]
@@ -52,11 +52,11 @@ class Vectors:
 
     @cached_property
     def scores(self) -> Float[Tensor, "B N"]:
-        """Scores of each query with its own passages."""
+        """The scores of each query with its own passages."""
         return maxsim_at(self.queries, self.passages, self.keep, self.batch.places)
 
     def cut(self, size: int) -> "Vectors":
-        """The first `size` numbers of every vector, of unit length again (Matryoshka representations, arXiv 2205.13147)."""
+        """Return the first `size` numbers of every vector, of unit length again (Matryoshka representations, arXiv 2205.13147)."""
         queries, passages = (
             functional.normalize(vectors[..., :size], dim=-1) for vectors in (self.queries, self.passages)
         )
@@ -76,7 +76,7 @@ class Objective:
         self._sizes = sizes
 
     def __call__(self, vectors: Vectors) -> dict[str, Float[Tensor, ""]]:
-        """The weighted losses by name; what is minimised is their sum."""
+        """Return the weighted losses by name; training minimises their sum."""
         if not self._sizes:
             return self._at(vectors)
         found = [self._at(vectors.cut(size)) for size in self._sizes]
@@ -115,7 +115,7 @@ def _compute(loss: AnyLoss, vectors: Vectors) -> Float[Tensor, ""]:
 
 
 def _info_nce(loss: InfoNceLoss, vectors: Vectors) -> Float[Tensor, ""]:
-    """A positive of the same query, in any language, is no negative of it; a text that several workers have counts once."""
+    """Compute InfoNCE; positives of the same query, in any language, are no negatives, and a text of several workers counts once."""
     batch = vectors.batch
     passages = Gathered(vectors.passages, vectors.keep, torch.stack([batch.passage_keys, batch.text_keys], 1), 0)
     if loss.across_workers:
@@ -128,7 +128,7 @@ def _info_nce(loss: InfoNceLoss, vectors: Vectors) -> Float[Tensor, ""]:
 
 
 def _first(keys: Int[Tensor, " U"]) -> Bool[Tensor, " U"]:
-    """Which keys are the first of their value."""
+    """Return which keys are the first of their value."""
     same = keys[:, None] == keys[None, :]
     return ~same.tril(-1).any(dim=1)
 

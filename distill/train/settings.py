@@ -20,9 +20,9 @@ class DevSettings(Settings):
     passages: int = Field(default=5_000, ge=1)
     """Passages of each language in the pool: those judged for the queries, filled up with others."""
     measure: str = "nDCG@20"
-    """What is measured, in the notation of ir_measures; its mean over the languages chooses the best checkpoint."""
+    """The measure, in the notation of ir_measures; its mean over the languages chooses the best checkpoint."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop after this many evaluations in a row without a new best; none: never."""
+    """Stop after this many evaluations in a row without a new best. If None, never."""
 
 
 class GateSettings(Settings):
@@ -43,7 +43,7 @@ class TrainSettings(GroupSettings):
 
     execution: ClassVar[frozenset[str]] = frozenset({"max_failures", "loggers", "prefetch"})
     loss: LossSettings = KlLoss()
-    """What is minimised."""
+    """The loss."""
     learning_rate: float = Field(default=5e-6, gt=0)
     """AdamW learning rate (5e-6: arXiv 2401.04810)."""
     schedule: Literal["constant", "linear", "exponential"] = "constant"
@@ -81,9 +81,9 @@ class TrainSettings(GroupSettings):
     dev: DevSettings | None = None
     """Retrieval evaluation during training."""
     gates: GateSettings = GateSettings()
-    """When to stop early."""
+    """The faults that stop a training early."""
     loggers: tuple[Logger, ...] = ()
-    """Where the training curve is written besides its table. W&B and MLflow read their usual environment variables."""
+    """Destinations of the training curve besides its table. W&B and MLflow read their usual environment variables."""
     checkpoint_every: int = Field(default=2_000, ge=1)
     """Steps between checkpoints (2,000: PLAID-X)."""
     log_every: int = Field(default=50, ge=1)

@@ -28,7 +28,7 @@ from distill.train.worker_group import fit
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What a student is trained on.
+    """The inputs of a training.
 
     Attributes:
         examples: the stage whose table `examples` it reads.

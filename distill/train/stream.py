@@ -41,7 +41,7 @@ class ExampleStream:
         self._reader = RowReader(table, [column.name for column in contract.columns])
 
     def batch(self, step: int, batch_size: int, rank: int = 0, world: int = 1, unit: int = 1) -> pa.Table:
-        """Worker `rank`'s share of the batch of a step (from 0), in whole units; shares differ by one unit where they cannot be equal."""
+        """Return worker `rank`'s share of the batch of a step (from 0), in whole units; shares differ by one unit at most."""
         units = batch_size // unit
         begin, end = (units * i // world * unit for i in (rank, rank + 1))
         share = end - begin

@@ -12,7 +12,7 @@ from distill.train.trainer import TrainingError
 
 
 class Tracker(ABC):
-    """Where numbers of a training go."""
+    """A destination for the numbers of a training."""
 
     @abstractmethod
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -20,7 +20,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Write out what is held back."""
+        """Write what is not written yet."""
 
 
 class TensorBoardTracker(Tracker):
@@ -81,7 +81,7 @@ class MlflowTracker(Tracker):
 
 
 def open_trackers(loggers: Sequence[Logger], name: str, settings: Mapping[str, Any], folder: Path) -> list[Tracker]:
-    """The trackers of the settings; what they write to disk lies under `folder`. A missing library is a `TrainingError`."""
+    """Open the trackers of the settings, with their files under `folder`; a `TrainingError` for a missing library."""
     found: list[Tracker] = []
     for logger in loggers:
         match logger:

@@ -1,4 +1,4 @@
-"""One training step, and the state that a training goes on from. Plain torch: runs in a notebook, on one GPU or under DDP alike."""
+"""One training step, and the state from which a training continues. Plain torch: runs in a notebook, on one GPU or under DDP alike."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -25,14 +25,14 @@ _STATE = "training_state.pt"
 
 
 class TrainingError(UserError, RuntimeError):
-    """Training cannot go on. The message names the step and what to do."""
+    """Training cannot continue. The message names the step and what to do."""
 
 
 class Step(NamedTuple):
-    """What a step was.
+    """The facts of a step.
 
     Attributes:
-        loss: what was minimised, the mean over this worker's examples.
+        loss: the minimised loss, the mean over this worker's examples.
         losses: its weighted parts by name.
         rate: the learning rate.
         norm: the gradient's norm before it was clipped.
@@ -59,7 +59,7 @@ class Trainer:
             done, and a chunk that is encoded twice gives the same vectors.
         rank: this worker's number.
         world: the number of workers.
-        last: the vectors of the last step's last part, detached, for those who watch over the training.
+        last: the vectors of the last step's last part, detached, for the gates.
     """
 
     model: nn.Module
@@ -85,7 +85,7 @@ class Trainer:
         self._averages = [p.detach().clone() for p in self._parameters] if self.settings.ema else []
 
     def train_step(self, parts: Sequence[TrainingBatch]) -> Step:
-        """One optimiser step on this worker's share of the batch, given in parts whose gradients are added up.
+        """Take one optimiser step on this worker's share of the batch, given in parts whose gradients are added up.
 
         Every example counts alike, however the batch is shared out and cut: the step is that of the mean over the whole batch. A loss or
         gradient that is not finite is a `TrainingError`.
@@ -121,7 +121,7 @@ class Trainer:
                 average.lerp_(parameter, weight)
 
     def _backward(self, part: TrainingBatch, factor: float, number: int, *, last: bool) -> dict[str, Tensor]:
-        """Add a part's gradient; returns its losses."""
+        """Add a part's gradient; return its losses."""
         if self.settings.gradient_cache:
             return self._backward_cached(part, factor, number, last=last)
         with nullcontext() if last else self._unsynchronised():
@@ -131,7 +131,7 @@ class Trainer:
         return losses
 
     def _backward_cached(self, part: TrainingBatch, factor: float, number: int, *, last: bool) -> dict[str, Tensor]:
-        """The same in three passes (GradCache, Gao et al., arXiv 2101.06983): vectors, their gradients, the weights' gradients."""
+        """Do the same in three passes (GradCache, Gao et al., arXiv 2101.06983): vectors, their gradients, the weights' gradients."""
         batches = _batches(part)
         with torch.no_grad():
             cached = [self._encode(batch, number, i) for i, batch in enumerate(batches)]
@@ -158,7 +158,7 @@ class Trainer:
             return self.model(*batch)
 
     def _vectors(self, part: TrainingBatch, chunks: Sequence[Tensor]) -> Vectors:
-        """A part's vectors, of those of its chunks."""
+        """Join the vectors of a part's chunks."""
         queries = len(part.queries.batches)
         keep = [self.encoder.kept(batch) for batch in part.passages.batches]
         return Vectors(_joined(chunks[:queries])[part.queries.order], _joined(chunks[queries:]), _joined(keep), part)
@@ -168,7 +168,7 @@ class Trainer:
 
     @contextmanager
     def averaged(self) -> Iterator[Encoder]:
-        """The student with averaged weights, in evaluation mode, for as long as the context lasts; without `ema` as it is."""
+        """Yield the student in evaluation mode, with averaged weights as long as the context lasts; without `ema` with its own."""
         self.encoder.eval()
         if not self._averages:
             yield self.encoder
@@ -181,7 +181,7 @@ class Trainer:
             _assign(self._parameters, own)
 
     def save(self, folder: Path, history: dict[str, Any]) -> None:
-        """Write the student, and in training_state.pt what training goes on from; `history` comes back from `load`."""
+        """Write the student, and in training_state.pt the state of the training; `load` returns `history`."""
         with self.averaged() as student:
             save_encoder(student, folder)
         state = {
@@ -195,7 +195,7 @@ class Trainer:
         write_state(folder, state)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Go on from `save`d state (the encoder's weights are loaded in place); returns the history."""
+        """Continue from `save`d state (the encoder's weights are loaded in place); return the history."""
         self.encoder.load_state_dict(load_encoder(folder).state_dict())
         state = read_state(folder, self.encoder.device)
         if self._averages:
@@ -208,17 +208,17 @@ class Trainer:
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Put what a training goes on from into a checkpoint: tensors and plain values."""
+    """Write the state of a training into a checkpoint: tensors and plain values."""
     torch.save(state, folder / _STATE)
 
 
 def read_state(folder: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """What a training goes on from, of a checkpoint."""
+    """Return the state of a training in a checkpoint."""
     return torch.load(folder / _STATE, weights_only=True, map_location=device)
 
 
 def read_history(folder: Path) -> dict[str, Any]:
-    """The history in a training's checkpoint."""
+    """Return the history in a training's checkpoint."""
     return read_state(folder)["history"]
 
 
@@ -234,7 +234,7 @@ def prepare(encoder: Encoder, settings: TrainSettings) -> None:
 
 
 def rate_factor(step: int, settings: TrainSettings) -> float:
-    """The factor on the learning rate at a step (from 0): linear warm-up, then the schedule."""
+    """Return the factor on the learning rate at a step (from 0): linear warm-up, then the schedule."""
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
     match settings.schedule:
@@ -251,7 +251,7 @@ def _batches(part: TrainingBatch) -> tuple[TokenBatch, ...]:
 
 
 def _joined(chunks: Sequence[Tensor]) -> Tensor:
-    """Chunks of texts with different numbers of vectors as one tensor, filled up with zeros."""
+    """Join chunks of texts with different numbers of vectors in one tensor, filled up with zeros."""
     longest = max(chunk.shape[1] for chunk in chunks)
     fill = [(0, 0) * (chunk.ndim - 2) + (0, longest - chunk.shape[1]) for chunk in chunks]
     return torch.cat([functional.pad(chunk, padding) for chunk, padding in zip(chunks, fill, strict=True)])

@@ -34,7 +34,7 @@ _GATED_EXAMPLES = 256
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What every worker is given.
+    """The input of every worker.
 
     Attributes:
         train: the training's settings.

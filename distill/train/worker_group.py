@@ -1,6 +1,6 @@
-"""A Ray Train worker group for a training of ours: started, restarted, and its faults brought home.
+"""A Ray Train worker group for a training: its start, its restarts, and its faults in the driver.
 
-Everything that a training goes on from is in its last checkpoint: after a failure of a worker, a node or the driver, the run continues at
+The whole state of a training is in its last checkpoint: after a failure of a worker, a node or the driver, the run continues at
 the step after it.
 """
 
@@ -26,17 +26,17 @@ def fit(
     config: Mapping[str, Any],
     kept: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Run `run_worker(config)` on every worker until it ends; Ray Train's result, with the last checkpoint.
+    """Run `run_worker(config)` on every worker until it ends; return Ray Train's result, with the last checkpoint.
 
     Args:
         workspace: the stage; the run's checkpoints lie in its folder.
         settings: the workers.
-        run_worker: what a worker does; importable.
+        run_worker: the function of a worker; importable.
         config: its argument.
-        kept: what Ray Train's CheckpointConfig is told besides the number of checkpoints to keep.
+        kept: arguments of Ray Train's CheckpointConfig besides the number of checkpoints to keep.
 
     Raises:
-        TrainingError: what `leaving_faults` left, or the group failed more often than it may.
+        TrainingError: a worker raised one, or the group failed more often than it may.
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -70,7 +70,7 @@ def fit(
 
 
 def join(settings: GroupSettings) -> tuple[int, int]:
-    """This worker's number and how many there are; it computes with as many threads as it has CPUs."""
+    """Return this worker's number and how many there are; it computes with as many threads as it has CPUs."""
     import ray.train
 
     torch.set_num_threads(max(1, int(settings.cpus_per_worker)))
@@ -110,7 +110,7 @@ class RayCheckpoints:
 def leaving_faults(filesystem: pafs.FileSystem, folder: str, rank: int) -> Iterator[None]:
     """Leave a `TrainingError` for the driver.
 
-    All workers raise it at the same step, and it would come again: so it is not to be taken for a failure after which to restart.
+    All workers raise it at the same step, and would raise it again: it is not a failure after which to restart.
     """
     try:
         yield

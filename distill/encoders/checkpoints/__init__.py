@@ -45,7 +45,7 @@ __all__ = [
 
 
 def layout_of(folder: str | Path) -> Layout:
-    """The layout of a local checkpoint, by its files. One of a model that is no retriever, such as a cross-encoder, is a `ModelError`."""
+    """Return the layout of a local checkpoint, by its files; a `ModelError` for a model that is no retriever, such as a cross-encoder."""
     folder = Path(folder)
     if (folder / MODULES).is_file():
         config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
@@ -96,7 +96,7 @@ def load_encoder(model: str | Path, device: str | torch.device = "cpu", revision
 
 
 def load_late_interaction(folder: str | Path, device: str | torch.device = "cpu") -> LateInteractionEncoder:
-    """`load_encoder` of a late-interaction checkpoint; any other is a `ModelError`."""
+    """Read a late-interaction checkpoint as `load_encoder` does; any other is a `ModelError`."""
     if layout_of(folder) == "plain":
         raise ModelError(f"'{folder}' is not a late-interaction checkpoint: it has no {METADATA} and no {MODULES}")
     encoder = load_encoder(folder, device)
@@ -108,7 +108,7 @@ def load_late_interaction(folder: str | Path, device: str | torch.device = "cpu"
 def load_single_vector(
     folder: str | Path, device: str | torch.device = "cpu", dim: int | None = None
 ) -> SingleVectorEncoder:
-    """`load_encoder` of a single-vector checkpoint, its vectors cut to `dim` numbers where that is given; any other is a `ModelError`."""
+    """Read a single-vector checkpoint as `load_encoder` does, its vectors cut to `dim` numbers if given; any other is a `ModelError`."""
     encoder = load_encoder(folder, device)
     if not isinstance(encoder, SingleVectorEncoder):
         raise ModelError(f"'{folder}' is not a single-vector checkpoint but one of late interaction")
@@ -116,12 +116,12 @@ def load_single_vector(
 
 
 def is_late_interaction(folder: str | Path) -> bool:
-    """Whether a folder holds a late-interaction checkpoint of a layout that `load_late_interaction` reads."""
+    """Return whether a folder holds a late-interaction checkpoint of a layout that `load_late_interaction` reads."""
     return layout_of(folder) in {"hf_colbert", "pylate", "multi_vector"}
 
 
 def load_backbone(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The backbone and tokenizer of a local checkpoint of any layout; projections and heads are left out.
+    """Read the backbone and tokenizer of a local checkpoint of any layout; projections and heads are left out.
 
     A pooler that is not among the weights is left out too.
     """
@@ -140,8 +140,8 @@ def save_encoder(
         encoder: the student.
         folder: where to; made if it is not there.
         metadata: training facts that join the layout's own settings, ignored by readers.
-        layout: `hf_colbert` or `sentence_transformers`; none: that of the kind, which is `hf_colbert` for late interaction unless queries
-            and passages are told apart by texts, and otherwise `sentence_transformers`.
+        layout: `hf_colbert` or `sentence_transformers`. If None, `hf_colbert` for late interaction unless queries and passages are told
+            apart by texts, and otherwise `sentence_transformers`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ _SAME_SCORE = (
 
 
 def read_hf_colbert(folder: Path) -> LateInteractionEncoder:
-    """A checkpoint with artifact.metadata.
+    """Read a checkpoint with artifact.metadata.
 
     What it does not say is as in PLAID-X, the only project that trains XLM-R this way: markers overwrite, and the skip-list has first
     pieces. A folder without `linear.weight`, of another similarity or another size than it says is a `ModelError`.
@@ -52,7 +52,7 @@ def read_hf_colbert(folder: Path) -> LateInteractionEncoder:
 
 
 def settings_of(file: Path, metadata: Mapping[str, Any]) -> EncoderSettings:
-    """The settings in artifact.metadata."""
+    """Return the settings in artifact.metadata."""
     require(file, metadata, "similarity", ["cosine"], _SAME_SCORE)
     require(file, metadata, "interaction", ["colbert"], _SAME_SCORE)
     require(file, metadata, "relu", [False, None], _SAME_SCORE)

@@ -52,12 +52,12 @@ class Module:
     config: Mapping[str, Any]
 
     def require(self, field: str, allowed: Sequence[Any], remedy: str) -> None:
-        """Refuse a field that is there with another value than the allowed ones."""
+        """Raise a `ModelError` for a field with another value than the allowed ones."""
         require(self.file, self.config, field, allowed, remedy)
 
 
 def read_modules(folder: Path) -> list[Module]:
-    """The modules of a checkpoint, in order. Classes of other projects are a `ModelError`."""
+    """Read the modules of a checkpoint, in order. Classes of other projects are a `ModelError`."""
     file = folder / MODULES
     modules = []
     for number, entry in enumerate(read_json(file)):
@@ -76,7 +76,7 @@ def _module(kind: str, folder: Path) -> Module:
 
 
 def expect_kinds(folder: Path, modules: Sequence[Module], allowed: Sequence[Sequence[str]], what: str) -> None:
-    """Refuse a list of modules that is none of the allowed ones."""
+    """Raise a `ModelError` for a list of modules that is none of the allowed ones."""
     found = [module.kind for module in modules]
     if found not in [list(kinds) for kinds in allowed]:
         known = " or ".join(", ".join(kinds) for kinds in allowed)
@@ -84,7 +84,7 @@ def expect_kinds(folder: Path, modules: Sequence[Module], allowed: Sequence[Sequ
 
 
 def check_transformer(module: Module) -> None:
-    """Refuse what a backbone's settings say that a student cannot have."""
+    """Raise a `ModelError` for a setting of the backbone that a student cannot have."""
     for field in module.config:
         if field in _TRANSFORMER_READ:
             continue
@@ -93,7 +93,7 @@ def check_transformer(module: Module) -> None:
 
 
 def longest_text(module: Module, tokenizer: PreTrainedTokenizerBase, config: Any) -> int:
-    """The length in tokens at which texts are cut where nothing else is said: by the module, the tokenizer and the positions."""
+    """Return the length in tokens at which texts are cut where nothing else is said: by the module, the tokenizer and the positions."""
     if module.config.get("max_seq_length") is not None:
         return int(module.config["max_seq_length"])
     positions = getattr(config, "max_position_embeddings", None)
@@ -104,7 +104,7 @@ def longest_text(module: Module, tokenizer: PreTrainedTokenizerBase, config: Any
 
 
 def read_projection(module: Module, hidden: int) -> Tensor:
-    """The weight [D, H] of a linear projection without bias and activation."""
+    """Read the weight [D, H] of a linear projection without bias and activation."""
     for field, allowed in {
         "in_features": [hidden],
         "bias": [False],
@@ -123,7 +123,7 @@ def read_projection(module: Module, hidden: int) -> Tensor:
 
 
 def prompts_of(file: Path, config: Mapping[str, Any]) -> tuple[str, str]:
-    """What sentence-transformers 6 puts before queries and documents: the prompts `query` and `document`."""
+    """Return the texts that sentence-transformers 6 puts before queries and documents: the prompts `query` and `document`."""
     prompts = config.get("prompts") or {}
     for other in ("passage", "corpus"):
         if prompts.get(other) and prompts.get("document") is None:
@@ -133,7 +133,7 @@ def prompts_of(file: Path, config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def marks(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str | None:
-    """The token that a prompt is, a blank after it aside; none where texts begin with other tokens after it."""
+    """Return the token that a prompt is, a blank after it aside; None where texts begin with other tokens after it."""
     texts = ("bee", ". bee", "Été")
     for token in dict.fromkeys((prompt, prompt.rstrip(" "))):
         known = token in tokenizer.get_vocab()
@@ -143,7 +143,7 @@ def marks(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str | None:
 
 
 def refuse_unknown(file: Path, config: Mapping[str, Any], known: AbstractSet[str]) -> None:
-    """Refuse settings of the whole that are not known, unless they say nothing."""
+    """Raise a `ModelError` for settings of the whole that are not known, unless they are empty."""
     for field, value in config.items():
         if field not in known and value not in (None, False, {}, []):
             raise refuse(file, field, value, "it is not known how this changes scores; remove it if it does not")

@@ -50,7 +50,7 @@ _TYPES = {
 
 
 def read_multi_vector(folder: Path) -> LateInteractionEncoder:
-    """A checkpoint of MultiVectorEncoder, with its scores.
+    """Read a checkpoint of MultiVectorEncoder; the encoder gives its scores.
 
     A prompt that is one token becomes a marker that is inserted; other prompts stay texts, and marker mode is `prompt`.
     """
@@ -172,7 +172,7 @@ def _prompt(encoder: LateInteractionEncoder, marker: str) -> str:
 
 
 def _with_markers(encoder: LateInteractionEncoder) -> PreTrainedTokenizerBase:
-    """The tokenizer, which takes the markers in a text for what they are."""
+    """Return the tokenizer, which reads the markers in a text as one token each."""
     tokenizer = copy.deepcopy(encoder.tokenizer)
     if encoder.settings.marker_mode != "prompt":
         markers = (encoder.settings.query_marker, encoder.settings.passage_marker)

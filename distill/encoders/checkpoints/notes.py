@@ -1,4 +1,4 @@
-"""What other projects do differently with the checkpoint of an encoder."""
+"""Differences that other projects have with the checkpoint of an encoder."""
 
 import string
 

@@ -34,7 +34,7 @@ _OWN = {
 
 
 def read_pylate(folder: Path) -> LateInteractionEncoder:
-    """A checkpoint of PyLate, with its scores."""
+    """Read a checkpoint of PyLate; the encoder gives its scores."""
     modules = read_modules(folder)
     expect_kinds(folder, modules, [["Transformer", "Dense"]], "checkpoint of PyLate")
     transformer, dense = modules

@@ -60,7 +60,7 @@ _LEGACY = {
 def read_sentence_transformers(
     folder: Path, load_backbone: Callable[[Path], PreTrainedModel] | None = None
 ) -> SingleVectorEncoder:
-    """Return a single-vector checkpoint, with the scores of its `similarity`.
+    """Read a single-vector checkpoint; the encoder gives the scores of its `similarity`.
 
     That is the cosine where nothing is said, also of models whose vectors are not of unit length; there the vectors here are. Only with
     similarity `dot` do vectors keep their length.
@@ -239,6 +239,6 @@ def _write_dense(layer: Dense, folder: Path) -> None:
 
 
 def cut(encoder: SingleVectorEncoder, dim: int) -> SingleVectorEncoder:
-    """The student with its vectors cut to a Matryoshka size, on the same weights."""
+    """Return the student with its vectors cut to a Matryoshka size, on the same weights."""
     settings = dataclasses.replace(encoder.settings, dim=dim)
     return SingleVectorEncoder(encoder.backbone, encoder.tokenizer, settings, _layers(encoder))

@@ -1,4 +1,4 @@
-"""What every layout has: weights in safetensors, a tokenizer, and JSON files whose values are checked by name."""
+"""The parts of every layout: weights in safetensors, a tokenizer, and JSON files whose values are checked by name."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ WEIGHTS = "model.safetensors"
 
 
 def read_json(file: Path) -> Any:
-    """The content of a JSON file. One that cannot be read is a `ModelError`."""
+    """Return the content of a JSON file; a `ModelError` if it cannot be read."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -31,18 +31,18 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def refuse(file: Path, field: str, value: Any, remedy: str) -> ModelError:
-    """The error for a value of a checkpoint that a student cannot have."""
+    """Return the error for a value of a checkpoint that a student cannot have."""
     return ModelError(f"{file}: {field} is {json.dumps(value, ensure_ascii=False, default=str)}; {remedy}")
 
 
 def require(file: Path, content: Mapping[str, Any], field: str, allowed: Sequence[Any], remedy: str) -> None:
-    """Refuse a field that is there with another value than the allowed ones."""
+    """Raise a `ModelError` for a field with another value than the allowed ones."""
     if field in content and content[field] not in allowed:
         raise refuse(file, field, content[field], remedy)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder's model.safetensors, or of the files that its index names.
+    """Read all tensors of a folder's model.safetensors, or of the files that its index names.
 
     Pickled weights are refused: loading them can run code.
     """
@@ -81,7 +81,7 @@ def _no_weights(folder: Path) -> str:
 
 
 def projection_of(weight: Float[Tensor, "D H"]) -> nn.Linear:
-    """A projection without bias that has these weights."""
+    """Make a projection without bias that has these weights."""
     projection = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     projection.weight.data.copy_(weight)
     return projection
@@ -95,7 +95,7 @@ def write_weights(state: Mapping[str, Tensor], folder: Path) -> None:
 
 
 def backbone_from_state(folder: Path, state: Mapping[str, Tensor], *, heads: bool = False) -> PreTrainedModel:
-    """A float32 backbone with the weights of `state`, whose names carry the architecture's prefix (`bert.`, `roberta.` ...) or none.
+    """Make a float32 backbone with the weights of `state`, whose names carry the architecture's prefix (`bert.`, `roberta.` ...) or none.
 
     A pooler that the weights do not have is left out: nothing may depend on random weights. Other missing weights are a `ModelError`, and
     so are weights that the backbone has no place for, unless `heads` says that the checkpoint may have heads, which are left out.

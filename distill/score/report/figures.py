@@ -1,4 +1,4 @@
-"""The teacher report: what a teacher's scores look like before a student learns from them, and whether they are to be trusted.
+"""The figures of the teacher report: a teacher's scores before a student learns from them, and whether they can be trusted.
 
 Statistics are gathered block by block (`Examination.add`), so memory does not depend on the number of pairs: sums and extremes of all
 scores, quantiles of a sample of evenly spaced queries. Cost: one pass over the tables, about a million pairs a second on one core.
@@ -25,7 +25,7 @@ QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
 SAMPLED_PAIRS = 500_000
 """Scores that quantiles are taken of, at least, where there are as many."""
 _NEAR = 1e-3
-"""How near to 0 or 1 a score counts as saturated where all lie between."""
+"""The distance from 0 or 1 up to which a score counts as saturated where all lie between."""
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Extreme:
 
 @dataclass
 class Examination:
-    """What is known of one teacher's scores.
+    """The figures of one teacher's scores.
 
     Attributes:
         stage: the score stage.
@@ -189,7 +189,7 @@ class Examination:
         self.variance += float((shares * (1 - shares))[telling].sum())
 
     def facts(self) -> dict[str, float]:
-        """The figures of the whole table by measure; those that are not defined are left out."""
+        """Return the figures of the whole table by measure; those that are not defined are left out."""
         pairs = self.pairs
         found: dict[str, float] = {"queries": self.queries, "pairs": pairs}
         attempted = pairs + self.not_finite
@@ -228,12 +228,12 @@ class Examination:
         return max(ends, self.near_ends if between and not equal else 0)
 
     def sample(self, ranks: str = ALL) -> Float[np.ndarray, " N"]:
-        """The sampled scores at some ranks."""
+        """Return the sampled scores at some ranks."""
         names = RANKS if ranks == ALL else (ranks,)
         return np.concatenate([np.zeros(0, np.float32), *(part for name in names for part in self.sampled[name])])
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of TEACHER_REPORT."""
+        """Return the rows of TEACHER_REPORT."""
         found = [self._row(ALL, name, value, self._counted(name)) for name, value in self.facts().items()]
         found += self._quantiles(ALL)
         for ranks in RANKS:
@@ -281,7 +281,7 @@ class Examination:
 
 @dataclass
 class Agreement:
-    """How alike two teachers order the candidates that both scored.
+    """The agreement of two teachers on the order of the candidates that both scored.
 
     `spearman` is the mean over queries of the rank correlation, not defined where a teacher gives all candidates the same score;
     `best_agreement` the share of queries for which both have the same best candidate (where several are equally good, the chance that one
@@ -307,7 +307,7 @@ class Agreement:
         self.same += float(same[several].sum())
 
     def rows(self, examination: Examination) -> list[dict[str, Any]]:
-        """The rows of TEACHER_REPORT; `examination` is that of the first teacher."""
+        """Return the rows of TEACHER_REPORT; `examination` is that of the first teacher."""
         base = {
             "stage": self.stage,
             "teacher": examination.teacher,
@@ -325,7 +325,7 @@ class Agreement:
 
 
 def report_table(examinations: Sequence[Examination], agreements: Sequence[Agreement]) -> pa.Table:
-    """The table TEACHER_REPORT."""
+    """Return the table TEACHER_REPORT."""
     by_stage = {examination.stage: examination for examination in examinations}
     rows = [row for examination in examinations for row in examination.rows()]
     rows += [row for agreement in agreements for row in agreement.rows(by_stage[agreement.stage])]

@@ -76,7 +76,7 @@ def _shown(measure: str, value: float) -> str:
 
 
 def _by_rank(examination: Examination) -> list[dict[str, object]]:
-    """A line for each group of ranks: pairs, mean, quantiles, and how often the best candidate is there."""
+    """Return a line for each group of ranks: pairs, mean, quantiles, and how often the best candidate is there."""
     rows: dict[str, dict[str, object]] = {}
     for row in examination.rows():
         rows.setdefault(str(row["ranks"]), {"ranks": row["ranks"]})[str(row["measure"])] = row["value"]

@@ -9,7 +9,7 @@ from distill.score.settings import TeacherCheckSettings
 
 
 class SuspiciousTeacherError(ModelError):
-    """A teacher's scores look wrong. The message has a line's worth for each suspicion, and how to go on regardless."""
+    """A teacher's scores look wrong. The message names each suspicion, and the setting that allows it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ _CAUSES = {
 
 
 def suspicions(examination: Examination, limits: TeacherCheckSettings) -> list[Suspicion]:
-    """What looks wrong with a teacher."""
+    """List what looks wrong with a teacher."""
     facts = examination.facts()
     found = {
         "constant": _above(facts, "constant_share", limits.constant_share, "of the queries have candidates that all score the same"),
@@ -76,7 +76,7 @@ def _near_chance(examination: Examination, facts: Mapping[str, float], limits: T
 
 
 def refuse_suspicious(found: Sequence[Suspicion], limits: TeacherCheckSettings, place: str) -> list[str]:
-    """The messages of suspicions that are allowed; others are a `SuspiciousTeacherError`. `place` is where the report lies."""
+    """Return the messages of suspicions that are allowed; raise a `SuspiciousTeacherError` for others."""
     refused = [suspicion for suspicion in found if suspicion.kind not in limits.allow]
     if refused:
         kinds = sorted({suspicion.kind for suspicion in refused} | set(limits.allow))

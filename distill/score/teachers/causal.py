@@ -68,7 +68,7 @@ class Causal(ComposedScorer):
 
 
 def causal_prompt(settings: CausalTeacher, tokenizer: PreTrainedTokenizerBase) -> Prompt:
-    """The prompt and the answers of a causal teacher.
+    """Return the prompt and the answers of a causal teacher.
 
     Those of published models are their own: Qwen3-Reranker's and bge-reranker-v2-gemma's from their model cards, mxbai-rerank-v2's from
     the `mxbai-rerank` package. They say too which pieces are tokenised apart.
@@ -87,7 +87,7 @@ def causal_prompt(settings: CausalTeacher, tokenizer: PreTrainedTokenizerBase) -
 
 
 def causal_composer(settings: CausalTeacher, tokenizer: PreTrainedTokenizerBase) -> PromptComposer:
-    """The composer of a causal teacher, for any engine."""
+    """Make the composer of a causal teacher, for any engine."""
     composer = PromptComposer(tokenizer, causal_prompt(settings, tokenizer), settings.max_tokens)
     if settings.prompt == "qwen3" or isinstance(settings.prompt, PromptSettings):
         composer.check_whole(settings.model)

@@ -1,4 +1,4 @@
-"""What is checked when a teacher is loaded, because nobody would notice it in the scores."""
+"""Checks of a loaded teacher, against faults that nobody would notice in its scores."""
 
 from typing import Any
 

@@ -27,7 +27,7 @@ class FirstTokenLayer(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "B T H"], mask: Tensor | None = None, *_: object, **__: object
     ) -> Float[Tensor, "B 1 H"]:
-        """The first position's state after the layer. `mask`, of shape (B, 1, T, T) or (B, 1, 1, T), says which keys each position sees."""
+        """Return the first position's state after the layer. `mask`, of shape (B, 1, T, T) or (B, 1, 1, T), says what it sees."""
         attention = self.layer.attention.self
         shape = (len(hidden), -1, attention.num_attention_heads, attention.attention_head_size)
         first = hidden[:, :1]

@@ -77,7 +77,7 @@ class HttpScorer:
         )
 
     def score(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Scored:
-        """The server's scores of `pairs`, in their order. The first request that fails for good cancels the rest."""
+        """Return the server's scores of `pairs`, in their order. The first request that fails for good cancels the rest."""
         scores = np.full(len(pairs), np.nan, dtype=np.float32)
         with _Exchange(self._settings, self._headers) as exchange:
             for request, of_request in exchange.run(list(self._requests(queries, passages, pairs))):
@@ -134,7 +134,7 @@ class _Exchange:
             raise
 
     def _send(self, request: _Request) -> list[float]:
-        """The scores of one request's passages, in their order."""
+        """Return the scores of one request's passages, in their order."""
         body = _body(self._settings, request.query, request.passages)
         for attempt in range(1, self._settings.attempts + 1):
             self._wait_for_the_gate()
@@ -200,7 +200,7 @@ def _key(variable: str) -> str:
 
 
 def _body(settings: HttpTeacher, query: str, passages: list[str]) -> dict[str, Any]:
-    """A request in the server's protocol."""
+    """Make a request in the server's protocol."""
     model = {"model": settings.model} if settings.model else {}
     length = {} if settings.max_passage_tokens is None else {"max_tokens_per_doc": settings.max_passage_tokens}
     match settings.api:
@@ -249,7 +249,7 @@ def _scores(api: str, answer: Any, count: int) -> list[float]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """How many seconds an answer asks to wait: Retry-After as a number or a date (RFC 9110, 10.2.3); None without a readable one.
+    """Return the seconds that an answer asks to wait: Retry-After as a number or a date (RFC 9110, 10.2.3); None without a readable one.
 
     A date counts from the server's own Date where there is one, so that clocks need not agree.
     """
@@ -271,7 +271,7 @@ def _date(text: str) -> dt.datetime | None:
 
 
 def _words(answer: httpx.Response) -> str:
-    """The server's own message, on one line."""
+    """Return the server's own message, on one line."""
     try:
         said = answer.json()
     except ValueError:

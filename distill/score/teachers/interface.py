@@ -1,4 +1,4 @@
-"""What every teacher offers, and the two halves that most are made of: a composer of token ids and an engine that scores them."""
+"""The interface of every teacher, and of the two halves that most are made of: a composer of token ids and an engine that scores them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 Pair = tuple[int, int]
-"""Places of a query and of a passage in the lists they were given in."""
+"""Positions of a query and of a passage in the lists that are scored together."""
 
 
 class TokenPair(NamedTuple):
@@ -16,7 +16,7 @@ class TokenPair(NamedTuple):
 
     Attributes:
         ids: the token ids, special tokens and prompt included.
-        second: place of the first token of the second segment (for models with segment ids); `len(ids)` where there is one segment.
+        second: position of the first token of the second segment (for models with segment ids); `len(ids)` where there is one segment.
         truncated: whether the passage was cut.
     """
 
@@ -27,7 +27,7 @@ class TokenPair(NamedTuple):
 
 @dataclass(frozen=True)
 class Scored:
-    """What a teacher says of pairs, in their order.
+    """The scores of pairs, in their order.
 
     Attributes:
         scores: raw float32 scores: logits, log-odds, cosines or MaxSim, before any activation. Not finite where there is no score.
@@ -40,16 +40,16 @@ class Scored:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What decides a teacher's scores, recorded with them.
+    """The facts that decide a teacher's scores, recorded with them.
 
     Attributes:
         kind: the teacher's `type` in the settings.
         model: Hugging Face id, folder, address or file.
         revision: commit on the hub, empty where none was given.
-        engine: `transformers`, `vllm`, or who else computed.
+        engine: `transformers`, `vllm`, or the server that computed.
         engine_version: its version.
         prompt: hash of the prompt's text and of the answers' tokens, empty where there is no prompt.
-        truncation: what is cut at which length.
+        truncation: the lengths at which texts are cut.
         dtype: precision of the model's body.
     """
 
@@ -70,21 +70,21 @@ class Provenance:
 
 @runtime_checkable
 class PairScorer(Protocol):
-    """What every teacher offers."""
+    """The interface of a teacher."""
 
     @property
     def provenance(self) -> Provenance:
-        """What decides the scores."""
+        """The facts that decide the scores."""
         ...
 
     def score(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Scored:
-        """Raw scores of `pairs`, in their order."""
+        """Return the raw scores of `pairs`, in their order."""
         ...
 
 
 @runtime_checkable
 class Composer(Protocol):
-    """Turns texts into token ids. Pure: equal texts give equal ids, whatever else is composed beside them."""
+    """The half of a teacher that turns texts into token ids. Equal texts give equal ids, whatever else is composed beside them."""
 
     @property
     def prompt_hash(self) -> str:
@@ -93,17 +93,17 @@ class Composer(Protocol):
 
     @property
     def truncation(self) -> str:
-        """What is cut at which length, for the record."""
+        """The lengths at which texts are cut, for the record."""
         ...
 
     def compose(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> list[TokenPair]:
-        """The token ids of `pairs`, in their order; every distinct text is tokenised once."""
+        """Return the token ids of `pairs`, in their order; every distinct text is tokenised once."""
         ...
 
 
 @runtime_checkable
 class LogitEngine(Protocol):
-    """Scores token ids."""
+    """The half of a teacher that scores token ids."""
 
     @property
     def version(self) -> str:
@@ -111,5 +111,5 @@ class LogitEngine(Protocol):
         ...
 
     def logits(self, pairs: Sequence[TokenPair]) -> Float[np.ndarray, " P"]:
-        """Raw float32 logits of `pairs`, in their order."""
+        """Return the raw float32 logits of `pairs`, in their order."""
         ...

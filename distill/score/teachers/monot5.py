@@ -87,7 +87,7 @@ class MonoT5(ComposedScorer):
 
 
 def monot5_answers(settings: MonoT5Teacher) -> tuple[str, str]:
-    """The tokens of false and true; an unknown checkpoint without given ones is a `ModelError`."""
+    """Return the tokens of false and true; an unknown checkpoint without given ones is a `ModelError`."""
     answers = settings.answers or ANSWERS.get(settings.model)
     if answers is None:
         raise ModelError(
@@ -97,7 +97,7 @@ def monot5_answers(settings: MonoT5Teacher) -> tuple[str, str]:
 
 
 def monot5_composer(settings: MonoT5Teacher, tokenizer: PreTrainedTokenizerBase) -> PromptComposer:
-    """The composer of a monoT5."""
+    """Make the composer of a monoT5."""
     end = special_token(tokenizer, "eos_token")
     if end is None:
         raise ModelError(f"the tokenizer of '{settings.model}' has no end-of-sequence token; a T5 needs one")

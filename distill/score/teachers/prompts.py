@@ -56,7 +56,7 @@ class PairComposer:
         return f"passages, pairs at {self._max_tokens} tokens"
 
     def compose(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> list[TokenPair]:
-        """The token ids of `pairs`, in their order.
+        """Return the token ids of `pairs`, in their order.
 
         A query that leaves no room for a passage is a `ModelError`: its pairs would all look alike.
         """
@@ -104,7 +104,7 @@ class Prompt:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def text(self, query: str, passage: str) -> str:
-        """What the model reads, as text."""
+        """Return the text that the model reads."""
         around = "".join(self.opening) + self.query[0] + query + self.query[1] + "".join(self.between)
         return around + self.passage[0] + passage + self.passage[1] + "".join(self.closing)
 
@@ -140,7 +140,7 @@ class PromptComposer:
         return f"passages, prompts at {self._max_tokens} tokens"
 
     def compose(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> list[TokenPair]:
-        """The token ids of `pairs`, in their order.
+        """Return the token ids of `pairs`, in their order.
 
         A query that leaves no room for a passage is a `ModelError`: its pairs would all look alike.
         """
@@ -231,12 +231,12 @@ class ComposedScorer:
 
 
 def special_token(tokenizer: PreTrainedTokenizerBase, name: str) -> str | None:
-    """The text of a tokenizer's `bos_token`, `eos_token` ..., if it has one."""
+    """Return the text of a tokenizer's `bos_token`, `eos_token` ..., if it has one."""
     return tokenizer.special_tokens_map.get(name)
 
 
 def answer_id(tokenizer: PreTrainedTokenizerBase, answer: str, model: str) -> int:
-    """The id of an answer, which must be one token of the vocabulary, spelled as the tokenizer spells it."""
+    """Return the id of an answer, which must be one token of the vocabulary, spelled as the tokenizer spells it."""
     found = tokenizer.get_vocab().get(answer)
     if found is None:
         raise ModelError(f"the answer '{answer}' is not one token of '{model}'; give it as its tokenizer spells it")

@@ -108,7 +108,7 @@ class VllmLogits:
 
 
 def check_generate(model: str, answers: tuple[int, ...] | None) -> None:
-    """Refuse what `generate` cannot score: it knows log-probabilities, which are logits less an amount that differs by prompt."""
+    """Raise a `ModelError` for what `generate` cannot score: its log-probabilities are logits less an amount that differs by prompt."""
     if answers is None:
         raise ModelError(
             f"'{model}' is a cross-encoder and generates nothing: set score.teacher.engine.task to classify"
@@ -126,7 +126,7 @@ def causal_overrides(
     answers: tuple[int, ...],
     tensor_parallel_size: int,
 ) -> dict[str, Any]:
-    """The `hf_overrides` that turn a causal model into a classifier with one label.
+    """Return the `hf_overrides` that turn a causal model into a classifier with one label.
 
     vLLM is told the answers as tokens and looks their ids up again, so a token that does not come back to its id is an error. With tensor
     parallelism each GPU holds a range of the output matrix and vLLM takes the rows by their global ids from the first: an id beyond
