@@ -23,15 +23,15 @@ class MetaConfig(JobConfig):
     name: str = Field(default="maml_align", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run and of its folder."""
     method: MetaMethod = "maml_align"
-    """How the encoder learns.
+    """The way in which the encoder learns.
 
     - `maml_align`: a teacher that transfers from one language to two is distilled into a student that transfers from two to many
       (arXiv 2309.08185); `tasks.mode` is `mono_bi_multi`.
     - `maml`: model-agnostic meta-learning (arXiv 1703.03400) on the tasks of any other mode; with `trans` it is the paper's T-MAML.
     - `fine_tune`: the same tasks, each set in turn, without the meta loop.
-    - `zero_shot`: not at all: the encoder as it is."""
+    - `zero_shot`: no training: the encoder as it is."""
     baselines: tuple[Baseline, ...] = ("zero_shot", "fine_tune")
-    """What to compare with: the encoder as it is, fine-tuning on the method's own tasks, MAML in each of `baseline_modes`."""
+    """Systems to compare with: the encoder as it is, fine-tuning on the method's own tasks, MAML in each of `baseline_modes`."""
     baseline_modes: tuple[Mode, ...] = ("mono_bi",)
     """The transfer modes of the baseline `maml`."""
     languages: tuple[Language, ...] = ("de", "fr", "es")
@@ -65,7 +65,7 @@ class MetaConfig(JobConfig):
         if self.source.kind == "similarity" and self.tasks.needs_vectors:
             raise ValueError(
                 f"tasks.query_set '{self.tasks.query_set}' with tasks.negatives '{self.tasks.negatives}': sentence pairs have neither "
-                "similar query sets nor negatives, their scores say how alike they are; set both to 'random'"
+                "similar query sets nor negatives, because their scores grade similarity; set both to 'random'"
             )
         for mode in self.modes.values():
             self.tasks.wanted_transfers(self.languages, mode)
@@ -79,11 +79,11 @@ class MetaConfig(JobConfig):
     @property
     def systems(self) -> dict[str, MetaMethod]:
         """Every system's method, the job's own first."""
-        found: dict[str, MetaMethod] = {self.main: self.method}
+        systems: dict[str, MetaMethod] = {self.main: self.method}
         for baseline in self.baselines:
             for mode in self.baseline_modes if baseline == "maml" else (self.tasks.mode,):
-                found.setdefault(_system(baseline, mode), baseline)
-        return found
+                systems.setdefault(_system(baseline, mode), baseline)
+        return systems
 
     @property
     def modes(self) -> dict[str, Mode]:

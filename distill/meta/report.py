@@ -29,7 +29,7 @@ _WORDS: dict[Kind, dict[str, str]] = {
         "items": "sentence pairs",
         "measured": (
             "Correlation of the encoder's similarity with the graded score, the first sentence in the first language, the second in the "
-            "second. A pair of languages counts as seen where both are."
+            "second. A pair of languages counts as seen if both are."
         ),
         "tested": "Paired bootstrap over the sentence pairs, the p-value by its standard error.",
     },

@@ -1,4 +1,4 @@
-"""Meta-learning: where parallel examples come from, what meta-tasks are made of, how an encoder learns from them."""
+"""Settings of meta-learning: sources of parallel examples, meta-tasks, training and evaluation."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -33,7 +33,7 @@ class LareqaQuestions(Settings):
     path: str
     """The folder (`xquad-r` or `mlqa-dev-r`), local or s3://."""
     context: bool = False
-    """Whether a candidate's text is its sentence and then, without a separator, its whole paragraph (the code of arXiv 2309.08185)."""
+    """Make a candidate's text its sentence and then, without a separator, its whole paragraph (the code of arXiv 2309.08185)."""
 
 
 class QuestionFiles(Settings):
@@ -48,7 +48,7 @@ class QuestionFiles(Settings):
     qrels: str
     """TREC qrels (question, 0, candidate, grade); a grade above 0 is an answer. One language version of a question is enough."""
     split_field: str | None = None
-    """Field of both files with `train`, `dev` or `test`; needed where `tasks.folds` is none."""
+    """Field of both files with `train`, `dev` or `test`; needed if `tasks.folds` is null."""
 
 
 class SentencePairFiles(Settings):
@@ -79,7 +79,7 @@ class TaskSettings(Settings):
 
     execution: ClassVar[frozenset[str]] = frozenset({"pool"})
     mode: Mode = "mono_bi_multi"
-    """From which languages to which a task transfers. In the notation `support-query`, each `question_candidates`, with a, b, c three
+    """The languages that a task transfers from and to. In the notation `support-query`, each `question_candidates`, with a, b, c three
     languages in a row:
 
     - `mono_mono`: a_a-b_b
@@ -90,8 +90,8 @@ class TaskSettings(Settings):
     - `trans`: tasks of mono_bi, then of bi_multi (T-MAML)
     - `mono_bi_multi`: a_a-a_b-a_b,a,c, the chain of MAML-Align"""
     transfers: tuple[str, ...] = ()
-    """Transfers in that notation (`el_el-el_ar`, `hi_hi-hi_de`); they must be of the mode. None: made of
-    `languages`, each in turn being a."""
+    """Transfers in that notation (`el_el-el_ar`, `hi_hi-hi_de`); they must be of the mode. If empty, they are
+    made of `languages`, each in turn being a."""
     tasks: int = Field(default=7000, ge=1)
     """Tasks in all, the transfers in turn (7,000: the code of arXiv 2309.08185)."""
     shots: int = Field(default=3, ge=1)
@@ -99,17 +99,18 @@ class TaskSettings(Settings):
     queries: int = Field(default=3, ge=1)
     """Triplets, or sentence pairs, of each query set (3; 4 for pairs: the same)."""
     negatives: Literal["random", "hard", "semi_hard", "easy"] = "random"
-    """The negative of a triplet, a candidate of another question in the positive's language: any; the one most like the question; the most
-    like it among those less like it than the positive; the least like it. By the encoder before training."""
+    """The negative of a triplet, a candidate of another question in the positive's language: a random one (random), the one most like the
+    question (hard), the most like it of those less like it than the positive (semi_hard), the least like it (easy). Likeness is that of the
+    encoder before training."""
     query_set: Literal["random", "similar"] = "random"
-    """The questions of a query set: any others, or those like the support set's: the support questions' own translations where languages
-    differ, then their nearest neighbours by the encoder before training. The paper found random ones better."""
+    """The questions of a query set: any others (random), or those like the support set's (similar): the support questions' own translations
+    if languages differ, then their nearest neighbours by the encoder before training. In the paper random ones are better."""
     neighbours: int = Field(default=5, ge=1)
     """Nearest neighbours of a support question that a similar query set is drawn from (5: the code of arXiv 2309.08185)."""
     folds: int | None = Field(default=5, ge=2)
-    """Folds of a cross-validation by article; none: the source's own split. Sentence pairs always have their own."""
+    """Folds of a cross-validation by article. If null, the source's own split is used, as it always is for sentence pairs."""
     run_folds: tuple[int, ...] = ()
-    """The folds, from 0, that are trained and evaluated; empty: all."""
+    """The folds, from 0, that are trained and evaluated. If empty, all are."""
     tasks_per_shard: int = Field(default=1000, ge=1)
     """Tasks in a shard, the unit of commit and retry."""
     pool: PoolSettings = PoolSettings()
@@ -139,43 +140,43 @@ class TaskSettings(Settings):
 
     @property
     def needs_vectors(self) -> bool:
-        """Whether tasks are made by the vectors of the encoder before training."""
+        """True if tasks are made by the vectors of the encoder before training."""
         return self.query_set == "similar" or self.negatives != "random"
 
     def wanted_folds(self, kind: Kind) -> tuple[int, ...]:
-        """The folds that are run; a source with its own split is one fold, number 0."""
+        """Return the folds that are run; a source with its own split is one fold, number 0."""
         most = 1 if kind == "similarity" or self.folds is None else self.folds
         return self.run_folds or tuple(range(most))
 
     def wanted_transfers(self, languages: tuple[str, ...], mode: Mode | None = None) -> tuple[Transfer, ...]:
-        """The transfers of a mode (none: the setting's), in the order in which tasks take turns."""
+        """Return the transfers of a mode (of the setting if None), in the order in which tasks take turns."""
         if mode in {None, self.mode} and self.transfers:
             return tuple(Transfer.parse(text) for text in self.transfers)
         return derived(mode or self.mode, languages)
 
 
 class MetaTrainSettings(GroupSettings):
-    """How the encoder learns from the tasks."""
+    """The training of the encoder on the tasks."""
 
     execution: ClassVar[frozenset[str]] = frozenset({"max_failures", "prefetch"})
     order: Literal["first", "second"] = "first"
-    """Whether outer gradients leave out (first) or go through (second) the inner gradients (first: the code of arXiv 2309.08185)."""
+    """Order of the outer gradients: they ignore (first) or pass through (second) the inner ones (first: the code of arXiv 2309.08185)."""
     inner_steps: int = Field(default=5, ge=1)
     """Gradient steps on a support set (5: the code of arXiv 2309.08185)."""
     inner_rate: float = Field(default=1e-3, gt=0)
     """Learning rate of those steps (1e-3: the same)."""
     variant: Literal["paper", "released_code"] = "paper"
-    """MAML-Align's student and distillation, where the two settings below are none:
+    """MAML-Align's student and distillation, if the two settings below are null:
 
     - `paper`: the student, too, adapts on its support set; the distillation loss is the mean over tasks of the squared difference of the
       two learners' losses on the bilingual set.
     - `released_code`: the student does not adapt (0 inner steps); the distillation loss is the squared difference of the losses' sums over
       the tasks of a step."""
     student_inner_steps: int | None = Field(default=None, ge=0)
-    """Inner steps of MAML-Align's student; none: those of the variant."""
+    """Inner steps of MAML-Align's student. If null, the variant decides."""
     distillation: Literal["mean", "sum"] | None = None
-    """What is compared of the two learners' losses: each task's, then the mean (mean); their sums over a step's tasks (sum). None: as in
-    the variant."""
+    """Comparison of the two learners' losses: for each task, then the mean (mean), or of their sums over a step's tasks (sum). If null, the
+    variant decides."""
     distillation_weight: float = Field(default=0.5, ge=0)
     """Lambda, the factor of the distillation loss (0.5: the code of arXiv 2309.08185)."""
     margin: float = Field(default=1.0, gt=0)
@@ -193,7 +194,7 @@ class MetaTrainSettings(GroupSettings):
     log_every: int = Field(default=10, ge=1)
     """Steps between lines of the training log, each the mean over its steps."""
     prefetch: int = Field(default=4, ge=1)
-    """Steps' tasks that are read and tokenised ahead."""
+    """Steps whose tasks are read and tokenised ahead."""
 
     @model_validator(mode="after")
     def _shares(self) -> "MetaTrainSettings":
@@ -216,7 +217,7 @@ class MetaTrainSettings(GroupSettings):
 
     @property
     def sums_losses(self) -> bool:
-        """Whether distillation compares sums over the tasks."""
+        """True if distillation compares sums over the tasks."""
         return (self.distillation or ("mean" if self.variant == "paper" else "sum")) == "sum"
 
 
@@ -225,7 +226,7 @@ class MetaEvaluateSettings(Settings):
 
     execution: ClassVar[frozenset[str]] = frozenset({"pool"})
     languages: tuple[Language, ...] = ()
-    """Languages of the questions and of the pool; empty: all of the source."""
+    """Languages of the questions and of the pool. If empty, all of the source."""
     depth: int = Field(default=20, ge=1)
     """Candidates that are ranked: the k of mAP@k (20: the paper)."""
     confidence: float = Field(default=0.95, gt=0, lt=1)

@@ -1,4 +1,4 @@
-"""The report's figures, as inline SVG: no script, no font and no file from elsewhere.
+"""The figures of reports, as inline SVG: no script, no font and no file from elsewhere.
 
 Text is drawn as outlines, so that it looks the same everywhere; each number is also in a table of the report. Colours
 are CSS variables of the page with a fall-back, so that the figures follow its light and dark themes.
@@ -62,7 +62,7 @@ Interval = tuple[float, float, float]
 
 
 def series_number(system: str, systems: Sequence[str]) -> int:
-    """Which of the page's eight colours `--series-0` and so on is a system's, where systems have none of their own."""
+    """Return the number of a system's colour among the page's eight, `--series-0` and so on."""
     return list(systems).index(system) % len(_SERIES)
 
 
@@ -71,12 +71,12 @@ def _colour(system: str, order: Sequence[str] | None) -> str:
 
 
 def training_curves(logs: Mapping[str, pa.Table], names: Mapping[str, str], order: Sequence[str] | None = None) -> str:
-    """Loss by optimiser step for each system (TRAINING_LOG): each logged value faintly, and their running mean.
+    """Draw the loss by optimiser step for each system (TRAINING_LOG): each logged value faintly, and their running mean.
 
     Args:
         logs: system -> TRAINING_LOG.
-        names: what a system is called.
-        order: all systems in the order of the page's colours; none: systems have colours of their own.
+        names: system -> its name in the legend.
+        order: all systems in the order of the page's colours. If None, systems have colours of their own.
     """
     with _style():
         figure, axes = _figure(5.4, 3.2)
@@ -98,7 +98,7 @@ def training_curves(logs: Mapping[str, pa.Table], names: Mapping[str, str], orde
 
 
 def score_distribution(scores: pa.Table) -> str:
-    """Two histograms of a SCORES table: the raw scores, and each query's spread from worst to best candidate."""
+    """Draw two histograms of a SCORES table: the raw scores, and each query's spread from worst to best candidate."""
     values = pc.list_flatten(scores["scores"]).to_numpy()
     with _style():
         figure, left = _figure(5.4, 3.2, columns=2)
@@ -119,15 +119,15 @@ def quality_bars(
     measure: str,
     order: Sequence[str] | None = None,
 ) -> str:
-    """Grouped bars: one group for each collection, one bar for each system measured on it, with its interval.
+    """Draw grouped bars: one group for each collection, one bar for each system measured on it, with its interval.
 
     Args:
         means: system -> collection -> mean and interval.
         collections: order of the groups.
-        names: what a system is called in the legend.
+        names: system -> its name in the legend.
         measure: name of the vertical axis.
-        order: all systems in the order of the page's colours, for an axis as long as the bars; none: systems have colours of their own, and
-            the axis goes from 0 to 1.
+        order: all systems in the order of the page's colours, for an axis as long as the bars. If None, systems have colours of their own,
+            and the axis goes from 0 to 1.
     """
     with _style():
         figure, axes = _figure(9.2, 3.4)
@@ -135,14 +135,14 @@ def quality_bars(
         width = 0.8 / max(1, len(means))
         for number, (system, measured) in enumerate(means.items()):
             shown = [name for name in collections if name in measured]
-            places = [collections.index(name) + (number - (len(means) - 1) / 2) * width for name in shown]
+            lefts = [collections.index(name) + (number - (len(means) - 1) / 2) * width for name in shown]
             middle = np.array([measured[name][0] for name in shown])
             reach = np.abs(
                 np.array([[measured[name][1], measured[name][2]] for name in shown]).reshape(-1, 2).T - middle
             )
-            axes.bar(places, middle, width * 0.92, color=_colour(system, order), label=names.get(system, system))
+            axes.bar(lefts, middle, width * 0.92, color=_colour(system, order), label=names.get(system, system))
             axes.errorbar(
-                places, middle, yerr=reach, fmt="none", color=_INK, ecolor=_INK, elinewidth=0.9, capsize=2, capthick=0.9
+                lefts, middle, yerr=reach, fmt="none", color=_INK, ecolor=_INK, elinewidth=0.9, capsize=2, capthick=0.9
             )
         axes.set_xticks(range(len(collections)), list(collections))
         if order is None:
@@ -153,11 +153,11 @@ def quality_bars(
 
 
 def fold_values(values: Mapping[str, Mapping[str, float]], names: Mapping[str, str], measure: str) -> str:
-    """A row of dots for each system, one for each fold, and a bar at their mean; the dots of a fold are joined by a line.
+    """Draw a row of dots for each system, one for each fold, and a bar at their mean; a line joins the dots of a fold.
 
     Args:
         values: system -> fold -> value.
-        names: what a system is called.
+        names: system -> its name on the vertical axis.
         measure: name of the horizontal axis.
     """
     with _style():
@@ -165,12 +165,12 @@ def fold_values(values: Mapping[str, Mapping[str, float]], names: Mapping[str, s
         axes.grid(visible=False)
         axes.grid(visible=True, axis="x")
         for fold in dict.fromkeys(fold for by in values.values() for fold in by):
-            shown = [(by[fold], place) for place, by in enumerate(values.values()) if fold in by]
+            shown = [(by[fold], row) for row, by in enumerate(values.values()) if fold in by]
             axes.plot(*zip(*shown, strict=True), color=_RULE, linewidth=0.8, zorder=1)
-        for place, (system, by) in enumerate(values.items()):
-            colour, found = _colour(system, list(values)), list(by.values())
-            axes.plot(found, [place] * len(found), linestyle="none", marker="o", markersize=5, color=colour)
-            axes.plot([np.mean(found)], [place], linestyle="none", marker="|", markersize=16, color=_INK)
+        for row, (system, by) in enumerate(values.items()):
+            colour, dots = _colour(system, list(values)), list(by.values())
+            axes.plot(dots, [row] * len(dots), linestyle="none", marker="o", markersize=5, color=colour)
+            axes.plot([np.mean(dots)], [row], linestyle="none", marker="|", markersize=16, color=_INK)
         axes.set_yticks(range(len(values)), [names.get(system, system) for system in values])
         axes.margins(y=0.15)
         axes.invert_yaxis()
@@ -179,7 +179,7 @@ def fold_values(values: Mapping[str, Mapping[str, float]], names: Mapping[str, s
 
 
 def teacher_scores(sample: np.ndarray, by_rank: Mapping[str, Sequence[float]], name: str) -> str:
-    """A teacher's raw scores: their histogram, and by the selector's ranks the median with the middle half and nine tenths.
+    """Draw a teacher's raw scores: their histogram, and by the selector's ranks the median with the middle half and nine tenths.
 
     Args:
         sample: raw scores.
@@ -192,40 +192,40 @@ def teacher_scores(sample: np.ndarray, by_rank: Mapping[str, Sequence[float]], n
         left.hist(sample, bins=60, color=_PLAIN)
         left.set_xlabel("raw score")
         left.set_ylabel("pairs of query and passage")
-        places = np.arange(len(by_rank))
+        columns = np.arange(len(by_rank))
         low, lower, middle, upper, high = np.array(list(by_rank.values()), dtype=np.float64).reshape(-1, 5).T
-        right.vlines(places, low, high, color=_PLAIN, linewidth=1)
-        right.vlines(places, lower, upper, color=_PLAIN, linewidth=7)
-        right.plot(places, middle, linestyle="none", marker="_", markersize=11, color=_INK)
-        right.set_xticks(places, list(by_rank))
+        right.vlines(columns, low, high, color=_PLAIN, linewidth=1)
+        right.vlines(columns, lower, upper, color=_PLAIN, linewidth=7)
+        right.plot(columns, middle, linestyle="none", marker="_", markersize=11, color=_INK)
+        right.set_xticks(columns, list(by_rank))
         right.set_xlabel("rank given by the selector")
         right.set_ylabel("raw score")
         return _to_svg(figure, f"Raw scores of {name}")
 
 
 def translation_lengths(quantiles: Mapping[str, Sequence[float]]) -> str:
-    """Length of translations relative to their sources by language: median, middle half, and all but the outer hundredths.
+    """Draw the length of translations relative to their sources by language: median, middle half, and all but the outer hundredths.
 
     Args:
         quantiles: language -> the quantiles 1 %, 25 %, 50 %, 75 %, 99 % of characters, translation to source.
     """
     with _style():
         figure, axes = _figure(5.4, 3.2)
-        places = np.arange(len(quantiles))
+        columns = np.arange(len(quantiles))
         low, lower, middle, upper, high = np.array(list(quantiles.values()), dtype=np.float64).reshape(-1, 5).T
-        axes.vlines(places, low, high, color=_PLAIN, linewidth=1)
-        axes.vlines(places, lower, upper, color=_PLAIN, linewidth=9)
-        axes.plot(places, middle, linestyle="none", marker="_", markersize=14, color=_INK)
+        axes.vlines(columns, low, high, color=_PLAIN, linewidth=1)
+        axes.vlines(columns, lower, upper, color=_PLAIN, linewidth=9)
+        axes.plot(columns, middle, linestyle="none", marker="_", markersize=14, color=_INK)
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_xticks(places, list(quantiles))
+        axes.set_xticks(columns, list(quantiles))
         axes.set_xlim(-0.6, len(quantiles) - 0.4)
         axes.set_ylabel("characters, translation to source")
         return _to_svg(figure, "Length of translations relative to their sources")
 
 
 def translation_flags(shares: Mapping[str, Mapping[str, float]]) -> str:
-    """Share of flagged passages by language, one horizontal bar for each flag that occurs.
+    """Draw the share of flagged passages by language, one horizontal bar for each flag that occurs.
 
     Args:
         shares: language -> flag -> share of the passages, from 0 to 1.
@@ -237,8 +237,8 @@ def translation_flags(shares: Mapping[str, Mapping[str, float]]) -> str:
         axes.grid(visible=True, axis="x")
         height = 0.8 / max(1, len(flags))
         for number, flag in enumerate(flags):
-            places = np.arange(len(shares)) + (number - (len(flags) - 1) / 2) * height
-            bars = axes.barh(places, [100 * by[flag] for by in shares.values()], height * 0.9, color=_PLAIN)
+            rows = np.arange(len(shares)) + (number - (len(flags) - 1) / 2) * height
+            bars = axes.barh(rows, [100 * by[flag] for by in shares.values()], height * 0.9, color=_PLAIN)
             axes.bar_label(bars, [f" {flag}" if by[flag] else "" for by in shares.values()], color=_INK, fontsize=7)
         axes.set_yticks(range(len(shares)), list(shares))
         axes.margins(x=0.25)
@@ -248,7 +248,7 @@ def translation_flags(shares: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def stage_bars(seconds: Mapping[str, float], reused: Sequence[str]) -> str:
-    """Horizontal bars: how long each stage took, in the order given; those that were reused are hatched."""
+    """Draw horizontal bars of the seconds of each stage, in the order given; those of reused stages are hatched."""
     with _style():
         figure, axes = _figure(5.4, 0.9 + 0.24 * len(seconds))
         axes.grid(visible=False)
@@ -265,7 +265,7 @@ def stage_bars(seconds: Mapping[str, float], reused: Sequence[str]) -> str:
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean of each value and up to `window` - 1 values before it."""
+    """Return the mean of each value and up to `window` - 1 values before it."""
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)
@@ -273,7 +273,7 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def spreads(scores: pa.Table) -> np.ndarray:
-    """For each query of a SCORES table with a candidate: its best score minus its worst."""
+    """Return, for each query of a SCORES table with a candidate, its best score minus its worst."""
     lists = scores["scores"].combine_chunks()
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
     values = pc.list_flatten(lists).to_numpy()
@@ -290,7 +290,7 @@ def _style() -> AbstractContextManager[None]:
 
 
 def _figure(width: float, height: float, columns: int = 1) -> "tuple[Figure, Axes]":
-    """A figure of that size in inches with a row of axes, and the first of them."""
+    """Return a figure of that size in inches with a row of axes, and the first of them."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -300,7 +300,7 @@ def _figure(width: float, height: float, columns: int = 1) -> "tuple[Figure, Axe
 
 
 def _to_svg(figure: "Figure", label: str) -> str:
-    """The figure as an <svg> element: no metadata, fixed ids, the page's colours, a label for screen readers."""
+    """Return the figure as an <svg> element: no metadata, fixed ids, the page's colours, a label for screen readers."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = stream.getvalue()
@@ -311,7 +311,7 @@ def _to_svg(figure: "Figure", label: str) -> str:
         svg = svg.replace(ink, css)
     width = float(re.search(r'width="([\d.]+)pt"', svg).group(1))  # pyright: ignore[reportOptionalMemberAccess]
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    # An id is the page's, not the figure's: two figures may hold the same.
+    # Ids must be unique in the page, and two figures may have the same ones.
     prefix = re.sub(r"\W+", "-", label.lower()).strip("-")
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     return svg.replace(

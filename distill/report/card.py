@@ -61,8 +61,8 @@ def model_card(config: Config, numbers: Mapping[str, Any], license_id: str | Non
     Args:
         config: the run's resolved configuration.
         numbers: the run's `summary`.
-        license_id: a licence in the Hub's spelling (`mit`, `cc-by-4.0` ...); none: `apache-2.0` where weights and text
-            are the project's own, otherwise `unknown`, because the start checkpoint and the texts decide it.
+        license_id: a licence in the Hub's spelling (`mit`, `cc-by-4.0` ...). If None, `apache-2.0` if weights and text are the
+            project's own, otherwise `unknown`, because the start checkpoint and the texts decide it.
     """
     metadata = yaml.safe_dump(_metadata(config, license_id), sort_keys=False, allow_unicode=True)
     parts = [
@@ -222,7 +222,7 @@ def _drawn(config: Config) -> str:
 
 
 def _loss(loss: AnyLoss) -> str:
-    """Return a loss in words, with its weight where it has one."""
+    """Return a loss in words, with its weight unless it is 1."""
     return loss.words + ("" if loss.weight == 1 else f" (weight {loss.weight:g})")
 
 
@@ -230,7 +230,7 @@ def _limits(config: Config, numbers: Mapping[str, Any]) -> str:
     missing = numbers["counts"]["missing_translations"]
     lines = [
         f"- Trained on passages in {_listed(config.mixed_languages)} only.",
-        f"- Trained with queries in {config.student_query_lang}; in others it works as well as the start allows.",
+        f"- Trained with queries in {config.student_query_lang}; in other languages quality depends on the start checkpoint.",
         f"- Passages longer than {config.student.passage_tokens} tokens are truncated: cut documents into passages.",
         (
             "- The student learns the teacher's preferences, errors and biases, through translations with theirs."

@@ -47,7 +47,7 @@ scores = model.similarity(model.encode_query(["..."]), model.encode_document([".
 
 
 def loading(student: StudentSettings) -> str:
-    """Return the section, in Markdown, with what other readers of the folder do differently."""
+    """Return the section, in Markdown, with the differences of other readers of the folder."""
     if isinstance(student, SingleVectorStudent):
         return _single_vector(student)
     lines = [f"- {line}" for line in differences(traits_of_settings(student))]

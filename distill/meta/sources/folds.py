@@ -1,4 +1,4 @@
-"""Folds of a cross-validation by article: what is tested is about articles that no task was made of."""
+"""Folds of a cross-validation by article: questions are tested on articles that no task was made of."""
 
 import hashlib
 from collections.abc import Iterable
@@ -15,9 +15,9 @@ class Fold:
     """One fold.
 
     Attributes:
-        number: which, from 0.
-        count: how many there are; none: the source's own split, and this is the only one.
-        seed: deals the articles.
+        number: the number of the fold, from 0.
+        count: number of folds. If None, this is the only one, and the source's own split decides.
+        seed: seed of the order in which articles are dealt.
     """
 
     number: int
@@ -25,11 +25,11 @@ class Fold:
     seed: int
 
     def tested(self, table: pa.Table, articles: Iterable[str]) -> pa.Table:
-        """The rows of QUESTIONS, ANSWERS or SENTENCE_PAIRS that are evaluated; `articles` are all of the source."""
+        """Return the rows of QUESTIONS, ANSWERS or SENTENCE_PAIRS that are evaluated; `articles` are all of the source."""
         return table.filter(self._held_out(table, articles))
 
     def trained(self, table: pa.Table, articles: Iterable[str]) -> pa.Table:
-        """The rows that tasks are made of: those of other folds; by the source's own split, those of `train`."""
+        """Return the rows that tasks are made of: those of other folds; by the source's own split, those of `train`."""
         if self.count is None:
             return table.filter(pc.equal(table["split"], "train"))
         return table.filter(pc.invert(self._held_out(table, articles)))
@@ -40,7 +40,7 @@ class Fold:
         return pc.is_in(table["article"], value_set=pa.array(self.held_out(articles), STRING))
 
     def held_out(self, articles: Iterable[str]) -> list[str]:
-        """The articles of this fold: all are dealt round the folds in the order of hashes of their names."""
+        """Return the articles of this fold: all articles, in the order of hashes of their names, are dealt to the folds in turn."""
         if self.count is None:
             return []
         known = set(articles)
@@ -51,6 +51,6 @@ class Fold:
 
 
 def source_articles(questions: pa.Table, answers: pa.Table) -> list[str]:
-    """All articles of a source, also those that nothing is asked about: what tasks and evaluation must both deal from."""
-    found = {*pc.unique(questions["article"]).to_pylist(), *pc.unique(answers["article"]).to_pylist()}
-    return sorted(found)
+    """Return all articles of a source, also those without a question: tasks and evaluation must deal the same ones."""
+    articles = {*pc.unique(questions["article"]).to_pylist(), *pc.unique(answers["article"]).to_pylist()}
+    return sorted(articles)

@@ -4,8 +4,8 @@ A folder holds a file `{language}.json` for every language, of the form of SQuAD
 all files) and `paragraphs`, each with `context`, `qas` and `sentence_breaks`, the character ranges of its sentences. A sentence is a
 candidate, and the one in which an answer starts answers the question. Versions of a question share their id across files.
 
-Titles are those of each language's encyclopedia and files need not hold the same articles (MLQA-R), so that articles are told by what is
-asked about them: those which share a question, and those of one title in one file, are one article.
+Titles are those of each language's encyclopedia and files need not hold the same articles (MLQA-R), so articles are identified by their
+questions: those that share a question, and those of one title in one file, are one article.
 """
 
 import json
@@ -28,36 +28,36 @@ class _Paragraph:
 
     Attributes:
         line: its number in the file, from 1, which tables give as the line.
-        place: where it is in the file, for messages.
+        path: its position in the JSON, for messages (`data[0].paragraphs[3]`).
         article: number of its article in the file, from 0.
         number: its number in the article, from 0.
-        content: what the file has there.
+        content: its content in the file.
     """
 
     line: int
-    place: str
+    path: str
     article: int
     number: int
     content: Any
 
     @property
     def questions(self) -> list[Any]:
-        """Its questions; none where the list is missing, which `fault` says."""
-        found = self.content.get("qas") if isinstance(self.content, dict) else None
-        return found if isinstance(found, list) else []
+        """Its questions; none if the list is missing, which `fault` reports."""
+        questions = self.content.get("qas") if isinstance(self.content, dict) else None
+        return questions if isinstance(questions, list) else []
 
     def fault(self) -> RowError | None:
-        """Why neither its sentences nor its questions can be used."""
+        """Return the fault for which neither its sentences nor its questions can be used, or None."""
         if not isinstance(self.content, dict):
-            return RowError(self.place, "no JSON object")
+            return RowError(self.path, "no JSON object")
         for field, kind in (("context", str), ("qas", list), ("sentence_breaks", list)):
             if not isinstance(self.content.get(field), kind):
                 noun = "text" if kind is str else "list"
-                return RowError(f"{self.place}.{field}", f"is missing or no {noun}")
+                return RowError(f"{self.path}.{field}", f"is missing or no {noun}")
         last = 0
         for number, pair in enumerate(self.content["sentence_breaks"]):
             if not _is_range(pair) or not last <= pair[0] < pair[1] <= len(self.content["context"]):
-                field = f"{self.place}.sentence_breaks[{number}]"
+                field = f"{self.path}.sentence_breaks[{number}]"
                 return RowError(field, f"{pair!r}, expected [start, end] after {last}, within the context")
             last = pair[1]
         return None
@@ -78,38 +78,38 @@ class LareqaFile:
     data: Sequence[Any]
 
     @classmethod
-    def read(cls, place: Location) -> "LareqaFile":
-        """Read a file whole (some 2 MB); one that is not of the layout is a `SourceError`."""
+    def read(cls, file: Location) -> "LareqaFile":
+        """Read a file whole (some 2 MB); raise SourceError if it is not of the layout."""
         try:
-            with place.filesystem.open_input_stream(place.path) as stream:
+            with file.filesystem.open_input_stream(file.path) as stream:
                 content = json.loads(stream.read())
         except (OSError, ValueError, RecursionError) as error:
-            raise SourceError(f"{place.name} cannot be read: {' '.join(str(error).split())}") from error
+            raise SourceError(f"{file.name} cannot be read: {' '.join(str(error).split())}") from error
         data = content.get("data") if isinstance(content, dict) else None
         articles = isinstance(data, list) and all(
             isinstance(article, dict) and isinstance(article.get("paragraphs"), list) for article in data
         )
         if data is None or not articles:
             raise SourceError(
-                f"{place.name} is not of LAReQA's layout: an object with `data`, a list of articles with `paragraphs`"
+                f"{file.name} is not of LAReQA's layout: an object with `data`, a list of articles with `paragraphs`"
             )
-        return cls(place.name, place.path.rpartition("/")[2].removesuffix(".json"), data)
+        return cls(file.name, file.path.rpartition("/")[2].removesuffix(".json"), data)
 
     def title(self, article: int) -> str:
-        """The title of an article, or `#` and its number where it has none."""
+        """Return the title of an article, or `#` and its number if it has none."""
         title = self.data[article].get("title")
         return title if isinstance(title, str) and title.strip() else f"#{article}"
 
     def paragraphs(self) -> Iterator[_Paragraph]:
-        """All of them, in order."""
+        """Yield all paragraphs, in order."""
         line = 0
         for number, article in enumerate(self.data):
-            for place, content in enumerate(article["paragraphs"]):
+            for position, content in enumerate(article["paragraphs"]):
                 line += 1
-                yield _Paragraph(line, f"data[{number}].paragraphs[{place}]", number, place, content)
+                yield _Paragraph(line, f"data[{number}].paragraphs[{position}]", number, position, content)
 
     def ids(self) -> Iterator[tuple[int, str]]:
-        """The article and id of every question that has an id."""
+        """Yield the article and id of every question that has an id."""
         for paragraph in self.paragraphs():
             for question in paragraph.questions:
                 if isinstance(question, dict) and isinstance(question.get("id"), str):
@@ -117,20 +117,20 @@ class LareqaFile:
 
 
 def read_folder(path: str) -> list[LareqaFile]:
-    """The files of a folder, one for each language; files of other names are a `SourceError`."""
-    places = find_all(path)
-    wrong = [place.name for place in places if not place.path.endswith(".json")]
+    """Read the files of a folder, one for each language; raise SourceError for a file of another name."""
+    files = find_all(path)
+    wrong = [file.name for file in files if not file.path.endswith(".json")]
     if wrong:
         raise SourceError(
-            f"{wrong[0]} is no file of LAReQA's layout, whose folders hold only {{language}}.json; take it away"
+            f"{wrong[0]} is no file of LAReQA's layout, whose folders hold only {{language}}.json; remove it"
         )
-    return [LareqaFile.read(place) for place in places]
+    return [LareqaFile.read(file) for file in files]
 
 
 def article_names(files: Sequence[LareqaFile]) -> list[list[str]]:
-    """Return the name of every article of every file: the same where articles share a question, or their title within a file.
+    """Return the name of every article of every file: the same if articles share a question, or their title within a file.
 
-    It is the English title where there is one. Cost: a few steps for each question.
+    It is the English title if there is one. Cost: a few steps for each question.
     """
     titles = [[(number, file.title(article)) for article in range(len(file.data))] for number, file in enumerate(files)]
     nodes = {node: index for index, node in enumerate(dict.fromkeys(node for of_file in titles for node in of_file))}
@@ -163,19 +163,21 @@ def _components(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def disagreements(files: Sequence[LareqaFile]) -> list[str]:
-    """Where files differ in articles, paragraphs or questions, which parallel ones (XQuAD-R) do not; one sentence each."""
-    found = []
+    """Return a sentence for each difference of files in articles, paragraphs or questions; parallel files (XQuAD-R) have none."""
+    sentences = []
     for noun, count in (("articles", _articles), ("paragraphs", _paragraphs)):
         counts = {file.lang: count(file) for file in files}
         if len(set(counts.values())) > 1:
-            found.append(f"{noun} by language: " + ", ".join(f"{lang} {number}" for lang, number in counts.items()))
+            sentences.append(f"{noun} by language: " + ", ".join(f"{lang} {number}" for lang, number in counts.items()))
     asked = {file.lang: {question for _, question in file.ids()} for file in files}
     every = set().union(*asked.values())
     for lang, ids in asked.items():
         missing = sorted(every - ids)
         if missing:
-            found.append(f"{lang} lacks {len(missing)} of {len(every)} questions, among them {', '.join(missing[:3])}")
-    return found
+            sentences.append(
+                f"{lang} lacks {len(missing)} of {len(every)} questions, among them {', '.join(missing[:3])}"
+            )
+    return sentences
 
 
 def _articles(file: LareqaFile) -> int:
@@ -187,7 +189,7 @@ def _paragraphs(file: LareqaFile) -> int:
 
 
 def candidate_rows(file: LareqaFile, names: Sequence[str], *, context: bool) -> Rows:
-    """A record (id, lang, text, article) for every sentence, and a `RowError` for every paragraph that cannot be used."""
+    """Yield a record (id, lang, text, article) for every sentence, and a `RowError` for every paragraph that cannot be used."""
     for paragraph in file.paragraphs():
         if (fault := paragraph.fault()) is not None:
             yield paragraph.line, fault
@@ -205,7 +207,7 @@ def candidate_rows(file: LareqaFile, names: Sequence[str], *, context: bool) -> 
 
 
 def question_rows(file: LareqaFile, names: Sequence[str]) -> Rows:
-    """A record (id, xling_id, lang, text, article) for every question, or a `RowError` where no sentence answers it."""
+    """Yield a record (id, xling_id, lang, text, article) for every question, or a `RowError` if no sentence answers it."""
     for paragraph, question, sentences in _questions(file):
         if isinstance(sentences, RowError):
             yield paragraph.line, sentences
@@ -221,7 +223,7 @@ def question_rows(file: LareqaFile, names: Sequence[str]) -> Rows:
 
 
 def answer_rows(file: LareqaFile) -> Rows:
-    """A record (query, passage, grade) for every question and sentence that answers it."""
+    """Yield a record (query, passage, grade) for every question and sentence that answers it."""
     for paragraph, question, sentences in _questions(file):
         for number in [] if isinstance(sentences, RowError) else sentences:
             record: Record = {
@@ -233,37 +235,37 @@ def answer_rows(file: LareqaFile) -> Rows:
 
 
 def _questions(file: LareqaFile) -> Iterator[tuple[_Paragraph, Any, list[int] | RowError]]:
-    """Every question, and the numbers of the sentences that answer it."""
+    """Yield every question, and the numbers of the sentences that answer it."""
     for paragraph in file.paragraphs():
         fault = paragraph.fault()
         for number, question in enumerate(paragraph.questions):
-            place = f"{paragraph.place}.qas[{number}]"
+            path = f"{paragraph.path}.qas[{number}]"
             if fault is None:
-                yield paragraph, question, _answering(question, paragraph.content["sentence_breaks"], place)
+                yield paragraph, question, _answering(question, paragraph.content["sentence_breaks"], path)
             else:
-                yield paragraph, question, RowError(place, "its paragraph was rejected")
+                yield paragraph, question, RowError(path, "its paragraph was rejected")
 
 
-def _answering(question: Any, sentences: Sequence[Sequence[int]], place: str) -> list[int] | RowError:
-    """The numbers of the sentences in which the question's answers start."""
+def _answering(question: Any, sentences: Sequence[Sequence[int]], path: str) -> list[int] | RowError:
+    """Return the numbers of the sentences in which the question's answers start."""
     if not isinstance(question, dict):
-        return RowError(place, "no JSON object")
+        return RowError(path, "no JSON object")
     for field in ("id", "question"):
         if not isinstance(question.get(field), str) or not question[field].strip():
-            return RowError(f"{place}.{field}", "is missing, empty or no text")
+            return RowError(f"{path}.{field}", "is missing, empty or no text")
     answers = question.get("answers")
     if not isinstance(answers, list) or not answers:
-        return RowError(f"{place}.answers", "is missing, empty or no list", question["id"])
-    found = set()
+        return RowError(f"{path}.answers", "is missing, empty or no list", question["id"])
+    numbers = set()
     for answer in answers:
         start = answer.get("answer_start") if isinstance(answer, dict) else None
         if type(start) is not int:
-            return RowError(f"{place}.answers", "an answer without a number `answer_start`", question["id"])
+            return RowError(f"{path}.answers", "an answer without a number `answer_start`", question["id"])
         inside = [number for number, (low, high) in enumerate(sentences) if low <= start < high]
         if not inside:
-            return RowError(f"{place}.answers", f"answer_start {start} lies in no sentence", question["id"])
-        found.update(inside)
-    return sorted(found)
+            return RowError(f"{path}.answers", f"answer_start {start} lies in no sentence", question["id"])
+        numbers.update(inside)
+    return sorted(numbers)
 
 
 def _candidate_id(file: LareqaFile, paragraph: _Paragraph, sentence: int) -> str:

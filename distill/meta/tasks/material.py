@@ -1,4 +1,4 @@
-"""What meta-tasks are drawn from: the questions, candidates and sentence pairs of a fold, by language."""
+"""The material that meta-tasks are drawn from: the questions, candidates and sentence pairs of a fold, by language."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class Sizes(NamedTuple):
     queries: int
 
     def of(self, number: int) -> int:
-        """Those of the set with that number."""
+        """Return the size of the set with that number; set 0 is the support set."""
         return self.queries if number else self.shots
 
 
@@ -39,21 +39,21 @@ class Item(NamedTuple):
 
 
 class Questions:
-    """Questions and candidates, which are rows of two tables, and which of them belong together.
+    """Questions and candidates, which are rows of two tables, and the candidates that answer each question.
 
     Args:
         questions: QUESTIONS, of which question_id, xling_id and lang are read.
         answers: ANSWERS, of which answer_id and lang are read.
-        answered: ANSWERED; rows about questions or candidates that are not there are passed over.
+        answered: ANSWERED; rows about other questions or candidates are ignored.
 
     Attributes:
         versions: language -> xling_id -> the question's row.
         pools: language -> the candidates that answer a question, by id.
 
-    Nothing depends on the order of the tables' rows but the numbers of the rows. Memory: some hundred bytes a row.
+    Of the order of the tables' rows depend only the numbers of the rows. Memory: some hundred bytes a row.
 
     Raises:
-        TableError: two versions of a question in one language.
+        TableError: a question has two versions in one language.
     """
 
     def __init__(self, questions: pa.Table, answers: pa.Table, answered: pa.Table) -> None:
@@ -74,13 +74,13 @@ class Questions:
         self._usable: dict[LanguageSet, list[str]] = {}
 
     def answers(self, xling_id: str, lang: str) -> Sequence[int]:
-        """The rows of the candidates in a language that answer a question, by id."""
+        """Return the rows of the candidates in a language that answer a question, sorted by id."""
         return self._answers.get(xling_id, {}).get(lang, ())
 
     def usable(self, languages: LanguageSet) -> list[str]:
-        """The questions that a set may hold, by xling_id.
+        """Return the questions that a set may hold, sorted by xling_id.
 
-        They have a version in the question language and in every candidate language one that answers them and one that does not.
+        They have a version in the question language and, in every candidate language, a candidate that answers them and one that does not.
         """
         if languages not in self._usable:
             wanted = languages.candidate_langs
@@ -96,7 +96,7 @@ class Questions:
         return sorted(i for i in versions if all(self.answers(i, lang) for lang in languages.candidate_langs))
 
     def check(self, transfer: Transfer, sizes: Sizes) -> None:
-        """Refuse a transfer that cannot be filled.
+        """Check that the material suffices for a task of a transfer.
 
         Raises:
             TableError: names the transfer, the language and what is missing.
@@ -129,7 +129,7 @@ class Pairs:
     """
 
     SPLITS: tuple[str, ...] = ("train", "dev")
-    """Where support and query pairs come from."""
+    """The splits of support and of query pairs."""
 
     def __init__(self, pairs: pa.Table) -> None:
         self.rows: dict[str, dict[str, dict[str, int]]] = {split: {} for split in self.SPLITS}
@@ -140,7 +140,7 @@ class Pairs:
         self._usable: dict[tuple[LanguageSet, str], list[str]] = {}
 
     def usable(self, languages: LanguageSet, number: int) -> list[str]:
-        """The pairs that a set may hold, by id: those of its split in all its languages."""
+        """Return the pairs that a set may hold, sorted by id: those of its split in all its languages."""
         split = self.split(number)
         if (languages, split) not in self._usable:
             wanted = [self.rows[split].get(lang, {}) for lang in (languages.query_lang, *languages.candidate_langs)]
@@ -148,11 +148,11 @@ class Pairs:
         return self._usable[languages, split]
 
     def split(self, number: int) -> str:
-        """The split of a task's set."""
+        """Return the split of a task's set."""
         return self.SPLITS[min(number, 1)]
 
     def check(self, transfer: Transfer, sizes: Sizes) -> None:
-        """Refuse a transfer that cannot be filled.
+        """Check that the material suffices for a task of a transfer.
 
         Raises:
             TableError: names the transfer, the language and what is missing.
@@ -163,10 +163,10 @@ class Pairs:
             for lang in (language_set.query_lang, *language_set.candidate_langs):
                 _known(transfer, lang, self.rows[split], f"pair of split {split}")
             needed[split] += _room(transfer, number, sizes)
-            found = len(self.usable(language_set, number))
-            if found < needed[split]:
+            count = len(self.usable(language_set, number))
+            if count < needed[split]:
                 languages = _list((language_set.query_lang, *language_set.candidate_langs))
-                raise _too_few(transfer, number, needed[split], found, f"pairs of split {split} in {languages}")
+                raise _too_few(transfer, number, needed[split], count, f"pairs of split {split} in {languages}")
 
 
 def _versions(questions: pa.Table) -> dict[str, dict[str, int]]:
@@ -183,14 +183,14 @@ def _versions(questions: pa.Table) -> dict[str, dict[str, int]]:
 def _known(transfer: Transfer, lang: str, languages: Iterable[str], what: str) -> None:
     names = sorted(languages)
     if lang not in names:
-        found = ", ".join(names) or "none"
+        known = ", ".join(names) or "none"
         raise TableError(
-            f"transfer '{transfer}' needs '{lang}', and no training {what} is in that language; there are {found}"
+            f"transfer '{transfer}' needs '{lang}', and no training {what} is in that language; there are {known}"
         )
 
 
 def _room(transfer: Transfer, number: int, sizes: Sizes) -> int:
-    """The size of a set, which must be no smaller than its candidate languages are many."""
+    """Return the size of a set; raise TableError if it has more candidate languages than that."""
     languages = transfer.sets[number].candidate_langs
     if sizes.of(number) < len(languages):
         name = "tasks.queries" if number else "tasks.shots"
@@ -201,9 +201,9 @@ def _room(transfer: Transfer, number: int, sizes: Sizes) -> int:
     return sizes.of(number)
 
 
-def _too_few(transfer: Transfer, number: int, needed: int, found: int, what: str) -> TableError:
+def _too_few(transfer: Transfer, number: int, needed: int, count: int, what: str) -> TableError:
     return TableError(
-        f"transfer '{transfer}': a task with its set '{transfer.sets[number]}' needs {needed} training {what}; there are {found}. "
+        f"transfer '{transfer}': a task with its set '{transfer.sets[number]}' needs {needed} training {what}; there are {count}. "
         "Lower tasks.shots or tasks.queries, take other languages, or add data"
     )
 

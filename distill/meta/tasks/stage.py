@@ -1,6 +1,6 @@
 """The tasks stage: support and query sets for meta-learning (MAML-Align, arXiv 2309.08185).
 
-A task is a function of its number, the seed, the fold and what ids there are: not of shards, actors or the order of rows.
+A task depends on its number, the seed, the fold and the ids of the data: not on shards, actors or the order of rows.
 """
 
 import hashlib
@@ -33,20 +33,20 @@ def make_tasks(
 ) -> None:
     """Write `retrieval_tasks` or `similarity_tasks`: `settings.tasks` of them, made on actors.
 
-    Task t has transfer t modulo their number; where they are those of mode `trans`, those of mono_bi take turns in the first half of the
-    tasks, those of bi_multi in the second. Retrieval tasks are made of the questions and candidates that the fold does not hold out: of
-    other articles, or, by the source's own split, of `train`. Support pairs are of split `train`, query pairs of `dev`.
+    Task t has transfer t modulo their number; of mode `trans`, the transfers of mono_bi take turns in the first half of the tasks, those of
+    bi_multi in the second. Retrieval tasks are made of the questions and candidates that the fold does not hold out: those of other
+    articles, or, by the source's own split, of `train`. Support pairs are of split `train`, query pairs of `dev`.
 
     Args:
         workspace: its inputs are `sources` and `vectors`.
         settings: sizes of the sets, negatives, similar or random query sets, shards and actors; its mode and transfers are not read.
         transfers: the languages of the sets; all of one mode.
-        fold: what is held out.
+        fold: the fold; its held-out rows are not read.
         seed: seed of all draws.
         kind: questions or sentence pairs.
         sources: the stage of `distill.meta.sources.stage`.
-        vectors: the stage with `question_vectors` and `answer_vectors` by the encoder before training; read where query sets are similar
-            or negatives other than random, see `TaskSettings.needs_vectors`.
+        vectors: the stage with `question_vectors` and `answer_vectors` by the encoder before training; read if
+            `TaskSettings.needs_vectors`.
 
     Raises:
         TableError: the data lacks a language, or too little of it can fill a transfer; no task is made.
@@ -89,8 +89,8 @@ def _question_arguments(
 def _pair_arguments(workspace: Workspace, settings: TaskSettings, plan: "Plan", sources: str) -> dict[str, Any]:
     if settings.needs_vectors:
         raise TableError(
-            f"sentence pairs have no query sets '{settings.query_set}' with negatives '{settings.negatives}': their scores say how alike "
-            "they are; set tasks.query_set and tasks.negatives to random"
+            f"sentence pairs have no query sets '{settings.query_set}' with negatives '{settings.negatives}': their scores grade "
+            "similarity; set tasks.query_set and tasks.negatives to random"
         )
     pairs = workspace.input(sources, "sentence_pairs")
     _check_all(Pairs(pairs).check, settings, plan, sources)
@@ -106,7 +106,7 @@ def _check_all(check: Callable[[Transfer, Sizes], None], settings: TaskSettings,
 
 
 class Plan(NamedTuple):
-    """What decides a task beside the data and the sizes of its sets.
+    """The transfers and seeds that decide a task, besides the data and the sizes of its sets.
 
     Attributes:
         phases: the transfers in the order in which they take turns; each group has an equal share of the tasks.
@@ -119,7 +119,7 @@ class Plan(NamedTuple):
     seed: int
 
     def draft(self, position: int, tasks: int) -> "Draft":
-        """The beginning of a task: its transfer and its own random numbers."""
+        """Return the beginning of a task: its transfer and its own random numbers."""
         digest = hashlib.sha256(f"{self.seed}/{self.fold}/{position}".encode()).digest()
         transfer = transfer_at(self.phases, position, tasks)
         return Draft(position, transfer, Random(int.from_bytes(digest)))  # noqa: S311 - a seeded draw, not a secret
@@ -133,7 +133,7 @@ class Draft:
         position: its number.
         transfer: its languages.
         random: its own random numbers.
-        items: what is drawn so far.
+        items: the items that are drawn so far.
     """
 
     position: int
@@ -142,27 +142,27 @@ class Draft:
     items: list[Item] = field(default_factory=list)
 
     def others(self, ids: Sequence[str], count: int) -> list[str]:
-        """`count` of the ids, at random, that the task does not hold yet and that are different; there must be as many.
+        """Return `count` different ids, at random, that the task does not hold yet; there must be as many.
 
-        Cost: where n ids must be avoided and m are left, n / m + 1 draws each.
+        Cost: if the task holds n of the ids and m are left, n / m + 1 draws each.
         """
         used, drawn = {item.id for item in self.items}, []
         while len(drawn) < count:
-            found = self.random.choice(ids)
-            if found not in used:
-                used.add(found)
-                drawn.append(found)
+            chosen = self.random.choice(ids)
+            if chosen not in used:
+                used.add(chosen)
+                drawn.append(chosen)
         return drawn
 
     def languages(self, number: int, count: int) -> list[str]:
-        """The candidate languages of a set of `count`: all in turn, from a random one on."""
+        """Return the candidate languages of a set of `count` items: all in turn, from a random one on."""
         langs = self.transfer.sets[number].candidate_langs
         start = self.random.randrange(len(langs))
-        return [langs[(start + place) % len(langs)] for place in range(count)]
+        return [langs[(start + step) % len(langs)] for step in range(count)]
 
 
 class QuestionTasks:
-    """Makes a range of RETRIEVAL_TASKS.
+    """The actor that makes a range of RETRIEVAL_TASKS.
 
     Args:
         settings: sizes, negatives and query sets.
@@ -170,7 +170,7 @@ class QuestionTasks:
         questions: QUESTIONS that tasks are made of.
         answers: their ANSWERS.
         answered: ANSWERED, of these or more.
-        question_vectors: QUESTION_VECTORS of these or more, where they are needed.
+        question_vectors: QUESTION_VECTORS of these or more, if they are needed.
         answer_vectors: ANSWER_VECTORS likewise.
     """
 
@@ -196,7 +196,7 @@ class QuestionTasks:
             self._neighbours = Likeness(self._material, questions, answers, question_vectors, answer_vectors)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The tasks start to stop."""
+        """Return the tasks start to stop."""
         drafts = _drafts(self._plan, self._settings, shard)
         for draft in drafts:
             self._add(draft, 0, draft.others(self._material.usable(draft.transfer.sets[0]), self._sizes.shots))
@@ -207,16 +207,14 @@ class QuestionTasks:
         return {"retrieval_tasks": self._table(drafts, self._negatives(drafts))}
 
     def _add(self, draft: Draft, number: int, ids: Sequence[str]) -> None:
-        """A set of these questions, each with a random one of the candidates that answer it in the set's language of its turn."""
+        """Add a set of these questions, each with a random candidate that answers it, in the set's candidate languages in turn."""
         versions = self._material.versions[draft.transfer.sets[number].query_lang]
         for xling_id, lang in zip(ids, draft.languages(number, len(ids)), strict=True):
             answer = draft.random.choice(self._material.answers(xling_id, lang))
             draft.items.append(Item(number, xling_id, versions[xling_id], answer, lang))
 
-    # --- query sets
-
     def _near(self, drafts: Sequence[Draft]) -> "Near":
-        """The questions like those of the support sets, for the languages of every query set; nothing where query sets are random."""
+        """Return the questions like those of the support sets, for the languages of every query set; nothing if query sets are random."""
         if self._settings.query_set == "random" or self._neighbours is None:
             return {}
         asked: dict[LanguageSet, set[int]] = {}
@@ -229,7 +227,7 @@ class QuestionTasks:
         return {languages: self._neighbours.near(sorted(rows), languages, depth) for languages, rows in asked.items()}
 
     def _query_ids(self, draft: Draft, languages: LanguageSet, near: "Near") -> list[str]:
-        """The questions of a query set."""
+        """Return the questions of a query set."""
         usable, count = self._material.usable(languages), self._sizes.queries
         if self._settings.query_set == "random":
             return draft.others(usable, count)
@@ -244,10 +242,8 @@ class QuestionTasks:
             like.update([i for i in near[languages][item.first] if i not in used][: self._settings.neighbours])
         return chosen + draft.random.sample(sorted(like), count - len(chosen))
 
-    # --- negatives
-
     def _negatives(self, drafts: Sequence[Draft]) -> list[int]:
-        """The rows of the candidates that are the triplets' negatives, task by task."""
+        """Return the rows of the candidates that are the triplets' negatives, task by task."""
         items = [(draft, item) for draft in drafts for item in draft.items]
         if self._settings.negatives == "random" or self._neighbours is None:
             return [self._random_negative(draft, item) for draft, item in items]
@@ -258,8 +254,6 @@ class QuestionTasks:
         while (row := draft.random.choice(self._material.pools[item.lang])) in answering:
             pass
         return row
-
-    # --- tables
 
     def _table(self, drafts: Sequence[Draft], negatives: Sequence[int]) -> pa.Table:
         items = [item for draft in drafts for item in draft.items]
@@ -272,7 +266,7 @@ class QuestionTasks:
 
 
 class PairTasks:
-    """Makes a range of SIMILARITY_TASKS of SENTENCE_PAIRS."""
+    """The actor that makes a range of SIMILARITY_TASKS of SENTENCE_PAIRS."""
 
     def __init__(self, settings: TaskSettings, plan: Plan, pairs: pa.Table) -> None:
         self._settings = settings
@@ -281,7 +275,7 @@ class PairTasks:
         self._material = Pairs(pairs)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
-        """The tasks start to stop."""
+        """Return the tasks start to stop."""
         drafts = _drafts(self._plan, self._settings, shard)
         for draft in drafts:
             for number in range(len(draft.transfer.sets)):
@@ -311,13 +305,13 @@ def _drafts(plan: Plan, settings: TaskSettings, shard: Shard) -> list[Draft]:
 
 
 def _named(table: pa.Table, rows: Sequence[int], **columns: str) -> dict[str, list[Any]]:
-    """Columns of some rows, by new names."""
-    places = pa.array(rows, pa.int64())
-    return {name: table[column].take(places).to_pylist() for name, column in columns.items()}
+    """Return columns of some rows, by new names."""
+    positions = pa.array(rows, pa.int64())
+    return {name: table[column].take(positions).to_pylist() for name, column in columns.items()}
 
 
 def _rows(drafts: Sequence[Draft], columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """A row for each task, of columns that hold all tasks' items one after the other."""
+    """Return a row for each task, of columns that hold all tasks' items one after the other."""
     rows, start = [], 0
     for draft in drafts:
         stop = start + len(draft.items)

@@ -1,4 +1,4 @@
-"""Transfer modes: from which languages to which a meta-task transfers (arXiv 2309.08185)."""
+"""Transfer modes: the languages that a meta-task transfers from and to (arXiv 2309.08185)."""
 
 import re
 from collections.abc import Sequence
@@ -85,7 +85,7 @@ class Transfer:
                 f"transfer '{text}' is not `support-query` or `support-query-query`, each `question_candidates` with candidate languages "
                 "apart by commas, such as `el_el-el_ar` or `el_el-el_ar-el_ar,el,hi`"
             )
-        sets = (found.split("_") for found in re.findall(_SET, text))
+        sets = (one.split("_") for one in re.findall(_SET, text))
         return cls(tuple(LanguageSet(query_lang, tuple(langs.split(","))) for query_lang, langs in sets))
 
     def __str__(self) -> str:
@@ -98,10 +98,10 @@ class Transfer:
 
 
 def mode_of(transfer: Transfer) -> SimpleMode:
-    """The mode that a transfer is of.
+    """Return the mode of a transfer.
 
     Raises:
-        ValueError: it is of none; the message says why.
+        ValueError: the transfer is of no mode; the message says why.
     """
     kinds = "_".join(one.kind for one in transfer.sets)
     mode: SimpleMode | None = next((mode for mode in _NEEDS if mode == kinds), None)
@@ -120,26 +120,26 @@ def mode_of(transfer: Transfer) -> SimpleMode:
 
 
 def check_mode(mode: Mode, transfers: Sequence[Transfer]) -> None:
-    """Refuse transfers that are not of `mode`, and a union of modes that lacks one of them.
+    """Check that transfers are of `mode`, and of every mode of a union.
 
     Raises:
         ValueError: names the transfer, its mode and what `mode` needs.
     """
     wanted = modes_in(mode)
-    found = [mode_of(transfer) for transfer in transfers]
-    for transfer, one in zip(transfers, found, strict=True):
+    modes = [mode_of(transfer) for transfer in transfers]
+    for transfer, one in zip(transfers, modes, strict=True):
         if one not in wanted:
             raise ValueError(
                 f"transfer '{transfer}' is of mode {one}; mode {mode} needs {_forms(wanted)}{_lacking(transfer, wanted)}"
             )
-    absent: list[SimpleMode] = [one for one in wanted if one not in found]
+    absent: list[SimpleMode] = [one for one in wanted if one not in modes]
     if absent:
         given = ", ".join(map(str, transfers)) or "nothing"
         raise ValueError(f"mode {mode} needs transfers of all its modes: {given} lacks {_forms(absent)}")
 
 
 def modes_in(mode: Mode) -> tuple[SimpleMode, ...]:
-    """The modes that a mode is made of: itself, or those of a union."""
+    """Return the modes that a mode consists of: itself, or those of a union."""
     return _PARTS[mode]
 
 
@@ -148,7 +148,7 @@ def _forms(modes: Sequence[SimpleMode]) -> str:
 
 
 def _lacking(transfer: Transfer, wanted: Sequence[SimpleMode]) -> str:
-    """What has to be added to a transfer for one of the modes; nothing where it is of another form altogether."""
+    """Return what a transfer lacks for the wanted mode; an empty text if several modes are wanted."""
     if len(wanted) > 1:
         return ""
     kinds = wanted[0].split("_")
@@ -170,7 +170,7 @@ _MISSING = {
 
 
 def derived(mode: Mode, languages: tuple[str, ...]) -> tuple[Transfer, ...]:
-    """The transfers of a mode, each language in turn being the first.
+    """Return the transfers of a mode, each language in turn being the first.
 
     With a, b and c three languages in a row (after the last comes the first): `mono_mono` a_a-b_b, `mono_bi` a_a-a_b, `mono_multi`
     a_a-a_b,a, `bi_multi` a_b-a_b,a, `mono_bi_multi` a_a-a_b-a_b,a,c. `mixed` has the first four of a language, then those of the next;
@@ -195,7 +195,7 @@ def derived(mode: Mode, languages: tuple[str, ...]) -> tuple[Transfer, ...]:
 
 
 def _from(mode: SimpleMode, languages: tuple[str, ...], start: int) -> Transfer:
-    """The transfer of a mode whose first language is at `start`."""
+    """Return the transfer of a mode whose first language is at position `start`."""
     a, b, c = (languages[(start + step) % len(languages)] for step in range(3))
     mono, bi, multi = LanguageSet(a, (a,)), LanguageSet(a, (b,)), LanguageSet(a, (b, a))
     match mode:
@@ -212,31 +212,31 @@ def _from(mode: SimpleMode, languages: tuple[str, ...], start: int) -> Transfer:
 
 
 def phases(transfers: Sequence[Transfer]) -> tuple[tuple[Transfer, ...], ...]:
-    """The transfers in the groups that have equal shares of the tasks, one group after the other.
+    """Return the transfers in the groups that have equal shares of the tasks, one group after the other.
 
     That is one group, but for transfers of mono_bi and bi_multi and no other mode, which are those of `trans`: mono_bi, then bi_multi.
 
     Raises:
         ValueError: there is no transfer, or together they are of no mode.
     """
-    found = [mode_of(transfer) for transfer in transfers]
-    if not any(set(found) == set(parts) for parts in _PARTS.values()):
+    modes = [mode_of(transfer) for transfer in transfers]
+    if not any(set(modes) == set(parts) for parts in _PARTS.values()):
         given = ", ".join(map(str, transfers)) or "none"
         raise ValueError(
-            f"transfers {given} are of no mode together, but of {', '.join(dict.fromkeys(found)) or 'nothing'}"
+            f"transfers {given} are of no mode together, but of {', '.join(dict.fromkeys(modes)) or 'nothing'}"
         )
-    if set(found) != set(_PARTS["trans"]):
+    if set(modes) != set(_PARTS["trans"]):
         return (tuple(transfers),)
     return tuple(
-        tuple(transfer for transfer, mode in zip(transfers, found, strict=True) if mode == part)
+        tuple(transfer for transfer, mode in zip(transfers, modes, strict=True) if mode == part)
         for part in _PARTS["trans"]
     )
 
 
 def transfer_at(groups: Sequence[Sequence[Transfer]], position: int, tasks: int) -> Transfer:
-    """The transfer of task number `position` of `tasks`: the transfers of a phase take turns, in their order.
+    """Return the transfer of task number `position` of `tasks`: the transfers of a phase take turns, in their order.
 
-    Where the tasks do not divide, the first phase has one more.
+    If the tasks cannot be divided equally, the first phase has one more.
     """
     number = position * len(groups) // tasks
     first = -(-number * tasks // len(groups))

@@ -32,7 +32,7 @@ class TripletSet:
     candidates: TokenBatch
 
     def to(self, device: torch.device) -> "TripletSet":
-        """The set on a device."""
+        """Return the set on a device."""
         return TripletSet(self.questions.to(device), self.candidates.to(device))
 
 
@@ -42,14 +42,14 @@ class PairSet:
 
     Attributes:
         sentences: the N first sentences, then the N second ones.
-        scores: how alike those of each pair are, from 0 to 1.
+        scores: the similarity of each pair's sentences, from 0 to 1.
     """
 
     sentences: TokenBatch
     scores: Float[Tensor, " N"]
 
     def to(self, device: torch.device) -> "PairSet":
-        """The set on a device."""
+        """Return the set on a device."""
         return PairSet(self.sentences.to(device), self.scores.to(device))
 
 
@@ -57,25 +57,25 @@ TaskSet = TripletSet | PairSet
 
 
 def task_sets(encoder: Encoder, row: Row) -> list[TaskSet]:
-    """The sets of a task, in order. Cost: its texts are tokenised."""
-    places: dict[int, list[int]] = {}
-    for place, number in enumerate(row["sets"]):
-        places.setdefault(number, []).append(place)
+    """Return the sets of a task, in order. Cost: its texts are tokenised."""
+    positions: dict[int, list[int]] = {}
+    for position, number in enumerate(row["sets"]):
+        positions.setdefault(number, []).append(position)
     make = _triplets if "questions" in row else _pairs
-    return [make(encoder, row, places[number]) for number in sorted(places)]
+    return [make(encoder, row, positions[number]) for number in sorted(positions)]
 
 
-def _triplets(encoder: Encoder, row: Row, places: Sequence[int]) -> TripletSet:
-    texts = {name: [row[name][i] for i in places] for name in ("questions", "positives", "negatives")}
+def _triplets(encoder: Encoder, row: Row, positions: Sequence[int]) -> TripletSet:
+    texts = {name: [row[name][i] for i in positions] for name in ("questions", "positives", "negatives")}
     return TripletSet(
         encoder.tokenize_queries(texts["questions"]),
         encoder.tokenize_passages(texts["positives"] + texts["negatives"]),
     )
 
 
-def _pairs(encoder: Encoder, row: Row, places: Sequence[int]) -> PairSet:
-    firsts, seconds = ([row[name][i] for i in places] for name in ("firsts", "seconds"))
-    scores = torch.tensor([row["scores"][i] for i in places], dtype=torch.float32)
+def _pairs(encoder: Encoder, row: Row, positions: Sequence[int]) -> PairSet:
+    firsts, seconds = ([row[name][i] for i in positions] for name in ("firsts", "seconds"))
+    scores = torch.tensor([row["scores"][i] for i in positions], dtype=torch.float32)
     return PairSet(encoder.tokenize_passages(firsts + seconds), scores)
 
 
@@ -92,7 +92,7 @@ class TaskLoss:
     margin: float
 
     def __call__(self, parameters: Parameters, task_set: TaskSet) -> Float[Tensor, ""]:
-        """The triplet loss, or the squared error of cosines."""
+        """Return the triplet loss, or the squared error of cosines."""
         if isinstance(task_set, PairSet):
             vectors, keep = self._encode(parameters, task_set.sentences)
             (first, second), (first_keep, second_keep) = vectors.chunk(2), keep.chunk(2)

@@ -1,10 +1,10 @@
-"""Learners that adapt to a task and are judged on another set of it: MAML and MAML-Align, as functions of parameters.
+"""Learners that adapt to one set of a task and are judged on another: MAML and MAML-Align, as functions of parameters.
 
 theta are the parameters that are meta-learned, phi those of a learner after its inner steps on a support set:
 
     phi_0 = theta,  phi_k = phi_{k-1} - alpha * grad L(phi_{k-1}; support)
 
-An outer loss is a loss at phi; its gradient by theta goes through the inner steps (second order), or takes their gradients for constants
+An outer loss is a loss at phi; its gradient by theta goes through the inner steps (second order), or treats their gradients as constants
 (first order), so that it is the loss's gradient at phi.
 """
 
@@ -18,13 +18,13 @@ from torch import Tensor
 
 Parameters = Mapping[str, Tensor]
 S = TypeVar("S")
-"""A set of a task: whatever the loss takes."""
+"""A set of a task, of the type that the loss takes."""
 Loss = Callable[[Parameters, S], Float[Tensor, ""]]
 
 
 @dataclass(frozen=True)
 class Inner(Generic[S]):
-    """Inner steps.
+    """The inner steps of a learner.
 
     Attributes:
         loss: the loss of parameters on a set.
@@ -37,7 +37,7 @@ class Inner(Generic[S]):
     second_order: bool = False
 
     def adapt(self, parameters: Parameters, support: S, steps: int) -> Parameters:
-        """phi: the parameters after `steps` gradient steps on a support set. They remain a function of `parameters`.
+        """Return phi: the parameters after `steps` gradient steps on a support set. They remain a function of `parameters`.
 
         Cost: a forward and a backward pass a step. First order keeps nothing of them; second order keeps every step's activations until the
         outer gradient is taken.
@@ -55,7 +55,7 @@ class Inner(Generic[S]):
 
 
 def maml_loss(inner: Inner[S], parameters: Parameters, sets: Sequence[S], steps: int) -> Float[Tensor, ""]:
-    """L(phi; query), phi being adapted to the support set: the outer loss of a task (MAML, arXiv 1703.03400)."""
+    """Return L(phi; query), phi being adapted to the support set: the outer loss of a task (MAML, arXiv 1703.03400)."""
     support, query = sets
     return inner.loss(inner.adapt(parameters, support, steps), query)
 
@@ -75,14 +75,14 @@ class AlignLosses(NamedTuple):
 
     @property
     def gap(self) -> Float[Tensor, ""]:
-        """What distillation squares: the teacher's loss minus the student's, on the set that both know."""
+        """The teacher's loss minus the student's on the bilingual set, which distillation squares."""
         return self.teacher - self.student_bilingual
 
 
 def align_losses(
     inner: Inner[S], parameters: Parameters, sets: Sequence[S], teacher_steps: int, student_steps: int
 ) -> AlignLosses:
-    """The losses of MAML-Align on a task of three sets: monolingual, bilingual, multilingual (arXiv 2309.08185).
+    """Return the losses of MAML-Align on a task of three sets: monolingual, bilingual, multilingual (arXiv 2309.08185).
 
     The teacher adapts on the first set and is judged on the second; the student adapts on the second and is judged on the third. Both start
     from the same parameters. With `student_steps` 0 the student does not adapt, as in the released code.

@@ -19,10 +19,10 @@ def similarities(
     first_keep: Bool[Tensor, "N V"],
     second_keep: Bool[Tensor, "N W"],
 ) -> Float[Tensor, " N"]:
-    """How alike the texts of each pair are, from -1 to 1.
+    """Return the similarity of the texts of each pair, from -1 to 1.
 
-    Of single vectors the cosine; of several the mean over the first text's vectors of the largest cosine with one of the second's, which is
-    MaxSim (ColBERT, arXiv 2004.12832) by the number of vectors.
+    Of single vectors it is the cosine; of several the mean over the first text's vectors of the largest cosine with one of the second's,
+    which is MaxSim (ColBERT, arXiv 2004.12832) divided by the number of vectors.
     """
     first, second = functional.normalize(first, dim=-1), functional.normalize(second, dim=-1)
     cosines = torch.einsum("nvd,nwd->nvw", first, second)
@@ -37,7 +37,7 @@ def distances(
     first_keep: Bool[Tensor, "N V"],
     second_keep: Bool[Tensor, "N W"],
 ) -> Float[Tensor, " N"]:
-    """Euclidean distances of single vectors of unit length; of texts with several vectors sqrt(2 - 2s), s being their similarity.
+    """Return Euclidean distances of single vectors of unit length; of texts with several vectors sqrt(2 - 2s), s being their similarity.
 
     For unit vectors the two are one formula. As in torch's triplet loss, 1e-6 is added to each coordinate's difference.
     """
@@ -50,10 +50,10 @@ def distances(
 
 
 def triplet_loss(positive: Float[Tensor, " N"], negative: Float[Tensor, " N"], margin: float) -> Float[Tensor, ""]:
-    """Mean of max(0, d+ - d- + margin), of a question's distances to a candidate that answers it and to one that does not."""
+    """Return the mean of max(0, d+ - d- + margin), of a question's distances to a candidate that answers it and to one that does not."""
     return (positive - negative + margin).clamp(min=0).mean()
 
 
 def similarity_loss(alike: Float[Tensor, " N"], scores: Float[Tensor, " N"]) -> Float[Tensor, ""]:
-    """Mean squared difference of similarities and graded scores from 0 to 1."""
+    """Return the mean squared difference of similarities and graded scores from 0 to 1."""
     return functional.mse_loss(alike, scores)
