@@ -1,4 +1,4 @@
-"""What exact search costs: CPU-milliseconds a query by type and batch size, and the error of bfloat16. Under two minutes.
+"""The cost of exact search: CPU-milliseconds a query by type and batch size, and the error of bfloat16. Under two minutes.
 
     python benchmarks/exact_search.py
 
@@ -38,7 +38,7 @@ def queries_for(vectors: list[torch.Tensor], generator: torch.Generator) -> torc
 
 
 def milliseconds(index: ExactIndex, queries: torch.Tensor, batch: int, repeats: int = 3) -> float:
-    """The best of some runs, in CPU time a query: other programs on the machine only ever add to it."""
+    """Return the best of some runs, in CPU time a query: other programs on the machine only ever add to it."""
     batches = queries[: max(batch, 8)].split(batch)
     index.search(batches[0], 10)
     best = float("inf")

@@ -53,7 +53,7 @@ MODES = ("mono_mono", "mono_bi", "mono_multi", "bi_multi", "mixed", "trans")
 
 @dataclass(frozen=True)
 class Encoder:
-    """What is adapted, and how much time there is for it.
+    """An encoder to adapt, and the time there is for it.
 
     Attributes:
         model: the start.
@@ -95,7 +95,7 @@ class System:
 
 
 def systems(*, questions: bool) -> dict[str, System]:
-    """The principal ones first: a run that is cut short has them for every seed."""
+    """Return the systems, the principal ones first: a run that is cut short has them for every seed."""
     found = {"zero_shot": System("zero_shot"), "fine_tune": System("fine_tune"), "maml_trans": System("maml", "trans")}
     for variant in ("paper", "released_code"):
         found[f"align_{variant}_0.5"] = System("maml_align", train={"variant": variant})
@@ -243,7 +243,7 @@ def table(results: Sequence[Mapping[str, Any]], encoder: Encoder) -> str:
 
 
 def difference(seeds: Mapping[int, Mapping[str, float]], baseline: Mapping[int, Mapping[str, float]]) -> str:
-    """The mean difference over the seeds that both have, and its t interval."""
+    """Return the mean difference over the seeds that both have, and its t interval."""
     gaps = np.array([found["all"] - baseline[seed]["all"] for seed, found in seeds.items() if seed in baseline])
     if len(gaps) < 2 or not gaps.any():
         return "-"

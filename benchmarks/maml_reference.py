@@ -1,4 +1,4 @@
-"""What an encoder reaches without training on the data of MAML-Align (arXiv 2309.08185), measured as the job measures it.
+"""The precision that an encoder reaches without training on the data of MAML-Align (arXiv 2309.08185), measured as the job measures it.
 
     python benchmarks/maml_reference.py questions --questions queries.jsonl.gz --candidates candidates.jsonl.gz --qrels qrels.gz
     python benchmarks/maml_reference.py questions --lareqa xquad-r

@@ -46,7 +46,7 @@ def tokens(encoder: Encoder, count: int, length: int, numbers: torch.Generator) 
 
 
 def measure(name: str, model: str, steps: int) -> dict[str, float]:
-    """The cost of one row, in this process."""
+    """Return the cost of one row, in this process."""
     torch.set_num_threads(1)
     method, sets, options = ROWS[name]
     settings = MetaTrainSettings.model_validate({"tasks_per_batch": TASKS} | options)
@@ -79,7 +79,7 @@ def measure(name: str, model: str, steps: int) -> dict[str, float]:
 
 
 def peak() -> float:
-    """The most memory that this process had, in MiB."""
+    """Return the most memory that this process had, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -52,7 +52,7 @@ def write_collection(folder: Path, queries: int) -> None:
 
 
 def write_teacher(folder: Path) -> None:
-    """A BERT of two layers of 32 over whole words, random weights."""
+    """Write a BERT of two layers of 32 over whole words, random weights."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -76,7 +76,7 @@ def write_teacher(folder: Path) -> None:
 
 
 def write_config(folder: Path, teacher: Path, shard: int) -> Path:
-    """The job's configuration."""
+    """Return the job's configuration."""
     content = {
         "name": "million", "storage": str(folder / "store"), "languages": ["de"],
         "source": {"type": "files", "root": str(folder), "passages": ["passages.tsv"], "queries": ["queries.tsv"]},
@@ -161,7 +161,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def memory_of(pid: int) -> tuple[float, float]:
-    """A process's anonymous memory and its proportional set, in MB."""
+    """Return a process's anonymous memory and its proportional set, in MB."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -171,7 +171,7 @@ def memory_of(pid: int) -> tuple[float, float]:
 
 
 def is_actor(pid: int) -> bool:
-    """Whether a process is an actor of a pool."""
+    """Tell whether a process is an actor of a pool."""
     try:
         return b"ShardActor" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""What Ray costs a scoring job: pairs a second through the score stage against the same class in a plain loop. Ten minutes.
+"""The cost of Ray in a scoring job: pairs a second through the score stage against the same class in a plain loop. Ten minutes.
 
     python benchmarks/ray_share.py
 
@@ -42,7 +42,7 @@ class TimedWorker(scoring.ScoreWorker):
     """The stage's own worker, which also writes down when it worked and what CPU time its process had used by then."""
 
     def __call__(self, shard: Shard) -> dict[str, Any]:
-        """The shard's tables."""
+        """Return the shard's tables."""
         before = {"began": time.time(), "cpu_before": time.process_time()}
         tables = super().__call__(shard)
         facts = {**before, "ended": time.time(), "cpu": time.process_time()}

@@ -1,4 +1,4 @@
-"""Whether late-interaction checkpoints give the same scores here as in the projects that read and write them.
+"""Late-interaction checkpoints must give the same scores here as in the projects that read and write them.
 
     python benchmarks/student_parity.py --pylate PYLATE/bin/python --plaidx PLAIDX/bin/python
 
@@ -46,7 +46,7 @@ PASSAGES = [f"{row['title']}. {row['text']}" for _, row in corpus.passages()][::
 
 @dataclass(frozen=True)
 class Result:
-    """What an implementation makes of a checkpoint: ids of the padded queries, vectors, kept vectors of passages, scores of all pairs."""
+    """Results of an implementation with a checkpoint: ids of padded queries, vectors, kept vectors of passages, scores of all pairs."""
 
     query_ids: np.ndarray
     queries: np.ndarray
@@ -66,7 +66,7 @@ def ours(folder: Path) -> Result:
 
 
 def theirs(python: str, worker: str, folder: Path, save: Path | None = None, **settings: Any) -> Result:
-    """The same in another environment, which may save what it loaded."""
+    """Run the same in another environment, which may save what it loaded."""
     with tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job.json"
         job.write_text(json.dumps({
@@ -90,7 +90,7 @@ def theirs(python: str, worker: str, folder: Path, save: Path | None = None, **s
 
 
 def unigrams(texts: list[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer as XLM-R's: unigrams with a word-start piece, which makes two pieces of '. '."""
+    """Return a tokenizer as XLM-R's: unigrams with a word-start piece, which makes two pieces of '. '."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
@@ -112,7 +112,7 @@ def unigrams(texts: list[str]) -> PreTrainedTokenizerFast:
 
 
 def write_base(folder: Path, family: str) -> Path:
-    """A plain Hugging Face model with random weights, large enough to tell tokens apart."""
+    """Write a plain Hugging Face model with random weights, large enough to tell tokens apart."""
     texts = [row["text"] for _, row in corpus.passages()]
     tokenizer = unigrams(texts) if family == "xlmr" else train_tokenizer([*texts, string.punctuation], 4000)
     sizes: dict[str, Any] = {
@@ -164,7 +164,7 @@ def pylate_rows(python: str, base: Path, folder: Path) -> Iterator[tuple[str, Re
 
 
 def row(family: str, name: str, there: Result, here: Result) -> tuple[str, float]:
-    """A line of the table, and the largest difference of scores."""
+    """Return a line of the table and the largest difference of scores."""
     ids = (
         int((there.query_ids != here.query_ids).any(1).sum())
         if there.query_ids.shape == here.query_ids.shape

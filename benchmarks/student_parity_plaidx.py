@@ -18,7 +18,7 @@ _dataclass = dataclasses.dataclass
 
 
 def hashable(cls: Any = None, /, **options: Any) -> Any:
-    """A default value must be hashable since Python 3.11, and PLAID-X's class of default values is not: without `__eq__` it is."""
+    """Make a dataclass, PLAID-X's default values without `__eq__`: since Python 3.11 they must be hashable."""
     if cls is None:
         return lambda found: hashable(found, **options)
     return _dataclass(cls, **options | ({"eq": False} if cls.__name__ == "DefaultVal" else {}))

@@ -73,7 +73,7 @@ def padded_tokens(lengths: list[int], size: int) -> int:
 
 
 def full_head(model: Any, tokenizer: Any, prompts: list[str], fixed: bool) -> np.ndarray:
-    """What toolkits do: batches of 32 in arrival order, the whole vocabulary's logits, two of which are used."""
+    """Score as toolkits do: batches of 32 in arrival order, the whole vocabulary's logits, two of which are used."""
     answers = tokenizer.convert_tokens_to_ids(list(T5_ANSWERS))
     found = []
     for start in range(0, len(prompts), 32):

@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 
 
 def make_data(folder: Path, steps: int = STEPS + WARM_UP) -> None:
-    """A backbone with its tokenizer, and steps of queries, passages and scores."""
+    """Write a backbone with its tokenizer, and steps of queries, passages and scores."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -83,7 +83,7 @@ def make_data(folder: Path, steps: int = STEPS + WARM_UP) -> None:
 
 
 def run_steps(step: Callable[[dict[str, list]], float], steps: list[dict[str, list]]) -> dict[str, float]:
-    """The median of CPU-seconds and seconds a step, and the loss of the last."""
+    """Return the median of CPU-seconds and seconds a step, and the loss of the last."""
     cpu, wall, loss = [], [], 0.0
     for number, data in enumerate(steps):
         before, clock = time.process_time(), time.perf_counter()
@@ -126,7 +126,7 @@ def polyray_worker(folder: Path, dtype: Literal["float32", "bfloat16"], *, dropo
 
 
 def memory() -> float:
-    """The process's largest resident set in MB."""
+    """Return the process's largest resident set in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

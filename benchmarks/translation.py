@@ -1,4 +1,4 @@
-"""What translation costs, and how good what there is is.
+"""The cost of translation, and the quality of the engines there are.
 
     python benchmarks/translation.py                # engines and the whole stage on one random Marian model, about ten minutes
     python benchmarks/translation.py --quality      # BLEU and chrF on TICO-19, whose segments.jsonl.gz POLYRAY_TICO19 names
@@ -122,7 +122,7 @@ def plain_generate(model: str, sentences: Sequence[str]) -> Callable[[], Any]:
 
 
 def stage(root: Path, shared: dict[str, Any], texts: Sequence[str]) -> None:
-    """The whole of a shard's work against the engine on token lists that are ready: same distinct sentences, same batches."""
+    """Compare the whole of a shard's work with the engine on token lists that are ready: same distinct sentences, same batches."""
     settings = CTranslate2Translator(**shared, cache=str(root))
     passages = [SourcePassage("", text) for text in texts[:25]]
     translator = PassageTranslator(TranslateSettings(by=settings), "en", ("de",), Engines(settings, "en", "cpu", 1))
@@ -206,7 +206,7 @@ def translate_and_measure(
 
 
 def train_marian(folder: Path, pairs: Sequence[tuple[str, str]], seconds: float) -> str:
-    """A small Marian model, trained by Adam on token batches for some CPU time."""
+    """Train a small Marian model by Adam on token batches for some CPU time."""
     shape = {
         "d_model": 256, "encoder_layers": 3, "decoder_layers": 3, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
         "encoder_ffn_dim": 512, "decoder_ffn_dim": 512, "max_position_embeddings": 256, "init_std": 0.02, "dropout": 0.2,

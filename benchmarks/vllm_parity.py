@@ -44,11 +44,8 @@ PREFIX_QUERIES, PREFIX_PASSAGES = 24, 8
 VLLM = {"type": "vllm"}
 
 
-# ---- checkpoints
-
-
 def save_tokenizer(folder: Path, answers: list[str], specials: list[str], pair: str | None, **names: str) -> int:
-    """A tokenizer of bytes, whole-word answers and special tokens; `pair` is its template for pairs. Returns the vocabulary's size."""
+    """Write a tokenizer of bytes, whole-word answers and special tokens; `pair` is its template for pairs. Return its size."""
     vocabulary = {symbol: i for i, symbol in enumerate([*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
     merges = []
     for answer in answers:
@@ -113,7 +110,7 @@ def save_cross_encoder(folder: Path, family: str, seed: int) -> None:
 
 
 def cases(folder: Path) -> list[dict[str, Any]]:
-    """What is compared: a label, the teacher's settings, and how a plain pass gets its logit."""
+    """Return the comparisons: a label, the teacher's settings, and how a plain pass gets its logit."""
     causal = [("Qwen3", "qwen3", ["no", "yes"]), ("Qwen2", "mxbai", ["0", "1"]), ("Gemma", "bge_gemma", ["Yes"])]
     found = []
     for seed, (family, prompt, answers) in enumerate(causal):
@@ -134,9 +131,6 @@ def cases(folder: Path) -> list[dict[str, Any]]:
         teacher = {"type": "cross_encoder", "model": str(model), "max_tokens": 400, "engine": VLLM}
         found.append({"label": f"{family}, classify", "teacher": teacher, "answers": []})
     return found
-
-
-# ---- scores
 
 
 def texts() -> tuple[list[str], list[str]]:
@@ -174,7 +168,7 @@ def plain_logits(case: dict[str, Any], composed: list[Any]) -> list[float]:
 
 
 def work(file: Path) -> None:
-    """What the other Python does: score every case with vLLM, or the shared prefixes with and without the cache."""
+    """Run in the other Python: score every case with vLLM, or the shared prefixes with and without the cache."""
     plan = json.loads(file.read_text())
     queries, passages = texts()
     for case in plan.get("cases", []):
@@ -256,11 +250,8 @@ def prefixes(python: str, folder: Path) -> None:
         print(f"| {words[0]} | {words[1]} | {row['tokens']} | {row['seconds']:.1f} | {difference:.1e} |", flush=True)
 
 
-# ---- HTTP
-
-
 def http(python: str, folder: Path) -> None:
-    """The same cross-encoder behind vLLM's own server."""
+    """Score with the same cross-encoder behind vLLM's own server."""
     model = folder / "XLMRoberta"
     if not model.is_dir():
         save_cross_encoder(model, "XLMRoberta", 0)
@@ -327,9 +318,6 @@ def wait_until(ready: Callable[[], bool], server: "subprocess.Popen[bytes]") -> 
             pass
         time.sleep(1)
     raise SystemExit("the server did not answer in ten minutes")
-
-
-# ---- the score stage
 
 
 def stage(python: str, folder: Path) -> None:

@@ -126,7 +126,7 @@ def score(
 
 
 def examples(system: System, data: Data, seed: int, steps: int) -> list[list[dict]]:
-    """The rows of each step. Round robin has as many rows as the others, of fewer questions."""
+    """Return the rows of each step. Round robin has as many rows as the others, of fewer questions."""
     queries = list(data.train)
     if system.share < 1:
         Random(0).shuffle(queries)
@@ -221,7 +221,7 @@ def evaluate(encoder: Encoder, data: Data) -> dict[str, list[float]]:
 
 
 def mean_by_query(results: Sequence[dict]) -> np.ndarray:
-    """The mean over languages and seeds, question by question."""
+    """Return the mean over languages and seeds, question by question."""
     return np.mean([[result["values"][lang] for lang in LANGUAGES] for result in results], axis=(0, 1))
 
 
@@ -256,7 +256,7 @@ def tables(results: Mapping[str, Sequence[dict]]) -> None:
 
 
 def tost(difference: np.ndarray, margin: float = 0.05) -> float:
-    """The p-value of two one-sided t-tests that the mean difference lies within the margin (Schuirmann 1987)."""
+    """Return the p-value of two one-sided t-tests that the mean difference lies within the margin (Schuirmann 1987)."""
     low: Any = stats.ttest_1samp(difference, -margin, alternative="greater")
     high: Any = stats.ttest_1samp(difference, margin, alternative="less")
     return float(max(low.pvalue, high.pvalue))

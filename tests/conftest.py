@@ -1,4 +1,4 @@
-"""What the whole suite shares: one Ray, one S3 server, tiny models made on the spot."""
+"""Fixtures that the whole suite shares: one Ray, one S3 server, tiny models made on the spot."""
 
 import logging
 import os

@@ -70,11 +70,11 @@ def write_teacher(folder: Path, tokenizer: Path, hidden: int, layers: int) -> No
     import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-    found = AutoTokenizer.from_pretrained(tokenizer)
-    found.save_pretrained(folder)
+    copied = AutoTokenizer.from_pretrained(tokenizer)
+    copied.save_pretrained(folder)
     torch.manual_seed(3)
     config = BertConfig(
-        vocab_size=len(found),
+        vocab_size=len(copied),
         hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=2,
@@ -104,7 +104,7 @@ class Finished:
     @property
     def reused(self) -> dict[str, bool]:
         """Each stage of which a summary line was printed, in order: whether it was reused."""
-        return {found[1]: found[4] == "reused" for line in self.out.splitlines() if (found := _SUMMARY.match(line))}
+        return {line[1]: line[4] == "reused" for text in self.out.splitlines() if (line := _SUMMARY.match(text))}
 
     def done(self) -> "Finished":
         """Itself, or an error that shows what the job said."""
@@ -214,8 +214,8 @@ class SmallJob:
         filesystem, root = open_storage(self.store)
         from pyarrow.fs import FileSelector
 
-        found = filesystem.get_file_info(FileSelector(f"{root}/stages", allow_not_found=True))
-        return sorted(info.path for info in found if re.fullmatch(rf"{stage}-[0-9a-f]{{12}}", info.base_name))
+        infos = filesystem.get_file_info(FileSelector(f"{root}/stages", allow_not_found=True))
+        return sorted(info.path for info in infos if re.fullmatch(rf"{stage}-[0-9a-f]{{12}}", info.base_name))
 
     def folder_of(self, stage: str) -> str:
         """The folder of a stage that was computed in one state only."""
@@ -229,9 +229,9 @@ class SmallJob:
 
     def manifest(self, stage: str) -> dict[str, Any]:
         """A stage's manifest; it must be finished."""
-        found = read_json(open_storage(self.store)[0], f"{self.folder_of(stage)}/manifest.json")
-        assert found is not None
-        return found
+        manifest = read_json(open_storage(self.store)[0], f"{self.folder_of(stage)}/manifest.json")
+        assert manifest is not None
+        return manifest
 
     def markers(self, stage: str) -> dict[str, int]:
         """The markers of a stage's committed shards on local disk, and when each was written, in nanoseconds."""
@@ -273,11 +273,11 @@ class Driver:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """True until it has ended."""
         return self._process.poll() is None
 
     def read(self) -> Finished:
-        """What it has said so far."""
+        """Return its output so far."""
         out, err = (file.read_text(encoding="utf-8", errors="replace") for file in self._files)
         code = self._process.poll()
         return Finished(-1000 if code is None else code, out, err, time.monotonic() - self._started)
@@ -334,14 +334,14 @@ def descendants(pid: int) -> dict[int, str]:
                 continue
             if fields[0] != "Z":
                 parents[int(folder.name)] = int(fields[1])
-    found: dict[int, str] = {}
+    below: dict[int, str] = {}
     for process in parents:
         above = process
         while above in parents and above != pid:
             above = parents[above]
         if above == pid and process != pid:
-            found[process] = command_line(process)
-    return found
+            below[process] = command_line(process)
+    return below
 
 
 def command_line(pid: int) -> str:

@@ -49,13 +49,13 @@ def test_the_run_folder(whole: tuple[SmallJob, Finished]) -> None:
     assert {file.name for file in folder.iterdir()} == {"config.yaml", "report.html", "run.json", "summary.json"}
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert list(run["stages"]) == list(STAGES)
-    assert all((Path(job.store) / place / "manifest.json").is_file() for place in run["stages"].values())
+    assert all((Path(job.store) / stage / "manifest.json").is_file() for stage in run["stages"].values())
     checkpoint = Path(job.folder_of("train")) / "checkpoint"
     assert {"README.md", "artifact.metadata", "config.json", "model.safetensors"} <= {
         f.name for f in checkpoint.iterdir()
     }
-    for place in (folder / "report.html", folder / "summary.json", checkpoint, Path(job.folder_of("index"))):
-        assert str(place) in finished.out
+    for path in (folder / "report.html", folder / "summary.json", checkpoint, Path(job.folder_of("index"))):
+        assert str(path) in finished.out
 
 
 def test_the_summary(whole: tuple[SmallJob, Finished]) -> None:
@@ -156,7 +156,7 @@ def by_stage(
 
 def test_stages_run_alone_and_are_found_by_the_others(by_stage: tuple[SmallJob, list[Finished]]) -> None:
     job, finished = by_stage
-    assert [found.reused for found in finished] == [
+    assert [one.reused for one in finished] == [
         {"sources": False},
         {"sources": True, "translate": False},
         {"sources": True, "select": False, "score": False, "calibrate": False},

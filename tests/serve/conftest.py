@@ -81,11 +81,11 @@ def endpoint(ray_session: None, s3_bucket: str, checkpoint: Path, index_folder: 
     """One endpoint for all tests, which only read. Its files are on S3: what works from there works from a local folder."""
     from serve.launch import start, stop
 
-    places = {name: join(s3_bucket, "serve", name) for name in ("checkpoint", "index")}
+    locations = {name: join(s3_bucket, "serve", name) for name in ("checkpoint", "index")}
     for name, folder in {"checkpoint": checkpoint, "index": index_folder}.items():
-        filesystem, path = open_storage(places[name])
+        filesystem, path = open_storage(locations[name])
         pafs.copy_files(str(folder), path, destination_filesystem=filesystem)
     settings = ServeSettings(port=free_port(), max_k=100, max_query_characters=200, batch_wait_s=0.05)
-    url = start(places["checkpoint"], places["index"], settings, timeout_s=90.0)
-    yield Endpoint(url, places["checkpoint"], places["index"], settings)
+    url = start(locations["checkpoint"], locations["index"], settings, timeout_s=90.0)
+    yield Endpoint(url, locations["checkpoint"], locations["index"], settings)
     stop()

@@ -1,4 +1,4 @@
-"""What the tests of the endpoint search, and where."""
+"""The texts that the tests of the endpoint search, and the endpoint itself."""
 
 import socket
 from dataclasses import dataclass

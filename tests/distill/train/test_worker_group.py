@@ -1,4 +1,4 @@
-"""What watches over a training on a real Ray Train worker group: the development set, early stopping, trackers, gates."""
+"""The watch over a training on a real Ray Train worker group: the development set, early stopping, trackers, gates."""
 
 from dataclasses import dataclass
 from pathlib import Path
