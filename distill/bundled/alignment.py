@@ -41,8 +41,8 @@ class TranslationTable:
     def probability(self, source: Int[np.ndarray, "..."], target: Int[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         """t(target | source), the two broadcast together."""
         wanted = source.astype(np.int64) * self.size + target
-        place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        return np.where(self.keys[place] == wanted, self.values[place], 0.0)
+        position = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        return np.where(self.keys[position] == wanted, self.values[position], 0.0)
 
     def posterior(self, source: Int[np.ndarray, " I"], target: Int[np.ndarray, " J"]) -> Float[np.ndarray, "J I"]:
         """P(source position | target position) of a pair; a row sums to 1 less the probability of none."""

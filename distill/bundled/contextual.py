@@ -171,9 +171,9 @@ def _batch(
         attention[row, : count + 3] = 1
         states[row, 2 : count + 2] = example.states
         weights[row, 2 : count + 2] = example.weights
-        for place in (0, 1, count + 2):
-            states[row, place] = example.whole
-            special[row, place] = 1.0
+        for position in (0, 1, count + 2):
+            states[row, position] = example.whole
+            special[row, position] = 1.0
     mask = torch.from_numpy(attention)
     tokens = TokenBatch(torch.from_numpy(ids), mask, mask.bool())
     return tokens, torch.from_numpy(states), torch.from_numpy(weights), torch.from_numpy(special)

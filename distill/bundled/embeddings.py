@@ -23,7 +23,7 @@ class AlignedText(NamedTuple):
     """A foreign text of a unit, aligned to the English one.
 
     Attributes:
-        unit: the unit's place.
+        unit: the unit's position.
         lang: its language.
         ids: its tokens (J of them).
         posterior: P(English position | own position).

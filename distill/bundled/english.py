@@ -49,12 +49,12 @@ class EnglishEncoder:
             width = max(len(rows[i]) for i in chosen)
             ids = torch.zeros(len(chosen), width, dtype=torch.long)
             mask = torch.zeros_like(ids)
-            for place, i in enumerate(chosen):
-                ids[place, : len(rows[i])] = torch.tensor(rows[i])
-                mask[place, : len(rows[i])] = 1
+            for position, i in enumerate(chosen):
+                ids[position, : len(rows[i])] = torch.tensor(rows[i])
+                mask[position, : len(rows[i])] = 1
             hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
-            for place, i in enumerate(chosen):
-                found[i] = hidden[place, : len(rows[i])].clone()
+            for position, i in enumerate(chosen):
+                found[i] = hidden[position, : len(rows[i])].clone()
         return found
 
     def pieces(self, pieces: Sequence[str]) -> Float[Tensor, "V H"]:

@@ -67,18 +67,18 @@ def segment_units(file: str) -> list[Unit]:
     `SEGMENT_FIELDS` are read and others ignored. The first row of equal English texts counts. A row without English, with a value that
     is not a string, or with English alone is a `SourceError` that names it.
     """
-    place = locate(file)
-    rows = read_jsonl(place)
+    location = locate(file)
+    rows = read_jsonl(location)
     units: dict[str, Unit] = {}
     for number, record in rows:
         try:
             texts = _segment(record)
         except RowError as error:
-            raise SourceError(f"{place.name}: line {number}: {error}") from error
+            raise SourceError(f"{location.name}: line {number}: {error}") from error
         units.setdefault(texts["en"], Unit(texts, counted=True, weight=SEGMENT_WEIGHT))
     if not units:
         raise SourceError(
-            f"{place.name}: no rows; give a JSONL file with one object a line, from language code to text"
+            f"{location.name}: no rows; give a JSONL file with one object a line, from language code to text"
         )
     return list(units.values())
 

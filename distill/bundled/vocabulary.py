@@ -35,7 +35,7 @@ def foreign_pieces(counts: Mapping[str, float], size: int) -> list[str]:
     (beginnings of three letters or more, endings of two or more) are those of at least three words, scored by the count of their words
     times their length. Nothing with a digit is a piece but the digits. Ties fall to the alphabet.
     """
-    kept = {_continued(letter, place) for word in counts for place, letter in enumerate(word)}
+    kept = {_continued(letter, position) for word in counts for position, letter in enumerate(word)}
     words = [word for word, count in counts.items() if len(word) > 1 and count >= _LEAST_COUNT and not _has_digit(word)]
     words.sort(key=lambda word: (-counts[word], word))
     kept.update(words[: max(0, int(size * _WORD_SHARE) - len(kept))])
@@ -74,7 +74,7 @@ def english_pieces(teacher: Path, texts: Sequence[str], size: int) -> list[str]:
 
 def make_tokenizer(pieces: Iterable[str], longest: int) -> PreTrainedTokenizerFast:
     """Make a tokenizer with the special tokens, [PAD] being 0, and then the pieces in order, repeated ones once."""
-    vocabulary = {piece: place for place, piece in enumerate(dict.fromkeys((*SPECIAL, *pieces)))}
+    vocabulary = {piece: position for position, piece in enumerate(dict.fromkeys((*SPECIAL, *pieces)))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = _normalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -99,8 +99,8 @@ def _normalizer() -> normalizers.Normalizer:
     return normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True)
 
 
-def _continued(piece: str, place: int) -> str:
-    return f"##{piece}" if place else piece
+def _continued(piece: str, position: int) -> str:
+    return f"##{piece}" if position else piece
 
 
 def _has_digit(word: str) -> bool:

@@ -142,10 +142,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     texts = list(texts)
     tokenizer = _tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=64))
     letters = {
-        f"##{letter}" if place else letter
+        f"##{letter}" if position else letter
         for text in texts
         for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
-        for place, letter in enumerate(word)
+        for position, letter in enumerate(word)
     }
     # The trainer numbers letters in the order of a randomly seeded hash table, and breaks ties by number: it gets them numbered.
     numbered = [*_SPECIAL, *sorted(letters)]

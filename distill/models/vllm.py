@@ -1,4 +1,4 @@
-"""The one place that starts vLLM. Nothing here imports it before an engine is asked for: it lives in an environment of its own.
+"""The one module that starts vLLM. Nothing here imports it before an engine is asked for: it lives in an environment of its own.
 
 vLLM (https://github.com/vllm-project/vllm) fixes the exact torch and a range of transformers, so its actors run in another virtual
 environment or image than the rest of a job (`infra/vllm-env.sh`, `pool.runtime_env`). It gets token ids that we composed, never text: its

@@ -138,7 +138,7 @@ class HttpTeacher(Settings):
     api: Literal["vllm_score", "tei_rerank", "cohere_rerank"]
     """Its protocol: vLLM's /score; text-embeddings-inference's /rerank; Cohere's /rerank, which Jina and vLLM serve too."""
     model: str = ""
-    """The model's name there, sent where the protocol has a place for it, and recorded."""
+    """The model's name there, sent where the protocol takes it, and recorded."""
     key_variable: str | None = None
     """Environment variable of the workers with a bearer token. If None, no token."""
     concurrency: int = Field(default=8, ge=1)

@@ -124,10 +124,10 @@ class ScoreWorker:
         """Return the shard's tables; the pairs in `lost` and those whose score is not a number are in `rejected`."""
         part = self._read(shard)
         every = [(query_id, passage_id) for query_id, ids in part for passage_id in ids]
-        pairs = [pair for place, pair in enumerate(every) if place not in lost]
+        pairs = [pair for position, pair in enumerate(every) if position not in lost]
         found, cut = self._score(pairs)
         values = dict(zip(pairs, found, strict=True))
-        reasons = {every[place]: reason for place, reason in lost.items()}
+        reasons = {every[position]: reason for position, reason in lost.items()}
         reasons |= {pair: f"the teacher gave {value}" for pair, value in values.items() if not math.isfinite(value)}
         rows = [(query_id, [i for i in ids if (query_id, i) not in reasons]) for query_id, ids in part]
         name = self._teacher.provenance.name
@@ -166,8 +166,8 @@ class ScoreWorker:
         passage_ids = list(dict.fromkeys(passage_id for _, passage_id in pairs))
         what = f"candidates, in {self._languages[0]}"
         queries = lookup(self._queries, "query_id", query_ids, what)["text"].to_pylist()
-        places = self._index.find(passage_ids, f"candidates, in {self._languages[1]}")
-        passages = passage_texts(self._passages.take(pa.array(places)))
+        positions = self._index.find(passage_ids, f"candidates, in {self._languages[1]}")
+        passages = passage_texts(self._passages.take(pa.array(positions)))
         query_places = {query_id: i for i, query_id in enumerate(query_ids)}
         passage_places = {passage_id: i for i, passage_id in enumerate(passage_ids)}
         asked = [(query_places[query_id], passage_places[passage_id]) for query_id, passage_id in pairs]

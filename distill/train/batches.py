@@ -55,7 +55,7 @@ class TrainingBatch(NamedTuple):
 
     queries: Chunks
     passages: Chunks
-    places: Int[Tensor, "B N"]
+    positions: Int[Tensor, "B N"]
     teacher: Float[Tensor, "B N"]
     query_keys: Int[Tensor, " B"]
     passage_keys: Int[Tensor, " U"]
@@ -99,7 +99,7 @@ def make_batch(encoder: Encoder, examples: Sequence[Example], tokens_per_batch: 
     pairs = [pair for example in examples for pair in zip(example.passage_ids, example.passages, strict=True)]
     ids = {text: passage_id for passage_id, text in reversed(pairs)}
     texts = list(dict.fromkeys(text for _, text in pairs))
-    place = {text: i for i, text in enumerate(texts)}
+    position = {text: i for i, text in enumerate(texts)}
     query_texts = list(dict.fromkeys(queries))
     query_place = {text: i for i, text in enumerate(query_texts)}
     chunked = _chunks(encoder.passage_rows(texts), encoder.pad_passages, tokens_per_batch)
@@ -110,7 +110,7 @@ def make_batch(encoder: Encoder, examples: Sequence[Example], tokens_per_batch: 
     return TrainingBatch(
         query_chunks._replace(order=of_queries),
         chunked,
-        chunked.order[torch.tensor([[place[text] for text in row] for row in passages])],
+        chunked.order[torch.tensor([[position[text] for text in row] for row in passages])],
         torch.tensor([[float("nan") if s is None else s for s in row] for row in scores], dtype=torch.float32),
         torch.tensor([key(example.query_id) for example in examples]),
         keys[0],

@@ -169,7 +169,7 @@ class SumLoss(Settings):
 
     @property
     def needs_positive(self) -> bool:
-        """Whether a summand needs a positive in the first place."""
+        """Whether a summand needs a positive as first passage."""
         return any(loss.needs_positive for loss in self.losses)
 
     @model_validator(mode="after")

@@ -53,7 +53,7 @@ class Vectors:
     @cached_property
     def scores(self) -> Float[Tensor, "B N"]:
         """The scores of each query with its own passages."""
-        return maxsim_at(self.queries, self.passages, self.keep, self.batch.places)
+        return maxsim_at(self.queries, self.passages, self.keep, self.batch.positions)
 
     def cut(self, size: int) -> "Vectors":
         """Return the first `size` numbers of every vector, of unit length again (Matryoshka representations, arXiv 2205.13147)."""
@@ -120,9 +120,9 @@ def _info_nce(loss: InfoNceLoss, vectors: Vectors) -> Float[Tensor, ""]:
     passages = Gathered(vectors.passages, vectors.keep, torch.stack([batch.passage_keys, batch.text_keys], 1), 0)
     if loss.across_workers:
         passages = gather_passages(passages.vectors, passages.keep, passages.keys)
-    columns = batch.places[:, 0] + passages.first
+    columns = batch.positions[:, 0] + passages.first
     keys, texts = passages.keys.unbind(1)
-    negatives = ~_relevant(batch.query_keys, batch.passage_keys[batch.places[:, 0]], keys) & _first(texts)
+    negatives = ~_relevant(batch.query_keys, batch.passage_keys[batch.positions[:, 0]], keys) & _first(texts)
     scores = maxsim_all(vectors.queries, passages.vectors, passages.keep)
     return losses.info_nce(scores, columns, negatives, loss.scale)
 
@@ -151,13 +151,13 @@ def _language(vectors: Vectors) -> Float[Tensor, ""]:
 
 
 def _relevance_margin(loss: RelevanceMarginLoss, vectors: Vectors) -> Float[Tensor, ""]:
-    places = vectors.batch.places
-    if places.shape[1] != 2 or vectors.queries.shape[1] != 1:
+    positions = vectors.batch.positions
+    if positions.shape[1] != 2 or vectors.queries.shape[1] != 1:
         raise LossError(
             "the loss 'relevance_margin' compares single vectors of a positive and one negative: it needs student.type single_vector "
-            f"and mix.n_way 2, found {vectors.queries.shape[1]} vectors a query and {places.shape[1]} passages"
+            f"and mix.n_way 2, found {vectors.queries.shape[1]} vectors a query and {positions.shape[1]} passages"
         )
-    triples = vectors.queries[:, 0], vectors.passages[places[:, 0], 0], vectors.passages[places[:, 1], 0]
+    triples = vectors.queries[:, 0], vectors.passages[positions[:, 0], 0], vectors.passages[positions[:, 1], 0]
     options = {"kind": loss.error, "alignment": loss.alignment}
     detach = loss.detach_targets
     match loss.margin:

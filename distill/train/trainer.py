@@ -91,10 +91,10 @@ class Trainer:
         gradient that is not finite is a `TrainingError`.
         """
         self.encoder.train()
-        share = sum(len(part.places) for part in parts)
+        share = sum(len(part.positions) for part in parts)
         totals: dict[str, Tensor] = {}
         for number, part in enumerate(parts):
-            examples = len(part.places)
+            examples = len(part.positions)
             # DDP takes the mean over workers, of which each has its own number of examples.
             factor = examples * self.world / self.settings.batch_size
             losses = self._backward(part.to(self.encoder.device), factor, number, last=number == len(parts) - 1)

@@ -104,7 +104,7 @@ class StudentLoop(Loop[list[TrainingBatch]]):
             teacher = torch.cat([part.teacher for part in item])[:_GATED_EXAMPLES]
             agree(lambda: self._gates.check_teacher(teacher), trainer.world)
         step = trainer.train_step(item)
-        self._since.append((step, sum(len(part.places) for part in item)))
+        self._since.append((step, sum(len(part.positions) for part in item)))
 
     def log_line(self) -> None:
         """Add a line to the log: means over the steps since the last one, and over the workers by their examples."""

@@ -98,7 +98,7 @@ def backbone_from_state(folder: Path, state: Mapping[str, Tensor], *, heads: boo
     """Make a float32 backbone with the weights of `state`, whose names carry the architecture's prefix (`bert.`, `roberta.` ...) or none.
 
     A pooler that the weights do not have is left out: nothing may depend on random weights. Other missing weights are a `ModelError`, and
-    so are weights that the backbone has no place for, unless `heads` says that the checkpoint may have heads, which are left out.
+    so are weights that the backbone does not have, unless `heads` says that the checkpoint may have heads, which are left out.
     """
     backbone = AutoModel.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
     prefix = f"{backbone.base_model_prefix}."
@@ -117,7 +117,7 @@ def backbone_from_state(folder: Path, state: Mapping[str, Tensor], *, heads: boo
     left = [name for name in result.unexpected_keys if not name.endswith("position_ids")]
     if left and not heads:
         raise ModelError(
-            f"'{folder}' has {len(left)} weights that {type(backbone).__name__} of a student has no place for, among them {left[:3]}"
+            f"'{folder}' has {len(left)} weights that {type(backbone).__name__} of a student does not have, among them {left[:3]}"
         )
     return backbone
 

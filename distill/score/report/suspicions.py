@@ -75,13 +75,19 @@ def _near_chance(examination: Examination, facts: Mapping[str, float], limits: T
     )
 
 
-def refuse_suspicious(found: Sequence[Suspicion], limits: TeacherCheckSettings, place: str) -> list[str]:
-    """Return the messages of suspicions that are allowed; raise a `SuspiciousTeacherError` for others."""
+def refuse_suspicious(found: Sequence[Suspicion], limits: TeacherCheckSettings, location: str) -> list[str]:
+    """Return the messages of suspicions that are allowed; raise a `SuspiciousTeacherError` for others.
+
+    Args:
+        found: the suspicions.
+        limits: the settings, with those that are allowed.
+        location: where the report is, for the message.
+    """
     refused = [suspicion for suspicion in found if suspicion.kind not in limits.allow]
     if refused:
         kinds = sorted({suspicion.kind for suspicion in refused} | set(limits.allow))
         raise SuspiciousTeacherError(
             "; ".join(suspicion.message for suspicion in refused)
-            + f". The report is {place}. To go on regardless set score.check.allow to [{', '.join(kinds)}]"
+            + f". The report is {location}. To continue set score.check.allow to [{', '.join(kinds)}]"
         )
     return [suspicion.message for suspicion in found]

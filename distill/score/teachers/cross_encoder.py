@@ -100,9 +100,9 @@ class ClassificationLogits:
         lengths = [len(pair.ids) for pair in pairs]
         inputs = {"input_ids": padded([pair.ids for pair in pairs], self._pad), "attention_mask": attention_of(lengths)}
         if self._has_segments:
-            places = torch.arange(max(lengths))
+            positions = torch.arange(max(lengths))
             second = torch.tensor([pair.second for pair in pairs])
-            inputs["token_type_ids"] = (places[None, :] >= second[:, None]).long() * inputs["attention_mask"]
+            inputs["token_type_ids"] = (positions[None, :] >= second[:, None]).long() * inputs["attention_mask"]
         return {name: tensor.to(self._device) for name, tensor in inputs.items()}
 
 

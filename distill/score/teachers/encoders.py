@@ -83,20 +83,20 @@ class LateInteraction:
         cut = np.zeros(len(passages), dtype=bool)
         if not pairs:
             return Scored(scores.numpy(), np.zeros(0, dtype=bool))
-        distinct_queries = {text: place for place, text in enumerate(dict.fromkeys(queries))}
+        distinct_queries = {text: position for position, text in enumerate(dict.fromkeys(queries))}
         vectors = self._encode_queries(list(distinct_queries))
         by_passage: dict[str, list[int]] = {}
-        for place, (_, p) in enumerate(pairs):
-            by_passage.setdefault(passages[p], []).append(place)
+        for position, (_, p) in enumerate(pairs):
+            by_passage.setdefault(passages[p], []).append(position)
         query_of = [distinct_queries[queries[q]] for q, _ in pairs]
         for block in self._blocks(list(by_passage)):
             encoded = self._encoder.encode_passages(block, self._tokens_per_batch)
             by_query: dict[int, list[tuple[int, int]]] = {}
             for number, text in enumerate(block):
-                for place in by_passage[text]:
-                    by_query.setdefault(query_of[place], []).append((place, number))
+                for position in by_passage[text]:
+                    by_query.setdefault(query_of[position], []).append((position, number))
             for query, found in by_query.items():
-                scores[[place for place, _ in found]] = maxsim_of_each(
+                scores[[position for position, _ in found]] = maxsim_of_each(
                     vectors[query][None], [encoded[n] for _, n in found]
                 )[0]
         settings = self._encoder.settings

@@ -34,11 +34,11 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class _Request:
-    """Passages of one query; `places` are those of their pairs in the caller's list."""
+    """Passages of one query; `positions` are those of their pairs in the caller's list."""
 
     query: str
     passages: list[str]
-    places: list[int]
+    positions: list[int]
 
 
 class _Passing(Exception):  # noqa: N818
@@ -81,18 +81,18 @@ class HttpScorer:
         scores = np.full(len(pairs), np.nan, dtype=np.float32)
         with _Exchange(self._settings, self._headers) as exchange:
             for request, of_request in exchange.run(list(self._requests(queries, passages, pairs))):
-                scores[request.places] = of_request
+                scores[request.positions] = of_request
         return Scored(scores, np.zeros(len(pairs), dtype=bool))
 
     def _requests(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Iterator[_Request]:
-        places: dict[int, list[int]] = {}
-        for place, (query, _) in enumerate(pairs):
-            places.setdefault(query, []).append(place)
+        positions: dict[int, list[int]] = {}
+        for position, (query, _) in enumerate(pairs):
+            positions.setdefault(query, []).append(position)
         size = self._settings.pairs_per_request
-        for query, of_query in places.items():
+        for query, of_query in positions.items():
             for start in range(0, len(of_query), size):
                 part = of_query[start : start + size]
-                yield _Request(queries[query], [passages[pairs[place][1]] for place in part], part)
+                yield _Request(queries[query], [passages[pairs[position][1]] for position in part], part)
 
 
 class _Exchange:
@@ -233,19 +233,19 @@ def _scores(api: str, answer: Any, count: int) -> list[float]:
         )
     scores: dict[int, float] = {}
     for row in rows:
-        place = row.get("index") if isinstance(row, dict) else None
-        if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place < count:
+        position = row.get("index") if isinstance(row, dict) else None
+        if not isinstance(position, int) or isinstance(position, bool) or not 0 <= position < count:
             raise _AnswerError(f"a score without an index from 0 to {count - 1}: {json.dumps(row)[:200]}")
-        if place in scores:
-            raise _AnswerError(f"two scores for passage {place} of a request")
+        if position in scores:
+            raise _AnswerError(f"two scores for passage {position} of a request")
         value = row.get(key, "nothing")
         if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
-            raise _AnswerError(f"the {key} of passage {place} is {json.dumps(value)[:100]}, not a number")
-        scores[place] = float("nan") if value is None else float(value)
+            raise _AnswerError(f"the {key} of passage {position} is {json.dumps(value)[:100]}, not a number")
+        scores[position] = float("nan") if value is None else float(value)
     if len(scores) != count:
-        missing = next(place for place in range(count) if place not in scores)
+        missing = next(position for position in range(count) if position not in scores)
         raise _AnswerError(f"{len(scores)} scores for {count} passages; passage {missing} has none")
-    return [scores[place] for place in range(count)]
+    return [scores[position] for position in range(count)]
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

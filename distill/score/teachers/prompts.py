@@ -37,18 +37,18 @@ class PairComposer:
         encoded = tokenizer("a", "a", return_token_type_ids=True)
         ids, owners, types = encoded["input_ids"], encoded.sequence_ids(0), encoded["token_type_ids"]
         first, last = owners.index(0), len(owners) - owners[::-1].index(1)
-        between = [place for place in range(first, last) if owners[place] is None]
+        between = [position for position in range(first, last) if owners[position] is None]
         if not between:
             raise ModelError(
                 f"the tokenizer of '{model}' puts nothing between query and passage; a cross-encoder needs a template for pairs,"
                 " a causal reranker the type causal"
             )
         self._before = ids[:first]
-        self._between = [ids[place] for place in between]
+        self._between = [ids[position] for position in between]
         self._after = ids[last:]
         known = "token_type_ids" in tokenizer.model_input_names and types[owners.index(1)] == 1
         self._segments = segments and known
-        self._early = sum(types[place] for place in between)  # 0 in every template that is known
+        self._early = sum(types[position] for position in between)  # 0 in every template that is known
 
     @property
     def truncation(self) -> str:
@@ -165,17 +165,17 @@ class PromptComposer:
             composed.append(TokenPair(ids, len(ids), truncated))
         return composed
 
-    def _ends(self, texts: Sequence[str], places: Iterable[int]) -> dict[int, int]:
+    def _ends(self, texts: Sequence[str], positions: Iterable[int]) -> dict[int, int]:
         """Of each piece, the first token that holds text after the passage. A merge of both (`?` and a line break) is such a token."""
         after = len(self._prompt.passage[1])
         ends: dict[int, int] = {}
-        for place in places:
+        for position in positions:
             encoded = self._tokenizer(
-                texts[place], add_special_tokens=False, return_offsets_mapping=True, verbose=False
+                texts[position], add_special_tokens=False, return_offsets_mapping=True, verbose=False
             )
-            stop = len(texts[place]) - after
+            stop = len(texts[position]) - after
             offsets = encoded["offset_mapping"]
-            ends[place] = next((i for i, (_, end) in enumerate(offsets) if end > stop), len(offsets))
+            ends[position] = next((i for i, (_, end) in enumerate(offsets) if end > stop), len(offsets))
         return ends
 
     def check_whole(self, model: str) -> None:
@@ -192,9 +192,11 @@ class PromptComposer:
             whole = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
             if composed.ids == whole:
                 continue
-            place = next((i for i, (a, b) in enumerate(zip(composed.ids, whole, strict=False)) if a != b), len(whole))
+            position = next(
+                (i for i, (a, b) in enumerate(zip(composed.ids, whole, strict=False)) if a != b), len(whole)
+            )
             raise ModelError(
-                f"the tokenizer of '{model}' splits the prompt differently in pieces, from token {place} on;"
+                f"the tokenizer of '{model}' splits the prompt differently in pieces, from token {position} on;"
                 " end the text before the passage with a space, a line break or a special token"
             )
 
@@ -244,24 +246,24 @@ def answer_id(tokenizer: PreTrainedTokenizerBase, answer: str, model: str) -> in
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], used: Iterable[int]) -> dict[int, list[int]]:
-    """Ids of the texts in use, by place, without special tokens. Equal texts are tokenised once."""
-    places = sorted(set(used))
-    distinct = list(dict.fromkeys(texts[place] for place in places))
+    """Ids of the texts in use, by position, without special tokens. Equal texts are tokenised once."""
+    positions = sorted(set(used))
+    distinct = list(dict.fromkeys(texts[position] for position in positions))
     if not distinct:
         return {}
     rows = tokenizer(distinct, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
     ids = dict(zip(distinct, rows, strict=True))
-    return {place: ids[texts[place]] for place in places}
+    return {position: ids[texts[position]] for position in positions}
 
 
 def _rooms(
     heads: dict[int, list[int]], queries: Sequence[str], limit: int, least: int, max_tokens: int
 ) -> dict[int, int]:
     """How many tokens of a passage fit behind each query."""
-    rooms = {place: limit - len(head) for place, head in heads.items()}
-    for place, room in rooms.items():
+    rooms = {position: limit - len(head) for position, head in heads.items()}
+    for position, room in rooms.items():
         if room < least:
-            text = queries[place] if len(queries[place]) <= 60 else queries[place][:57] + "..."
+            text = queries[position] if len(queries[position]) <= 60 else queries[position][:57] + "..."
             needed = max_tokens - room + least
             raise ModelError(
                 f"query '{text}' leaves no room for a passage within max_tokens {max_tokens};"

@@ -29,7 +29,7 @@ def test_texts_that_occur_twice_are_encoded_once_longest_first(tiny_student: Pat
     batch = make_batch(encoder, rows, 1000)
     [passages], [queries] = batch.passages.batches, batch.queries.batches
     assert torch.equal(passages.ids, encoder.tokenize_passages([LONG, SHORT]).ids)
-    assert batch.places.tolist() == [[1, 0], [0, 1], [1, 0]]
+    assert batch.positions.tolist() == [[1, 0], [0, 1], [1, 0]]
     assert torch.equal(queries.ids[batch.queries.order], encoder.tokenize_queries(["bee", "dance", "bee"]).ids)
     assert batch.tokens == sum(map(len, encoder.passage_rows([LONG, SHORT]) + encoder.query_rows(["bee", "dance"])))
 
@@ -46,7 +46,7 @@ def test_a_budget_cuts_chunks_of_like_length(tiny_student: Path) -> None:
 def test_keys_are_those_of_the_ids(tiny_student: Path) -> None:
     batch = make_batch(load_encoder(tiny_student), table(example(0)), 1000)
     assert batch.query_keys.tolist() == [key("q0")]
-    assert batch.passage_keys[batch.places].tolist() == [[key("a"), key("b")]]
+    assert batch.passage_keys[batch.positions].tolist() == [[key("a"), key("b")]]
 
 
 def test_language_versions_are_found_by_query_and_passages(tiny_student: Path) -> None:

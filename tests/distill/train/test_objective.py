@@ -50,7 +50,7 @@ def total(loss: LossSettings, vectors: Vectors, sizes: tuple[int, ...] = ()) -> 
 
 def test_each_loss_is_its_function_of_the_scores() -> None:
     vectors = single_vectors()
-    scores, teacher = dot(vectors).gather(1, vectors.batch.places), vectors.batch.teacher
+    scores, teacher = dot(vectors).gather(1, vectors.batch.positions), vectors.batch.teacher
     kl = KlLoss(teacher_scale=2, student_scale=0.5)
     assert total(kl, vectors) == pytest.approx(kl_divergence(scores, teacher, 0.5, 2.0).item(), rel=1e-5)
     reverse = KlLoss(direction="student_teacher", student_scale=2)
@@ -91,7 +91,7 @@ def test_matryoshka_is_the_mean_over_cut_and_normalised_vectors() -> None:
         queries, passages = (
             functional.normalize(part[:, 0, :size], dim=-1) for part in (vectors.queries, vectors.passages)
         )
-        scores = (queries @ passages.T).gather(1, vectors.batch.places)
+        scores = (queries @ passages.T).gather(1, vectors.batch.positions)
         losses.append(kl_divergence(scores, vectors.batch.teacher).item())
     assert losses[0] != pytest.approx(losses[1], abs=1e-3)
     assert total(KlLoss(), vectors, (2, 8)) == pytest.approx(sum(losses) / 2, rel=1e-5)
@@ -99,7 +99,7 @@ def test_matryoshka_is_the_mean_over_cut_and_normalised_vectors() -> None:
 
 def test_languages_are_compared_by_entry() -> None:
     vectors = single_vectors()
-    scores = dot(vectors).gather(1, vectors.batch.places)
+    scores = dot(vectors).gather(1, vectors.batch.positions)
     expected = language_divergence(scores[torch.tensor([[0, 1], [2, 3]])]).item()
     parts = Objective(SumLoss(losses=(KlLoss(), LanguageLoss(weight=3))))(vectors)
     assert parts["language"].item() == pytest.approx(3 * expected, rel=1e-5)

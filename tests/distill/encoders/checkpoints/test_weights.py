@@ -107,10 +107,10 @@ def test_a_folder_without_a_tokenizer_is_refused(student: Path, tiny_bert: Path,
         LateInteractionEncoder.from_backbone(str(bare), EncoderSettings())
 
 
-def test_weights_that_have_no_place_are_named(student: Path) -> None:
+def test_weights_that_the_backbone_does_not_have_are_named(student: Path) -> None:
     rewrite(student, lambda state: state | {"linear.bias": torch.zeros(16)})
     with pytest.raises(
-        ModelError, match=r"has 1 weights that BertModel .* no place for, among them \['linear\.bias'\]"
+        ModelError, match=r"has 1 weights that BertModel of a student does not have, among them \['linear\.bias'\]"
     ):
         load_encoder(student)
 

@@ -197,7 +197,7 @@ def test_suspicions_stop_unless_allowed() -> None:
         refuse_suspicious(found, TeacherCheckSettings(allow=("saturated",)), "out/teacher_report.html")
     assert "100.0% of the queries have candidates that all score the same, the limit is 50.0%" in str(error.value)
     assert str(error.value).endswith(
-        "The report is out/teacher_report.html. To go on regardless set score.check.allow to [constant, saturated, truncated]"
+        "The report is out/teacher_report.html. To continue set score.check.allow to [constant, saturated, truncated]"
     )
     allowed = TeacherCheckSettings(allow=("constant", "saturated", "truncated"))
     assert refuse_suspicious(found, allowed, "x") == [s.message for s in found]
