@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from distill.pages import plots
 from distill.report.facts import StageFacts
 from distill.report.run import DataFacts, ReportInput, report, summary
 from distill.tables import COMPARISONS, MEASUREMENTS, REJECTED, SCORES, TRAINING_LOG, TableError
@@ -341,22 +339,7 @@ def test_language_shares() -> None:
     assert "<td>25.0 %</td><td>50.0 %</td><td>0.0 %</td>" in page
 
 
-def test_facts_of_a_manifest() -> None:
-    manifest = {"seconds": 2.5, "rows": 10, "rejected": 1, "software": {"ray": "2.62.0"}, "notes": {}}
-    assert StageFacts.read(manifest, reused=True) == StageFacts(2.5, 10, 1, True, {"ray": "2.62.0"})
-
-
 def test_counts_of_the_data() -> None:
     queries = pa.table({"split": ["test", "train", "test", "test"], "lang": ["en", "en", "de", "en"]})
     facts = DataFacts.count(3, queries, pa.table({"lang": ["fr", "de", "fr"]}), pa.table({"lang": pa.array(["de"])}))
     assert facts == DataFacts(3, {"test": {"de": 1, "en": 2}, "train": {"en": 1}}, {"de": 1, "fr": 2}, {"de": 1})
-
-
-def test_spreads_leave_out_queries_without_candidates() -> None:
-    assert INPUTS.scores is not None
-    assert plots.spreads(INPUTS.scores).tolist() == [0.75, 0.0]
-    assert plots.spreads(SCORES.empty()).tolist() == []
-
-
-def test_running_mean() -> None:
-    assert plots.running_mean(np.array([4.0, 2.0, 6.0, 1.0]), 2).tolist() == [4.0, 3.0, 4.0, 3.5]

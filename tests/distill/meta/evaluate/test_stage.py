@@ -5,12 +5,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-import torch
 from ir_measures import AP
 from torch.nn import functional
 
 from distill.encoders.checkpoints import load_encoder
-from distill.meta.evaluate.pairs import similarities
 from distill.meta.evaluate.stage import evaluate
 from distill.meta.settings import MetaEvaluateSettings
 from distill.meta.sources.folds import Fold, source_articles
@@ -152,13 +150,6 @@ def test_late_interaction_is_between_minus_one_and_one(tmp_path: Path, tiny_stud
     other = encoder.encode_passages([source["test/0", "en"]["second"]])[0]
     assert values[1] == pytest.approx((one @ other.T).amax(1).mean().item(), abs=1e-5)
     assert np.abs(values).max() <= 1
-
-
-def test_similarities_by_hand() -> None:
-    axis = torch.eye(2)
-    np.testing.assert_allclose(similarities([axis[:1] * 3], [axis[:1], -axis[:1], axis[1:]]), [[1, -1, 0]])
-    # The first vector meets itself, the second only what is orthogonal to it: (1 + 0) / 2. Nothing is like a text without vectors.
-    np.testing.assert_allclose(similarities([axis], [axis[:1], torch.zeros(0, 2)]), [[0.5, 0]])
 
 
 def test_no_test_pairs(tmp_path: Path, single: Path) -> None:
