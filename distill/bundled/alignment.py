@@ -1,4 +1,4 @@
-r"""Which word translates which: IBM Model 1 with a diagonal prior and a variational update.
+r"""Alignment of words with their translations: IBM Model 1 with a diagonal prior and a variational update.
 
 The probability that target token j of J is made by source token i of I is proportional to :math:`\delta_{ij} \, t(f_j | e_i)`, where
 :math:`\delta_{ij} = (1 - \pi) \, e^{-\lambda |(i + .5) / I - (j + .5) / J|} / Z_j`, and to :math:`\pi \, t(f_j | \varnothing)` for none.
@@ -54,7 +54,7 @@ class TranslationTable:
 
 
 def position_prior(sources: int, targets: int) -> Float[np.ndarray, "J I"]:
-    """How near the diagonal each pair of positions is; rows sum to 1."""
+    """Return how near the diagonal each pair of positions is; rows sum to 1."""
     rows = (np.arange(targets) + 0.5)[:, None] / targets
     columns = (np.arange(sources) + 0.5)[None, :] / sources
     weight = np.exp(-TENSION * np.abs(rows - columns))

@@ -30,7 +30,7 @@ TOKENS = 1500
 RATE = 2e-3
 """Highest learning rate: linear warm-up over a twentieth of the steps, then a cosine to 0."""
 ENGLISH_SHARE = 0.3
-"""How often a unit is drawn in English."""
+"""Share of units that are drawn in English."""
 PIECE_SHARE = 0.15
 """Share of batches of lone English pieces, which keep words that the parallel text lacks near their meaning."""
 _CONTRAST_WEIGHT, _CONTRAST_SCALE = 0.3, 20.0

@@ -32,7 +32,7 @@ POSITIONS = 320
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the student depends on, besides the text and the English encoder. The defaults are those of `bundled:student`.
+    """The inputs of the student besides the text and the English encoder. The defaults are those of `bundled:student`.
 
     Attributes:
         english_pieces: pieces taken over from the English encoder.

@@ -56,18 +56,18 @@ class LateInteractionStudent(_Student):
     dim: int = Field(default=128, ge=1)
     """Size of a token vector (128: ColBERT-X). A checkpoint with a projection keeps its own."""
     marker_mode: Literal["insert", "overwrite"] = "insert"
-    """How markers enter: inserted at index 1 (colbert-ai, PyLate), or written over it after a '. ' prefix (PLAID-X)."""
+    """The way markers enter: inserted at index 1 (colbert-ai, PyLate), or written over it after a '. ' prefix (PLAID-X)."""
     mask_punctuation: bool = True
-    """Whether punctuation tokens of passages are left out of the score."""
+    """Leave the punctuation tokens of passages out of the score."""
     skip_list: Literal["first_piece", "token"] | None = None
-    """Which tokens those are: the first piece that the tokenizer makes of each mark (PLAID-X), or the token of that name (PyLate,
+    """The tokens that are left out: the first piece that the tokenizer makes of each mark (PLAID-X), or the token of that name (PyLate,
     sentence-transformers). The two differ on XLM-R, where the first piece is mostly the bare word-start piece. If None, as in the project
     whose marker mode it is, `first_piece` with overwrite and `token` with insert; a checkpoint with a projection keeps its own."""
     attend_to_mask_tokens: bool = False
-    """Whether other tokens attend to the [MASK] padding of queries."""
+    """Let other tokens attend to the [MASK] padding of queries."""
     query_expansion: bool = True
-    """Whether queries are padded with [MASK] to `query_tokens` and all of those vectors enter the score (ColBERT), or only the query's own
-    tokens do."""
+    """Pad queries with [MASK] to `query_tokens`, with all of those vectors in the score (ColBERT). Otherwise only the vectors
+    of the query's own tokens are in it."""
 
 
 class SingleVectorStudent(_Student):
@@ -77,7 +77,7 @@ class SingleVectorStudent(_Student):
     pooling: Literal["mean", "cls", "pooler"] = "mean"
     """The vector: mean of the last hidden states, the first one, or the backbone's pooler on the first one."""
     normalize: bool = True
-    """Whether vectors have unit length, which makes scores cosines."""
+    """Give vectors unit length, which makes scores cosines."""
     query_prefix: str = ""
     """Text put before every query (`query: ` for E5)."""
     passage_prefix: str = ""
@@ -118,7 +118,7 @@ class PooledEncoder(Settings):
     """From token states to one vector: their `mean`, the first (`cls`), the last (`lasttoken`), the backbone's `pooler`, or another in
     the words of sentence-transformers. If None, what the folder says; `mean` for a plain Hugging Face model, which says nothing."""
     normalize: bool | None = None
-    """Whether vectors have length 1, so that scores are cosines. If None, what the folder says, otherwise true."""
+    """Give vectors unit length, which makes scores cosines. If None, what the folder says, otherwise true."""
     query_prefix: str | None = None
     """Text before each query (some encoders want an instruction). If None, the folder's prompt `query`, otherwise nothing."""
     passage_prefix: str | None = None

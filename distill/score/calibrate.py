@@ -1,7 +1,7 @@
 """The calibrate stage: the teacher report, ensembles, and the scores that examples are made of.
 
-Reads the raw `scores` of one score stage for each teacher. Nothing is written for students before the report finds the teachers
-trustworthy, or the settings allow what it found.
+Reads the raw `scores` of one score stage for each teacher. Scores for students are written only if the report finds nothing
+suspicious, or if the settings allow what it finds.
 """
 
 from collections.abc import Mapping, Sequence

@@ -113,7 +113,7 @@ class CausalTeacher(Settings):
     prompt: Literal["qwen3", "bge_gemma", "mxbai"] | PromptSettings = "qwen3"
     """Qwen3-Reranker, bge-reranker-v2-gemma, mxbai-rerank-v2, or a prompt of your own."""
     instruction: str | None = None
-    """What relevance means, for the known prompts. If None, the model's own default."""
+    """The meaning of relevance, for the known prompts. If None, the model's own default."""
     max_tokens: int = Field(default=1024, ge=32)
     """Longest prompt; only the passage is truncated."""
     engine: Engine = TransformersEngine()
@@ -147,9 +147,9 @@ class HttpTeacher(Settings):
     """Passages in a request, all of one query; 32 is text-embeddings-inference's own limit (`--max-client-batch-size`).
     Decides the scores of a listwise reranker, which reads the passages of a request together."""
     timeout_s: float = Field(default=120.0, gt=0)
-    """How long a request may take."""
+    """Seconds that a request may take."""
     attempts: int = Field(default=6, ge=1)
-    """How often a request is sent before the stage fails, waiting longer each time or as long as Retry-After says."""
+    """Number of times that a request is sent before the stage fails, waiting longer each time or as long as Retry-After says."""
     longest_wait_s: float = Field(default=600.0, gt=0)
     """A server that asks for a longer wait than this (Retry-After) fails the stage."""
     raw_scores: bool = True
@@ -182,7 +182,7 @@ class ImportedTeacher(Settings):
     name: str
     """The teacher that made them, recorded with the scores."""
     missing: Literal["error", "reject"] = "error"
-    """What is done about candidates without a score."""
+    """The treatment of candidates without a score."""
 
 
 ModelTeacher = (
@@ -263,11 +263,11 @@ class ScoreSettings(Settings):
     queries_per_shard: int | None = Field(default=None, ge=1)
     """Queries in a shard, the unit of commit and retry. If None, as many as take `shard_seconds`, measured on the first ones."""
     shard_seconds: float = Field(default=60.0, gt=0)
-    """How long a shard should take an actor."""
+    """Seconds that a shard should take an actor."""
     dtype: Dtype = "float32"
     """Precision of the model's body; scores are float32."""
     calibration: CalibrationSettings = CalibrationSettings()
-    """What is done with raw scores before examples are made of them."""
+    """The treatment of raw scores before examples are made of them."""
     check: TeacherCheckSettings = TeacherCheckSettings()
     """The teacher report's limits."""
     pool: PoolSettings = PoolSettings()

@@ -11,9 +11,9 @@ class _Loss(Settings):
     """The base of all losses."""
 
     needs_teacher: ClassVar[bool] = False
-    """Whether it reads the teacher's scores."""
+    """The loss reads the teacher's scores."""
     needs_positive: ClassVar[bool] = False
-    """Whether the first passage of every example must be relevant to its query."""
+    """The first passage of every example must be relevant to its query."""
     weight: float = Field(default=1.0, gt=0)
     """Factor on this loss."""
 
@@ -85,7 +85,7 @@ class InfoNceLoss(_Loss):
     scale: float = Field(default=1.0, gt=0)
     """Factor on the student's scores (about 20 for cosines, 1 for MaxSim)."""
     across_workers: bool = False
-    """Whether passages of the other workers' shares are negatives too. Their vectors are gathered, with gradients."""
+    """Take passages of the other workers' shares as negatives too. Their vectors are gathered, with gradients."""
 
     @property
     def words(self) -> str:
@@ -114,16 +114,16 @@ class RelevanceMarginLoss(_Loss):
     """The target of a margin: `tau`; the similarity of the triple's own two passages; those of every positive and every negative of
     the batch."""
     in_batch: bool = False
-    """Whether margins to the negatives of all triples count (static and adaptive only)."""
+    """Count margins to the negatives of all triples (static and adaptive only)."""
     tau: float = 0.3
     """The static margin (0.3: the authors' for MPNet; 0.2 DistilBERT, 0.1 RoBERTa; 0.6, 0.2, 0.1 in batch)."""
     error: Literal["squared", "absolute", "soft"] = "squared"
     """The error of a difference: its square, its size, or log(1 + exp(-difference))."""
     alignment: Literal["code", "equation"] = "code"
-    """Which positive meets which margin in the matrices of the distributed and in-batch forms: as the released code broadcasts them, or
+    """The pairs of positive and margin in the matrices of the distributed and in-batch forms: as the released code broadcasts them, or
     row by row as the equations are written."""
     detach_targets: bool = False
-    """Whether targets are constants. The released code lets gradients flow through them."""
+    """Take targets as constants. The released code lets gradients flow through them."""
 
     @model_validator(mode="after")
     def _each_counts(self) -> "RelevanceMarginLoss":
@@ -164,12 +164,12 @@ class SumLoss(Settings):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a summand reads the teacher's scores."""
+        """True if a summand reads the teacher's scores."""
         return any(loss.needs_teacher for loss in self.losses)
 
     @property
     def needs_positive(self) -> bool:
-        """Whether a summand needs a positive as first passage."""
+        """True if a summand needs a positive as first passage."""
         return any(loss.needs_positive for loss in self.losses)
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from torch.nn import functional
 def kl_divergence(
     student: Float[Tensor, "B N"], teacher: Float[Tensor, "B N"], student_scale: float = 1.0, teacher_scale: float = 1.0
 ) -> Float[Tensor, ""]:
-    r"""KL(teacher || student) over the N passages of each example, the mean over examples.
+    r"""Return KL(teacher || student) over the N passages of each example, the mean over examples.
 
     .. math:: \frac1B \sum_b \sum_k p^T_{bk} (\log p^T_{bk} - \log p^S_{bk}),
               \quad p^T = \mathrm{softmax}(\text{teacher\_scale} \cdot t), \; p^S = \mathrm{softmax}(\text{student\_scale} \cdot s)
@@ -35,7 +35,7 @@ def kl_divergence(
 def reverse_kl_divergence(
     student: Float[Tensor, "B N"], teacher: Float[Tensor, "B N"], student_scale: float = 1.0, teacher_scale: float = 1.0
 ) -> Float[Tensor, ""]:
-    r"""KL(student || teacher), the direction of the formula in arXiv 2401.04810: `kl_divergence` with the distributions exchanged.
+    r"""Return KL(student || teacher), the direction of the formula in arXiv 2401.04810: `kl_divergence` with the distributions exchanged.
 
     Example:
         >>> student, teacher = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0]])  # B 1, N 3
@@ -47,7 +47,7 @@ def reverse_kl_divergence(
 
 
 def margin_mse(student: Float[Tensor, "B N"], teacher: Float[Tensor, "B N"], pairs: str = "first") -> Float[Tensor, ""]:
-    r"""Mean squared error of score margins (Hofstätter et al., arXiv 2010.02666).
+    r"""Return the mean squared error of score margins (Hofstätter et al., arXiv 2010.02666).
 
     .. math:: \mathrm{mean}_{b,(i,j)} \left( (s_{bi} - s_{bj}) - (t_{bi} - t_{bj}) \right)^2
 
@@ -72,7 +72,7 @@ def margin_mse(student: Float[Tensor, "B N"], teacher: Float[Tensor, "B N"], pai
 
 
 def cross_entropy(student: Float[Tensor, "B N"], scale: float = 1.0) -> Float[Tensor, ""]:
-    r"""Cross-entropy of the first passage of each example among its own: :math:`-\frac1B \sum_b \log \mathrm{softmax}(s_b)_0`.
+    r"""Return the cross-entropy of the first passage of each example among its own: :math:`-\frac1B \sum_b \log \mathrm{softmax}(s_b)_0`.
 
     The loss of Translate-Train (Nair et al., arXiv 2201.08471).
 
@@ -89,7 +89,7 @@ def info_nce(
     negatives: Bool[Tensor, "B U"],
     scale: float = 1.0,
 ) -> Float[Tensor, ""]:
-    r"""Cross-entropy of each query's positive among the passages of a batch (InfoNCE, arXiv 1807.03748).
+    r"""Return the cross-entropy of each query's positive among the passages of a batch (InfoNCE, arXiv 1807.03748).
 
     Args:
         student: scores of every query with every passage.
@@ -111,7 +111,7 @@ def info_nce(
 
 
 def language_divergence(student: Float[Tensor, "E L N"]) -> Float[Tensor, ""]:
-    r"""How far the score distributions of an entry's languages are from each other: the regulariser of PLAID-X 0.3.3.
+    r"""Return the divergence between the score distributions of an entry's languages: the regulariser of PLAID-X 0.3.3.
 
     With :math:`\ell` the log-softmax over an entry's N passages in one language, and for every passage the mean of the symmetric
     divergence of :math:`\ell_i` and :math:`\ell_j`, over all pairs of languages i <= j, those of a language with itself (which are 0)

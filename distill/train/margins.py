@@ -42,7 +42,7 @@ def static_margin(
     kind: str = "squared",
     alignment: str = "code",
 ) -> Float[Tensor, ""]:
-    r"""Every margin drawn to :math:`\tau`: :math:`\mathrm{mean}_i\, err(m_i - \tau)`, or over all margins of the batch.
+    r"""Return the error of every margin to :math:`\tau`: :math:`\mathrm{mean}_i\, err(m_i - \tau)`, or over all margins of the batch.
 
     Example:
         >>> queries, positives, negatives = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.8, 0.6]]), torch.tensor([[0.0, 1.0]])  # B 1, D 2
@@ -67,7 +67,7 @@ def adaptive_margin(
     kind: str = "squared",
     alignment: str = "code",
 ) -> Float[Tensor, ""]:
-    r"""Every margin drawn to the similarity of its two passages: :math:`\mathrm{mean}_i\, err(m_i - g(d^+_i, d^-_i))`.
+    r"""Return the error of every margin to the similarity of its two passages: :math:`\mathrm{mean}_i\, err(m_i - g(d^+_i, d^-_i))`.
 
     In batch, :math:`\mathrm{mean}_{ij}\, err(M_{ij} - g(d^+_i, d^-_j))`; M is that of `static_margin`.
 
@@ -94,7 +94,7 @@ def distributed_margin(
     kind: str = "squared",
     alignment: str = "code",
 ) -> Float[Tensor, ""]:
-    r"""Every margin drawn to the similarities of passages of all triples.
+    r"""Return the error of every margin to the similarities of passages of all triples.
 
     As released, :math:`\mathrm{mean}_{ij}\, err(m_j - g(d^+_i, d^-_j))`: the margin of the triple that the negative belongs to. Row by row,
     :math:`\mathrm{mean}_{ij}\, err(m_i - g(d^+_i, d^-_j))`: the margin of the triple of the positive.

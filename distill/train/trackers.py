@@ -44,7 +44,7 @@ class WandbTracker(Tracker):
     """A run of Weights & Biases; WANDB_PROJECT, WANDB_MODE and the like decide where it goes."""
 
     def __init__(self, name: str, settings: Mapping[str, Any], folder: Path) -> None:
-        # The id makes a resumed training go on in its run.
+        # The id makes a resumed training continue its run.
         run_id = name.replace("/", "-")
         self._run = _library("wandb", "wandb").init(
             id=run_id, name=name, resume="allow", config=dict(settings), dir=str(folder)

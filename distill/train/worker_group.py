@@ -50,7 +50,7 @@ def fit(
         train_loop_config=dict(config),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=on_gpu, resources_per_worker=resources),
         run_config=RunConfig(
-            # The name makes a restarted driver find the run and go on from its last checkpoint.
+            # The name makes a restarted driver find the run and continue from its last checkpoint.
             name="ray_train",
             storage_path=workspace.uri,
             failure_config=FailureConfig(max_failures=settings.max_failures),

@@ -107,7 +107,7 @@ class ClassificationLogits:
 
 
 def has_segments(config: Any) -> bool:
-    """Whether a model tells the two texts of a pair apart by segment ids (BERT does; XLM-R, DeBERTa-v2 and ModernBERT do not)."""
+    """Return whether a model tells the two texts of a pair apart by segment ids (BERT does; XLM-R, DeBERTa-v2 and ModernBERT do not)."""
     return getattr(config, "type_vocab_size", 0) > 1
 
 

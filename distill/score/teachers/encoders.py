@@ -116,7 +116,7 @@ class LateInteraction:
 
 
 def longer_than(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> np.ndarray:
-    """Which texts have more than `max_tokens` tokens, special tokens included: those that truncation cuts."""
+    """Return which texts have more than `max_tokens` tokens, special tokens included: those that truncation cuts."""
     distinct = list(dict.fromkeys(texts))
     if not distinct:
         return np.zeros(0, dtype=bool)

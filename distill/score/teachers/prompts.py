@@ -52,7 +52,7 @@ class PairComposer:
 
     @property
     def truncation(self) -> str:
-        """What is cut at which length, for the record."""
+        """The lengths at which texts are cut, for the record."""
         return f"passages, pairs at {self._max_tokens} tokens"
 
     def compose(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> list[TokenPair]:
@@ -136,7 +136,7 @@ class PromptComposer:
 
     @property
     def truncation(self) -> str:
-        """What is cut at which length, for the record."""
+        """The lengths at which texts are cut, for the record."""
         return f"passages, prompts at {self._max_tokens} tokens"
 
     def compose(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> list[TokenPair]:
@@ -222,7 +222,7 @@ class ComposedScorer:
 
     @property
     def provenance(self) -> Provenance:
-        """What decides the scores."""
+        """The facts that decide the scores."""
         return self._provenance
 
     def score(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Scored:
@@ -259,7 +259,7 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], used: It
 def _rooms(
     heads: dict[int, list[int]], queries: Sequence[str], limit: int, least: int, max_tokens: int
 ) -> dict[int, int]:
-    """How many tokens of a passage fit behind each query."""
+    """Return how many tokens of a passage fit behind each query."""
     rooms = {position: limit - len(head) for position, head in heads.items()}
     for position, room in rooms.items():
         if room < least:
