@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,25 +31,28 @@ PRELOADED = (
 
 
 @contextmanager
-def warm_workers() -> Iterator[str]:
-    """Run a server; give a command that runs a Python script with its arguments in a process of the server."""
+def warm_workers(modules: Sequence[str] = PRELOADED) -> Iterator[str]:
+    """Run a server that imports modules; give a command that runs a Python script with its arguments in a process of the server."""
+    script = str(Path(__file__).resolve())
     with tempfile.TemporaryDirectory(prefix="warm", dir="/tmp") as folder:
         path = f"{folder}/socket"
-        server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve()), path], env=os.environ | {"OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE,
-        )  # fmt: skip
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(64)  # requests wait for the imports
+            server = subprocess.Popen(
+                [sys.executable, script, "serve", str(listener.fileno()), *modules],
+                env=os.environ | {"OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE, pass_fds=[listener.fileno()],
+            )  # fmt: skip
         try:
-            yield f"{sys.executable} -I -S {Path(__file__).resolve()} {path}"
+            yield f"{sys.executable} -I -S {script} ask {path}"
         finally:
             server.communicate()  # the server ends when its input does
 
 
-def serve(path: str) -> None:
-    """Fork a process for each request, until the standard input ends."""
-    with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as events:
-        listener.bind(path)
-        listener.listen(64)  # requests wait for the imports
-        for name in PRELOADED:
+def serve(number: int, modules: Sequence[str]) -> None:
+    """Import modules, then fork a process for each request, until the standard input ends."""
+    with socket.socket(fileno=number) as listener, selectors.DefaultSelector() as events:
+        for name in modules:
             importlib.import_module(name)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
         events.register(listener, selectors.EVENT_READ)
@@ -94,7 +97,8 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
         sys.argv = request["arguments"]
         searched = os.environ.get("PYTHONPATH", "").split(os.pathsep)
         sys.path[:] = [str(Path(script).parent), *filter(None, searched), *libraries]
-        sys.modules["numpy"].random.seed()  # or all workers would draw the same numbers
+        if numpy := sys.modules.get("numpy"):
+            numpy.random.seed()  # or all workers would draw the same numbers
         runpy.run_path(script, run_name="__main__")
         code = 0
     except SystemExit as error:
@@ -123,7 +127,7 @@ def _ask(path: str, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[2:]:
-        _ask(sys.argv[1], sys.argv[2:])
+    if sys.argv[1] == "ask":
+        _ask(sys.argv[2], sys.argv[3:])
     else:
-        serve(sys.argv[1])
+        serve(int(sys.argv[2]), sys.argv[3:])
