@@ -1,7 +1,9 @@
 """Programs: how a script is called, its options, its errors in one line, its exit code."""
 
 import argparse
+import os
 import re
+import select
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,18 +17,34 @@ from distill.settings.load import ConfigError
 def run_program(
     name: str, action: Callable[[], None], interrupted: str = "the same command goes on from what is done"
 ) -> int:
-    """Run a program's action and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """Run a program's action and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 141 nobody reads its output.
 
     An error that the user can mend is printed on stderr as one line that begins with the program's name.
     """
     try:
         action()
+        sys.stdout.flush()
     except UserError as error:
         return report_error(name, error)
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; {interrupted}", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        if not _is_output_closed():
+            raise
+        return 141
     return 0
+
+
+def _is_output_closed() -> bool:
+    """Return whether the reader of the standard output, such as `head`, has gone; what is still buffered is then dropped."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return True
 
 
 def program(name: str) -> str:

@@ -57,7 +57,7 @@ def write_small_run(storage: Path) -> None:
     write_run(str(storage), Config(name="quickstart"), stages, summary, "<html></html>")
     shutil.copytree(locate(BUNDLED_STUDENT), storage / stages["train"] / "checkpoint")
     vectors = [vector.half().numpy() for vector in torch.eye(128).split(3)[:2]]
-    documents = [DOCUMENTS.example | {"position": i, "passage_id": str(i), "tokens": 3} for i in range(2)]
+    documents = [{**DOCUMENTS.example, "position": i, "passage_id": str(i), "tokens": 3} for i in range(2)]
     flat = {"position": pa.array(range(2)), "vectors": pa.array([v.ravel() for v in vectors], pa.list_(pa.float16()))}
     tables = {
         ("index", "documents"): DOCUMENTS.from_rows(documents),

@@ -1,6 +1,8 @@
 """What a user can get wrong: one line on stderr within seconds, before any stage runs."""
 
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -134,13 +136,25 @@ def test_more_cpus_or_gpus_than_there_are_is_refused(job: SmallJob) -> None:
     assert re.fullmatch(rf"{re.escape(asked)} \d+ GPUs; {re.escape(remedy)}", said[1])
 
 
+def test_output_that_nobody_reads_is_no_error() -> None:
+    """As in `jobs/mtd.py --help score | head`, whose `head` ends first."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "jobs/mtd.py", "--help", "score"],
+        cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.parametrize("method", [mtd, td, arm, maml_align], ids=lambda module: module.METHOD.name)
 def test_help_is_one_screen(method: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     """What it does, flags, stages in order, a line for each group of settings; nothing is cut in two lines."""
     assert method.main(["--help"]) == 0
     said = capsys.readouterr().out
     lines = said.splitlines()
-    assert said.startswith(method.__doc__.split("\n")[0])
+    assert said.startswith((method.__doc__ or "no docstring").split("\n")[0])
     assert len(lines) <= 50
     for flag in ("--config FILE", "--plan", "--until STAGE", "--serve", "--print-config", "--help [GROUP]"):
         assert sum(line.strip().startswith(flag) or f", {flag}" in line for line in lines) == 1, flag
