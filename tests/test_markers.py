@@ -37,10 +37,10 @@ def test_the_marker_comes_with_the_fixtures(request: pytest.FixtureRequest) -> N
 
 
 def test_workers_are_forked_with_the_libraries(ray_session: None) -> None:
-    """A worker of the shared Ray has torch and transformers imported before it imports anything itself."""
+    """A new worker of the shared Ray has torch and transformers imported before it imports anything itself."""
     import ray
 
-    @ray.remote
+    @ray.remote(runtime_env={"env_vars": {"POLYRAY_TEST": "a worker that no other test has used"}})
     def loaded() -> list[str]:
         return [name for name in ("torch", "transformers.models.bert.modeling_bert", "distill") if name in sys.modules]
 

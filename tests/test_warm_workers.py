@@ -60,8 +60,13 @@ def test_without_its_server_the_command_starts_python(folder: Path) -> None:
     assert run(command, folder, 1)[0] == expected(folder, loaded=False)
 
 
+def servers() -> set[int]:
+    return {process for process, line in descendants(os.getpid()).items() if "warm_workers.py serve" in line}
+
+
 def test_the_server_ends_with_its_block() -> None:
+    before = servers()
     with warm_workers([]) as command:
-        assert "warm_workers.py serve" in " ".join(descendants(os.getpid()).values())
-    assert "warm_workers.py serve" not in " ".join(descendants(os.getpid()).values())
+        assert len(servers() - before) == 1
+    assert servers() == before
     assert not Path(command.split()[-1]).exists()
