@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from cluster.errors import UserError
 from distill.encoders.checkpoints import load_encoder, save_encoder
 from distill.encoders.encoder import Encoder, TokenBatch
+from distill.numerics.seeds import seed_generators
 from distill.train.batches import TrainingBatch
 from distill.train.objective import Objective, Vectors
 from distill.train.settings import TrainSettings
@@ -152,7 +153,7 @@ class Trainer:
             raise TrainingError(f"step {self.step + 1}: {error}") from error
 
     def _encode(self, batch: TokenBatch, number: int, chunk: int) -> Float[Tensor, "n V D"]:
-        torch.manual_seed(hash((self.seed, self.step, self.rank, number, chunk)))
+        seed_generators(hash((self.seed, self.step, self.rank, number, chunk)))
         bfloat16 = self.settings.dtype == "bfloat16"
         with torch.autocast(self.encoder.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             return self.model(*batch)

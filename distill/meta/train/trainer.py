@@ -11,6 +11,7 @@ from torch.optim import AdamW
 from distill.encoders.encoder import Encoder
 from distill.meta.settings import MetaTrainSettings
 from distill.meta.train.learners import AlignLosses, Inner, Loss, S, align_losses, maml_loss
+from distill.numerics.seeds import seed_generators
 from distill.train.trainer import TrainingError
 
 TrainedMethod = Literal["fine_tune", "maml", "maml_align"]
@@ -149,7 +150,7 @@ class MetaTrainer(Generic[S]):
         return MetaStep(sum(parts.values()) / len(parts), parts, norm)
 
     def _seed(self, *position: int) -> None:
-        torch.manual_seed(hash((self.seed, self.step, *position)))
+        seed_generators(hash((self.seed, self.step, *position)))
 
     def _means(self, sums: Sequence[float]) -> list[float]:
         """Return means over the tasks of all workers, of sums over this worker's tasks."""

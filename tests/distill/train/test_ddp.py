@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 import torch
 from torch import distributed
-from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from distill.train.batches import make_batch
@@ -19,6 +18,7 @@ from distill.train.settings import TrainSettings
 from distill.train.stream import examples_of
 from distill.train.trainer import Trainer, prepare
 from tests.distill.train.test_trainer import examples, student
+from tests.worker_processes import start_workers
 
 INFO_NCE = {"type": "info_nce", "across_workers": True}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -80,7 +80,7 @@ def worker(rank: int, folder: str, model: str) -> None:
 def pair(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of two workers with every option."""
     folder = tmp_path_factory.mktemp("ddp")
-    spawn(worker, (str(folder), str(tiny_student)), nprocs=2)
+    start_workers(worker, str(folder), str(tiny_student))
     return folder
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 from torch import distributed
-from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
 from distill.numerics.maxsim import maxsim_all
 from distill.train.gather import all_sum, gather_passages
 from distill.train.losses import info_nce
+from tests.worker_processes import start_workers
 
 COUNTS, LENGTHS = (3, 2), (4, 5)
 
@@ -45,7 +45,7 @@ def worker(rank: int, folder: str) -> None:
 
 
 def test_two_workers_have_the_negatives_and_gradients_of_one(tmp_path: Path) -> None:
-    spawn(worker, (str(tmp_path),), nprocs=2)
+    start_workers(worker, str(tmp_path))
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     queries, passages, keep = whole()
     queries.requires_grad_()

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, distributed, nn
-from torch.multiprocessing.spawn import spawn
 
 from distill.encoders.checkpoints import load_encoder
 from distill.encoders.encoder import Encoder
@@ -17,6 +16,7 @@ from distill.meta.train.batches import TaskLoss, TaskSet, task_sets
 from distill.meta.train.learners import Inner
 from distill.meta.train.trainer import MetaTrainer, TrainedMethod, prepare
 from distill.train.trainer import TrainingError
+from tests.worker_processes import start_workers
 
 INPUTS, SHOTS, STEPS = 8, 6, 3
 Set = tuple[Tensor, Tensor]
@@ -131,7 +131,7 @@ def worker(rank: int, folder: str, model: str) -> None:
 def pair(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of two workers with every method."""
     folder = tmp_path_factory.mktemp("workers")
-    spawn(worker, (str(folder), str(tiny_encoder)), nprocs=2)
+    start_workers(worker, str(folder), str(tiny_encoder))
     return folder
 
 
