@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cluster.errors import UserError
+from cluster.errors import UserError, one_line
 from cluster.resources import Need, fault, nodes_there, nodes_to_come
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -102,7 +102,7 @@ class Session:
             ray.init(address=self._address, logging_level=logging.WARNING)
 
     def _explain(self, error: BaseException) -> str:
-        text = " ".join(str(error).split())[:300]
+        text = one_line(error, 300)
         if "token" in text.lower() or "authentication" in text.lower():
             return (
                 f"the cluster at {self._address} asks for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN ({text})"

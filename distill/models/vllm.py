@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster.errors import how_to_install
+from cluster.errors import how_to_install, one_line
 from distill.models.locate import ModelError, locate
 
 OLDEST = (0, 32)
@@ -120,5 +120,5 @@ def _hidden(name: str) -> Iterator[None]:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error) or type(error).__name__
     return text[:400]

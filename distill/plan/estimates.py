@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from transformers.utils.hub import cached_file
 
+from cluster.errors import one_line
 from cluster.stored_table import StoredTable
 from distill.encoders.settings import LateInteractionStudent, PretrainedStudent, StudentSettings
 from distill.mix.settings import MixSettings
@@ -83,7 +84,7 @@ def _read(model: str, revision: str | None, name: str) -> str:
     try:
         path = cached_file(locate(model), name, revision=revision)
     except OSError as error:
-        raise ModelError(f"{name} of '{model}' cannot be read: {_short(error)}") from error
+        raise ModelError(f"{name} of '{model}' cannot be read: {one_line(error, 120)}") from error
     return Path(str(path)).read_text(encoding="utf-8")
 
 
@@ -274,8 +275,4 @@ def _student_lengths(student: StudentSettings, texts: Sequence[str], limit: int)
 
 
 def _no_tokenizer(model: str, error: Exception) -> ModelError:
-    return ModelError(f"the tokenizer of '{model}' cannot be loaded: {_short(error)}")
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
+    return ModelError(f"the tokenizer of '{model}' cannot be loaded: {one_line(error, 120)}")

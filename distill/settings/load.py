@@ -15,7 +15,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from cluster.errors import UserError
+from cluster.errors import UserError, one_line
 from cluster.settings import ClusterSettings
 
 
@@ -181,7 +181,7 @@ def _yaml(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{file} is not YAML: {one_line(error)}") from error
     if content is not None and not isinstance(content, dict):
         raise ConfigError(f"{file} holds a {type(content).__name__}, expected settings by name")
     return content or {}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.errors import one_line
 from cluster.locations import Location, SourceError, find_all
 from distill.formats.rows import Record, RowError, Rows
 
@@ -84,7 +85,7 @@ class LareqaFile:
             with file.filesystem.open_input_stream(file.path) as stream:
                 content = json.loads(stream.read())
         except (OSError, ValueError, RecursionError) as error:
-            raise SourceError(f"{file.name} cannot be read: {' '.join(str(error).split())}") from error
+            raise SourceError(f"{file.name} cannot be read: {one_line(error)}") from error
         data = content.get("data") if isinstance(content, dict) else None
         articles = isinstance(data, list) and all(
             isinstance(article, dict) and isinstance(article.get("paragraphs"), list) for article in data

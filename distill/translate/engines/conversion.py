@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from cluster.errors import one_line
 from distill.models.locate import locate
 from distill.translate.engines.codec import Codec, load_tokenizer
 from distill.translate.engines.interface import TranslatorError
@@ -148,7 +149,7 @@ def _save(folder: Path, model: Any, tokenizer: Any, name: str, quantization: str
         spec.save(str(folder))
     except (ValueError, RuntimeError, KeyError, AttributeError, NotImplementedError) as error:
         raise TranslatorError(
-            f"CTranslate2 cannot convert '{name}': {' '.join(str(error).split())}; use translator type transformers"
+            f"CTranslate2 cannot convert '{name}': {one_line(error)}; use translator type transformers"
         ) from error
 
 
