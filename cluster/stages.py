@@ -64,6 +64,8 @@ class Stage:
         work: the stage's work in words and numbers, for a plan; a function of the runner where it depends on finished stages.
         estimate: a function of the runner that gives tokens and operations, or None before the stages it counts are finished; no function
             where no model of known cost runs.
+        check: raises UserError where the stage cannot succeed, as far as that is known. It is called before the first stage of a job, and
+            again after every stage that reads a source, so what depends on data returns quietly until the data are there.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Stage:
     kind: str = ""
     work: "str | Callable[[Runner], str]" = ""
     estimate: "Callable[[Runner], Work | None] | None" = None
+    check: "Callable[[Runner], None] | None" = None
 
     @cached_property
     def digest(self) -> str:
@@ -203,6 +206,12 @@ class Runner:
     def finished(self, stage: Stage) -> Mapping[str, Any] | None:
         """Return the stage's manifest, None if it is not finished."""
         return read_json(self._filesystem, f"{self._root}/{stage.folder}/{_MANIFEST}")
+
+    def check(self, stages: Sequence[Stage]) -> None:
+        """Run the checks of the stages that are not finished. Raises UserError where one of them cannot succeed."""
+        for stage in stages:
+            if stage.check is not None and self.finished(stage) is None:
+                stage.check(self)
 
     def rows(self, stage: Stage, table: str) -> int | None:
         """Return the number of rows of a stage's table; None before the stage is finished, 0 where it wrote no such table."""

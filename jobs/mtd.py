@@ -26,7 +26,8 @@ def pipeline(config: Config) -> Pipeline:
     """Return the stages of the job, top to bottom. Without a teacher (`method`) those of its scores are left out."""
     data = stage.sources(config)
     translations = stage.translate(config, data)
-    stages: list[Stage] = [data, translations]
+    documents = stage.sources(config, config.evaluate.source, "evaluation_sources") if config.evaluate.source else data
+    stages: list[Stage] = [data, *([documents] if documents is not data else []), translations]
     scores = None
     if config.mix.imported:
         examples = stage.imported_mix(config)
@@ -39,12 +40,9 @@ def pipeline(config: Config) -> Pipeline:
             stages += [*judged, scores]
         examples = stage.mix(config, data, translations, scores or candidates)
     student = stage.train(config, data, translations, examples)
-    documents = stage.sources(config, config.evaluate.source, "evaluation_sources") if config.evaluate.source else data
     index = stage.index(config, documents, translations, student)
     students = {"student": (student, index)}
-    stages += [examples, student]
-    stages += [documents] if documents is not data else []
-    stages += [index]
+    stages += [examples, student, index]
     if scores and config.compares_english:
         english_examples = stage.mix(config, data, translations, scores, english=True)
         english_student = stage.train(config, data, translations, english_examples)

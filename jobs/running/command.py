@@ -17,6 +17,8 @@ from jobs.running.programs import Parser, as_typed, help_width, program, run_pro
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 QUICKSTART = CONFIGS / "quickstart.yaml"
+SOURCES = "sources"
+"""The kind of the stages that read a source: what can be known of their data is checked when they end."""
 
 C = TypeVar("C", bound=JobConfig)
 
@@ -152,14 +154,18 @@ def run(job: Job[Any], *, plan: bool = False, report: bool = True, serve: bool =
         runner = Runner(config.storage, session, config.max_rejected)
         if plan:
             job.print_plan(runner)
+            runner.check(job.stages)
             return
         check_writable(config.storage)
         if serve and session.local:
             job.check_service()
+        runner.check(job.stages)
         waiting = [stage for stage in job.stages if runner.finished(stage) is None]
         session.check([need for stage in waiting for need in stage.needs], autoscales=config.cluster.autoscales)
-        for stage in job.stages:
-            runner.run(stage)
+        for position, stage in enumerate(job.stages):
+            result = runner.run(stage)
+            if stage.kind == SOURCES and not result.reused:
+                runner.check(job.stages[position + 1 :])
         if report:
             job.write_report(runner)
     if serve:

@@ -181,3 +181,22 @@ def test_what_the_cluster_cannot_give_is_refused(ray_session: None) -> None:
         session.check([Need("train", 2, 1.0, 1.0, "train.workers")])
     with pytest.raises(SessionError, match="train asks for 2 x 1 GPUs"):  # no node comes to a local Ray
         session.check([Need("train", 2, 1.0, 1.0, "train.workers")], autoscales=True)
+
+
+def test_what_cannot_succeed_is_said_of_the_stages_that_would_run(runner: Runner) -> None:
+    asked: list[str] = []
+
+    def refuse(of: Runner) -> None:
+        asked.append("refuse")
+        raise StageError("no such model")
+
+    def note(of: Runner) -> None:
+        asked.append("note")
+
+    done = stage("done", numbers, rows="numbers", check=refuse)
+    runner.run(done)
+    runner.check([done, stage("waiting", numbers, version=2, check=note), stage("unchecked", numbers, version=3)])
+    assert asked == ["note"]
+    with pytest.raises(StageError, match="no such model"):
+        runner.check([stage("wrong", numbers, version=2, check=refuse), stage("never", numbers, check=note)])
+    assert asked == ["note", "refuse"]
