@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from cluster.settings import Settings
-from distill.settings.base import Language, Split
+from distill.settings.base import Correction, Language, Sides, Split
 from distill.sources.settings import Source
 
 
@@ -23,4 +23,10 @@ class EvaluateSettings(Settings):
     english_baseline: bool = True
     """If true, a second student is trained on passages in the source language only (English-only distillation), to compare with."""
     confidence: float = Field(default=0.95, gt=0, lt=1)
-    """Level of the confidence intervals."""
+    """Level of the confidence intervals; a difference is significant where its corrected p-value is below 1 - confidence."""
+    test: Sides = "two_sided"
+    """The paired t-test of the student and a baseline: `two_sided` asks whether they differ, `one_sided` whether the student is better
+    (arXiv 2401.04810 and 2405.00977)."""
+    correction: Correction = "holm"
+    """Correction of the p-values for the number of comparisons, over all collections and baselines of the job: `holm`, or `bonferroni`
+    (the papers'), whose p-values are never smaller."""

@@ -19,7 +19,7 @@ from cluster.workspace import Workspace
 from distill.evaluate.settings import EvaluateSettings
 from distill.formats.trec import write_qrels, write_run
 from distill.measures.metrics import measure, ranked
-from distill.measures.significance import holm, paired_t_test
+from distill.measures.significance import corrected, paired_t_test
 from distill.tables import COMPARISONS, MEASUREMENTS, QRELS, RUN, TableError
 
 MIXED = "mixed"
@@ -85,9 +85,7 @@ def evaluate(
         values[system, collection] = measure(rows, judgements[collection], settings.measures, query_ids)
         unanswered[tag] = len(query_ids) - len(pc.unique(rows["query_id"]))
     workspace.write("measurements", _measurements(values, query_ids))
-    workspace.write(
-        "comparisons", comparisons(values, collections, primary_measure(settings.measures), settings.confidence)
-    )
+    workspace.write("comparisons", comparisons(values, collections, settings))
     workspace.note(
         queries=len(query_ids), queries_without_results={tag: number for tag, number in unanswered.items() if number}
     )
@@ -155,18 +153,19 @@ def pooled_qrels(qrels: pa.Table, documents: pa.Table, source_lang: str) -> pa.T
     )
 
 
-def comparisons(values: Values, collections: Sequence[str], name: str, confidence: float) -> pa.Table:
-    """Return paired t-tests of the pairs in `COMPARED` by one measure (COMPARISONS), with Holm's correction over all of them.
+def comparisons(values: Values, collections: Sequence[str], settings: EvaluateSettings) -> pa.Table:
+    """Return paired t-tests of the pairs in `COMPARED` by the primary measure (COMPARISONS), p-values corrected over all of them.
 
     A collection that lacks one of the two systems is left out, and so is everything where there is only one query.
     """
+    name = primary_measure(settings.measures)
     rows = []
     for collection in collections:
         for system, baseline in COMPARED:
             a, b = (values.get((side, collection), {}).get(name) for side in (system, baseline))
             if a is None or b is None or len(a) < 2:
                 continue
-            test = paired_t_test(a, b, confidence)
+            test = paired_t_test(a, b, settings.confidence, settings.test)
             rows.append(
                 {
                     "system": system,
@@ -175,10 +174,12 @@ def comparisons(values: Values, collections: Sequence[str], name: str, confidenc
                     "measure": name,
                     "queries": len(a),
                     **vars(test),
+                    "test": settings.test,
+                    "correction": settings.correction,
                 }
             )
-    corrected = holm([row["p"] for row in rows])
-    return COMPARISONS.from_rows([{**row, "p_corrected": p} for row, p in zip(rows, corrected, strict=True)])
+    p_values = corrected([row["p"] for row in rows], settings.correction)
+    return COMPARISONS.from_rows([{**row, "p_corrected": p} for row, p in zip(rows, p_values, strict=True)])
 
 
 def language_shares(run: pa.Table) -> dict[str, float]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from distill.measures.metrics import MetricsError
+from distill.settings.base import Correction, Sides
 
 _DRAWS_AT_ONCE = 4_000_000
 
@@ -18,9 +19,9 @@ class PairedTest:
 
     Attributes:
         difference: mean of a - b.
-        low: lower end of its confidence interval (Student's t).
+        low: lower end of its two-sided confidence interval (Student's t).
         high: upper end.
-        p: two-sided p-value of the paired t-test.
+        p: p-value of the paired t-test, two-sided or one-sided as asked.
     """
 
     difference: float
@@ -29,12 +30,24 @@ class PairedTest:
     p: float
 
 
-def paired_t_test(a: Float64[np.ndarray, " Q"], b: Float64[np.ndarray, " _"], confidence: float = 0.95) -> PairedTest:
-    """Test a - b, query by query, two-sided (`scipy.stats.ttest_rel`).
+def paired_t_test(
+    a: Float64[np.ndarray, " Q"],
+    b: Float64[np.ndarray, " _"],
+    confidence: float = 0.95,
+    sides: Sides = "two_sided",
+) -> PairedTest:
+    """Test a - b, query by query (`scipy.stats.ttest_rel`).
 
     t = mean(d) / (sd(d) / sqrt(Q)) with Q - 1 degrees of freedom and the sample standard deviation. Where every query differs by the same
-    amount t has no value: p is then 1 for a difference of 0 and 0 for any other. The t-test is the one to use for retrieval measures
-    (Smucker, Allan and Carterette, CIKM 2007; Urbano, Lima and Hanjalic, SIGIR 2019).
+    amount t has no value: two-sided, p is then 1 for a difference of 0 and 0 for any other; one-sided, 0 for a larger a and 1 otherwise.
+    The t-test is the one to use for retrieval measures (Smucker, Allan and Carterette, CIKM 2007; Urbano, Lima and Hanjalic, SIGIR 2019).
+
+    Args:
+        a: values of the first system.
+        b: values of the second, of the same queries.
+        confidence: level of the interval, which is two-sided in any case.
+        sides: `two_sided` for the chance of such a difference between equal systems in either direction, `one_sided` for that in favour of
+            a (as in arXiv 2405.00977): half of it where a is better.
 
     Raises:
         MetricsError: the lengths differ, or there are fewer than two queries.
@@ -45,16 +58,29 @@ def paired_t_test(a: Float64[np.ndarray, " Q"], b: Float64[np.ndarray, " _"], co
         raise MetricsError(f"a paired test needs two queries or more, got {len(a)}")
     difference = a - b
     mean = float(difference.mean())
+    one_sided = sides == "one_sided"
     if difference.std(ddof=1) == 0:
-        return PairedTest(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+        certain = mean > 0 if one_sided else mean != 0
+        return PairedTest(mean, mean, mean, 0.0 if certain else 1.0)
     from scipy import stats
 
     with warnings.catch_warnings():
         # Of differences that are equal to rounding; p is then 0, as for equal ones.
         warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
         test = stats.ttest_rel(a, b)
+        p = stats.ttest_rel(a, b, alternative="greater").pvalue if one_sided else test.pvalue
     low, high = test.confidence_interval(confidence)
-    return PairedTest(mean, float(low), float(high), float(test.pvalue))
+    return PairedTest(mean, float(low), float(high), float(p))
+
+
+def corrected(p_values: Sequence[float], correction: Correction) -> list[float]:
+    """Return p-values corrected for their number by a method, in the given order."""
+    return {"holm": holm, "bonferroni": bonferroni}[correction](p_values)
+
+
+def bonferroni(p_values: Sequence[float]) -> list[float]:
+    """Return p-values times their number, at most 1, in the given order (Bonferroni)."""
+    return [min(1.0, p * len(p_values)) for p in p_values]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -31,6 +31,12 @@ _MEASURE_WORDS = {
     "P": "precision: share of relevant passages so far",
 }
 
+_TEST_WORDS = {
+    "two_sided": "two-sided paired t-test",
+    "one_sided": "one-sided paired t-test (is the student better)",
+}
+_CORRECTION_WORDS = {"holm": "Holm's correction", "bonferroni": "Bonferroni's correction"}
+
 
 @dataclass(frozen=True)
 class DataFacts:
@@ -169,6 +175,8 @@ def report(inputs: ReportInput, numbers: Mapping[str, Any]) -> str:
         primary=name,
         rows=_headline(inputs, primary, name),
         intervals=intervals,
+        test_words=_TEST_WORDS,
+        correction_words=_CORRECTION_WORDS,
         measure_words=_measure_words(inputs.measures),
         splits=[split for split in ("train", "dev", "test") if split in inputs.data.queries],
     )

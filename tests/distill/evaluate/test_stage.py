@@ -236,7 +236,7 @@ def test_comparisons_are_corrected_for_their_number() -> None:
         ("english_distillation", "de"): {"nDCG@20": worse},
         ("bm25", "zh"): {"nDCG@20": worse},
     }
-    rows = comparisons(values, ["de", "zh", "mixed"], "nDCG@20", 0.95).to_pylist()
+    rows = comparisons(values, ["de", "zh", "mixed"], EvaluateSettings()).to_pylist()
     assert [(r["baseline"], r["collection"]) for r in rows] == [
         ("bm25", "de"),
         ("english_distillation", "de"),
@@ -246,6 +246,21 @@ def test_comparisons_are_corrected_for_their_number() -> None:
     assert [r["difference"] for r in rows] == pytest.approx([0.2] * 3)
     assert [r["p"] for r in rows] == pytest.approx([0.161162] * 3, abs=1e-5)
     assert [r["p_corrected"] for r in rows] == pytest.approx([3 * 0.161162] * 3, abs=3e-5)
+    assert {(r["test"], r["correction"]) for r in rows} == {("two_sided", "holm")}
+
+
+def test_comparisons_as_in_the_papers_are_one_sided_with_bonferroni() -> None:
+    """Differences .1 0 .2 .5 (p .161162 two-sided, above), and 1.5, 1.5, 1.5, 1.4: mean 1.475, error .025, t = 59, p 5.3e-6 one-sided."""
+    values = {
+        ("student", "de"): {"nDCG@20": np.array([0.6, 0.7, 0.8, 0.9])},
+        ("bm25", "de"): {"nDCG@20": np.array([0.5, 0.7, 0.6, 0.4])},
+        ("english_distillation", "de"): {"nDCG@20": np.array([-0.9, -0.8, -0.7, -0.5])},
+    }
+    rows = comparisons(values, ["de"], EvaluateSettings(test="one_sided", correction="bonferroni")).to_pylist()
+    assert [r["p"] for r in rows] == pytest.approx([0.161162 / 2, 5.3e-6], abs=1e-6)
+    # Holm's would leave the larger of the two as it is.
+    assert [r["p_corrected"] for r in rows] == pytest.approx([0.161162, 2 * 5.3e-6], abs=3e-6)
+    assert {(r["test"], r["correction"]) for r in rows} == {("one_sided", "bonferroni")}
 
 
 def test_the_measure_to_compare_by() -> None:

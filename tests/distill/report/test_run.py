@@ -54,7 +54,9 @@ def compared(collection: str, baseline: str, difference: float, p: float) -> dic
         "difference": difference,
         "low": difference - 0.1,
         "high": difference + 0.1,
+        "test": "two_sided",
         "p": p / 2,
+        "correction": "holm",
         "p_corrected": p,
     }
 
@@ -190,6 +192,17 @@ def test_a_baseline_that_is_significantly_better_gets_the_mark() -> None:
     assert rows_of(html(inputs), "headline")[4][1:3] == ["0.500 s 0.000–1.000", "0.250 0.250–0.250"]
     # At a level of 99 % it is not significant.
     assert rows_of(html(replace(inputs, confidence=0.99)), "headline")[4][1] == "0.500 0.000–1.000"
+
+
+def test_the_test_and_its_correction_are_named() -> None:
+    text = " ".join(html(PLAIN).split())
+    assert "two-sided paired t-test over the queries, p &lt; 0.05 after Holm&#39;s correction for 2 comparisons" in text
+    row = compared("fr", "bm25", 0.25, 0.04) | {"test": "one_sided", "correction": "bonferroni"}
+    text = " ".join(html(replace(PLAIN, comparisons=COMPARISONS.from_rows([row]))).split())
+    assert (
+        "one-sided paired t-test (is the student better) over the queries, p &lt; 0.05 after Bonferroni&#39;s correction for 1 comparisons"
+        in text
+    )
 
 
 def test_the_corrected_p_value_decides() -> None:
