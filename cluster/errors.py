@@ -1,8 +1,14 @@
 """Errors whose message tells the user what to do."""
 
 import os
+import re
 import sys
 import traceback
+
+# What Unicode calls default ignorable and Python takes for printable: marks and letters without a glyph.
+_WITHOUT_GLYPH = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 class UserError(Exception):
@@ -40,6 +46,21 @@ def how_to_install(extra: str) -> str:
     return f"pip install 'polyray[{extra}]', in a checkout pip install -e '.[{extra}]'"
 
 
+def visible(text: str) -> str:
+    r"""Return a text with every character that cannot be seen as its escape: `\ufeffp3` for an id that begins with a byte-order mark.
+
+    These are control and format characters, spaces other than the common one, and letters and marks without a glyph.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    seen = character.isprintable() and not _WITHOUT_GLYPH.match(character)
+    return character if seen else character.encode("unicode_escape", "surrogatepass").decode()
+
+
 def one_line(error: BaseException, limit: int | None = None) -> str:
-    """Return the text of an error on one line, at most `limit` characters of it."""
-    return " ".join(str(error).split())[:limit]
+    """Return the text of an error on one line, at most `limit` characters of it; what cannot be seen is escaped (`visible`)."""
+    return visible(" ".join(re.split(r"[ \t\r\n\v\f]+", str(error).strip())))[:limit]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import StageError, StorageError, UserError, how_to_install, report_error
+from cluster.errors import StageError, StorageError, UserError, how_to_install, one_line, report_error, visible
 from cluster.locations import SourceError
 from cluster.quarantine import ShardError
 from cluster.session import SessionError
@@ -52,6 +52,21 @@ def test_what_fails_exits_with_1(kind: type[UserError]) -> None:
     assert issubclass(kind, UserError)
     assert kind("said").exit_code == 1
     assert str(kind("said")) == "said"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain id-1", "plain id-1"),
+        ("\ufeffp3", r"\ufeffp3"),
+        ("q\u00a01 \u200d \u202ex \x00", r"q\xa01 \u200d \u202ex \x00"),
+        ("\u3164\ufe0f\U000e0100\ud83d", r"\u3164\ufe0f\U000e0100\ud83d"),
+        ("Müller 中文 می‌روم", r"Müller 中文 می\u200cروم"),
+    ],
+)
+def test_what_cannot_be_seen_is_escaped(text: str, shown: str) -> None:
+    assert visible(text) == shown
+    assert one_line(ValueError(f" {text}\n more\t ")) == f"{shown} more"
 
 
 def test_a_wrong_configuration_exits_with_2() -> None:
