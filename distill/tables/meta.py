@@ -225,7 +225,7 @@ META_RESULTS = Table(
     "Quality of every system, by fold and language.",
     (
         Column("system", STRING, "name of the system"),
-        Column("fold", STRING, "number of the fold, or `all`: the mean over the folds"),
+        Column("fold", STRING, "number of the fold, or `all`: the mean over folds, each counting alike"),
         Column("measure", STRING, "`AP@k`, `pearson` or `spearman`"),
         Column("group", STRING, "a language, a pair of languages (`en-de`), or the means `seen`, `unseen` and `mean` over languages"),
         Column("value", pa.float64(), "the value"),
@@ -247,7 +247,7 @@ META_COMPARISONS = Table(
         Column("measure", STRING, "`AP@k`, `pearson` or `spearman`"),
         Column("group", STRING, "a language, a pair of languages, or the means `seen`, `unseen` and `mean`"),
         Column("items", pa.int64(), "questions or pairs; versions of one in several languages count once in a mean"),
-        Column("difference", pa.float64(), "system minus baseline"),
+        Column("difference", pa.float64(), "system minus baseline, of the values of `meta_results` in the fold `all`"),
         Column("low", pa.float64(), "lower end of the difference's confidence interval"),
         Column("high", pa.float64(), "upper end"),
         Column("p", pa.float64(), "two-sided p-value"),

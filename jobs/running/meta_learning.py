@@ -174,7 +174,8 @@ def compare(config: MetaConfig, evaluations: Mapping[str, Mapping[int, Stage]]) 
     settings = {"evaluate": config.evaluate.identity(), "main": config.main, "seen": list(config.languages)}
     inputs = tuple(stage for folds in evaluations.values() for stage in folds.values())
     work = f"{config.main} with {', '.join(config.baselines) or 'nothing'}"
-    return Stage("compare", 1, run, settings, inputs, rows="meta_results", uses_ray=False, work=work)
+    # Version 2 weighs folds and languages in comparisons as in results, and counts a language that only some folds have.
+    return Stage("compare", 2, run, settings, inputs, rows="meta_results", uses_ray=False, work=work)
 
 
 def folds(config: MetaConfig) -> list[Fold]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float64
 
 from cluster.workspace import Workspace
 from distill.measures.correlations import Sample
@@ -16,10 +15,9 @@ from distill.meta.evaluate.estimates import (
     SEEN,
     UNSEEN,
     Estimates,
+    contributions,
     estimate_all,
-    groups,
     interval,
-    mean,
 )
 from distill.meta.settings import Kind, MetaEvaluateSettings
 from distill.tables import META_COMPARISONS, META_RESULTS, TableError
@@ -36,11 +34,13 @@ def compare(
     """Write `meta_results` and `meta_comparisons`.
 
     A mean is over languages, each counting alike, or over pairs of languages: `seen` over those that training saw (both of a pair),
-    `unseen` over the others, `mean` over all. The fold `all` is the mean over folds.
+    `unseen` over the others, `mean` over all. In the fold `all`, a language's value is its mean over the folds that have it, each fold
+    counting alike however many questions it holds. A difference in `meta_comparisons` is that of the two values in `meta_results`.
 
     Intervals are of the percentile bootstrap, 1,000 samples within each fold: of questions with all their language versions together, or
     of sentence pairs. The main system is compared with every other one. Questions: by the paired t-test over the questions of all folds,
-    the versions of a question averaged first, in every language and the means. Sentence pairs: by the paired bootstrap of the difference
+    each question's versions added up with the weights that they have in the mean (`contributions`), in every language and the means.
+    Sentence pairs: by the paired bootstrap of the difference
     of correlations, its p-value that of a normal distribution with the bootstrap's standard error; only the means, as a correction for
     every pair of languages would leave nothing. Holm's correction is for all comparisons.
 
@@ -128,26 +128,17 @@ def _warn_of_constants(workspace: Workspace, samples: Mapping[str, Mapping[int, 
 def _tested(
     samples: Mapping[str, Mapping[int, Sample]], main: str, measure: str, seen: Sequence[str], confidence: float
 ) -> list[dict[str, object]]:
-    """Return paired t-tests over the questions of all folds, of the mean over each question's versions."""
+    """Return paired t-tests over the questions of all folds, of their contributions to the means in `meta_results`."""
     rows: list[dict[str, object]] = []
-    mine = _by_group(samples[main], seen)
+    mine = contributions(samples[main], seen)
     for baseline, folds in samples.items():
-        theirs = {} if baseline == main else _by_group(folds, seen)
+        theirs = {} if baseline == main else contributions(folds, seen)
         for group, values in theirs.items():
             if len(values) > 1:
                 test = paired_t_test(mine[group], values, confidence)
                 names = {"system": main, "baseline": baseline, "measure": measure, "group": group}
                 rows.append({**names, "items": len(values), **vars(test)})
     return rows
-
-
-def _by_group(folds: Mapping[int, Sample], seen: Sequence[str]) -> dict[str, Float64[np.ndarray, " N"]]:
-    by_group: dict[str, list[Float64[np.ndarray, " M"]]] = {}
-    for sample in folds.values():
-        for group, positions in groups(sample.columns, seen).items():
-            means = mean(sample.values, positions)
-            by_group.setdefault(group, []).append(means[np.isfinite(means)])
-    return {group: np.concatenate(parts) for group, parts in by_group.items()}
 
 
 def _bootstrapped(estimates: Estimates, main: str, confidence: float) -> list[dict[str, object]]:

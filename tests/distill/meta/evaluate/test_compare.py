@@ -110,25 +110,79 @@ def test_intervals_draw_the_versions_of_a_question_together(tmp_path: Path) -> N
 
 
 def test_paired_tests_by_hand(retrieval: tuple) -> None:
-    """The t-test over all folds' questions, of the mean over a question's versions; Holm's factor is six for the smallest p."""
+    """The t-test over all folds' questions, each version weighted as in the results; Holm's factor is six for the smallest p."""
     workspace, stages = retrieval
     rows = {row["group"]: row for row in workspace.output("meta_comparisons").to_pylist()}
     assert list(rows) == ["de", "en", "th", "seen", "unseen", "mean"]
     sides = []
     for name in ("maml_align", "zero_shot"):
-        means = []
+        parts = []
         for fold in (0, 1):
             by = {lang: values_of(stages[f"evaluate_{name}_{fold}"]["question_precision"], lang) for lang in LANGS}
-            means += [np.mean([by[lang][x] for lang in LANGS if x in by[lang]]) for x in sorted(by["de"])]
-        sides.append(means)
+            # 30 of the 60 questions are in each of the two folds, 29 of them in Thai, and a language is a third of the mean.
+            weight = {lang: 60 / 2 / len(by[lang]) / 3 for lang in LANGS}
+            parts += [sum(weight[lang] * by[lang][x] for lang in LANGS if x in by[lang]) for x in sorted(by["de"])]
+        sides.append(parts)
     expected = stats.ttest_rel(*sides)
     assert rows["mean"]["p"] == pytest.approx(expected.pvalue)
-    assert rows["mean"]["difference"] == pytest.approx(np.mean(sides[0]) - np.mean(sides[1]))
     interval = expected.confidence_interval(0.95)
     assert (rows["mean"]["low"], rows["mean"]["high"]) == pytest.approx((interval.low, interval.high))
     assert (rows["mean"]["items"], rows["th"]["items"]) == (60, 58)
     smallest = min(rows.values(), key=lambda row: row["p"])
     assert smallest["p_corrected"] == pytest.approx(min(1, 6 * smallest["p"]))
+    found = cells(workspace)
+    for group, row in rows.items():
+        one, other = (found[name, "all", "AP@20", group]["value"] for name in ("maml_align", "zero_shot"))
+        assert row["difference"] == pytest.approx(one - other), group
+
+
+def values(fold: int, by_lang: dict[str, list[float]]) -> dict[str, pa.Table]:
+    """AP of questions, by hand."""
+    rows = [
+        {"question_id": f"x{fold}-{i}-{lang}", "xling_id": f"x{fold}-{i}", "lang": lang, "value": value}
+        for lang, row in by_lang.items()
+        for i, value in enumerate(row)
+    ]
+    return {"question_precision": QUESTION_PRECISION.from_rows(rows)}
+
+
+@pytest.fixture(scope="module")
+def unequal(tmp_path_factory: pytest.TempPathFactory) -> LocalWorkspace:
+    """A fold of one question and a fold of three, one of which is in Thai, a language that the first fold lacks."""
+    stages = {
+        "a0": values(0, {"de": [0.9]}), "a1": values(1, {"de": [0.4, 0.5, 0.6], "th": [0.7]}),
+        "b0": values(0, {"de": [0.1]}), "b1": values(1, {"de": [0.2, 0.3, 0.4], "th": [0.1]}),
+    }  # fmt: skip
+    systems = {"maml": {0: "a0", 1: "a1"}, "zero_shot": {0: "b0", 1: "b1"}}
+    return compared(tmp_path_factory.mktemp("unequal"), "retrieval", stages, systems, seen=("de",), main="maml")
+
+
+def test_folds_count_alike_whatever_their_size(unequal: LocalWorkspace) -> None:
+    """German: (0.9 + 0.5) / 2 and (0.1 + 0.3) / 2, where all four questions alike would be 0.6 and 0.25; the mean is of its rows."""
+    found = {key[0::3]: row["value"] for key, row in cells(unequal).items() if key[1] == "all"}
+    assert found["maml", "de"] == pytest.approx(0.7)
+    assert found["zero_shot", "de"] == pytest.approx(0.2)
+    assert found["maml", "th"] == found["maml", "unseen"] == pytest.approx(0.7)
+    assert found["zero_shot", "th"] == pytest.approx(0.1)
+    assert found["maml", "mean"] == pytest.approx((0.7 + 0.7) / 2)
+    assert found["zero_shot", "mean"] == pytest.approx((0.2 + 0.1) / 2)
+    items = {key[3]: row["items"] for key, row in cells(unequal).items() if key[:2] == ("maml", "all")}
+    assert items == {"de": 4, "th": 1, "seen": 4, "unseen": 1, "mean": 4}
+
+
+def test_comparisons_weigh_folds_as_the_results_do(unequal: LocalWorkspace) -> None:
+    """The differences 0.8 and 0.2, 0.2, 0.2 weigh 4/2 and 4/6: 1.6 and 2/15 three times, of mean 1/2 and standard error 11/30."""
+    rows = {row["group"]: row for row in unequal.output("meta_comparisons").to_pylist()}
+    assert list(rows) == ["de", "seen", "mean"]  # one Thai question is no sample
+    assert rows["de"]["difference"] == pytest.approx(0.5)
+    assert rows["de"]["p"] == pytest.approx(2 * stats.t.sf(15 / 11, 3))
+    margin = stats.t.ppf(0.975, 3) * 11 / 30
+    assert (rows["de"]["low"], rows["de"]["high"]) == pytest.approx((0.5 - margin, 0.5 + margin))
+    # Half of the German contributions, and for the first question of the second fold 4 / 2 times its Thai difference of 0.6.
+    expected = stats.ttest_1samp([0.8, 1 / 15 + 1.2, 1 / 15, 1 / 15], 0)
+    assert rows["mean"]["difference"] == pytest.approx(0.7 - 0.15)
+    assert rows["mean"]["p"] == pytest.approx(expected.pvalue)
+    assert rows["mean"]["items"] == 4
 
 
 def test_correlations_and_their_differences(tmp_path: Path) -> None:

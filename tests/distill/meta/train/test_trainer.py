@@ -151,6 +151,42 @@ def test_two_workers_are_one_with_all_tasks(name: str, pair: Path, tiny_encoder:
             torch.testing.assert_close(found["weights"][key], value, rtol=1e-4, atol=2e-5, msg=key)
 
 
+class Recorder:
+    """A loss that draws a number at every call, as dropout does, and remembers it with the set's name."""
+
+    def __init__(self) -> None:
+        self.draws: dict[str, list[float]] = {}
+
+    def __call__(self, parameters: Mapping[str, Tensor], task_set: str) -> Tensor:
+        draw = torch.rand(())
+        self.draws.setdefault(task_set, []).append(draw.item())
+        return draw * parameters["shared"].square().sum() + parameters["own"].sum()
+
+
+def draws(method: TrainedMethod, seed: int, tasks: range, inner_steps: int = 1) -> dict[str, list[float]]:
+    """What the loss of each set of two steps drew, by step, task and set; tasks before `tasks` are another worker's."""
+    values = {"tasks_per_batch": 4, "inner_steps": inner_steps, "inner_rate": 1e-3, "learning_rate": 1e-3}
+    recorder = Recorder()
+    trainer = MetaTrainer(TwoLayers(0), recorder, MetaTrainSettings.model_validate(values), method, seed)
+    sets = 3 if method == "maml_align" else 2
+    for step in range(2):
+        trainer.meta_step([[f"{step}-{task}-{number}" for number in range(sets)] for task in tasks], tasks.start)
+    return recorder.draws
+
+
+@pytest.mark.parametrize("method", ["maml", "maml_align", "fine_tune"])
+def test_every_task_of_every_step_has_random_numbers_of_its_own(method: TrainedMethod) -> None:
+    """Dropout differs between tasks, sets and steps, depends on the seed, and is a task's own whichever worker it is on."""
+    found = draws(method, 7, range(4))
+    every = [draw for one in found.values() for draw in one]
+    assert len(set(every)) == len(every)
+    other = [draw for one in draws(method, 8, range(4)).values() for draw in one]
+    assert not set(every) & set(other)
+    part = draws(method, 7, range(2, 4))
+    assert part == {name: found[name] for name in part}
+    assert len(part) == len(found) / 2
+
+
 def test_methods_train_differently(tiny_encoder: Path) -> None:
     norms = [run(name, tiny_encoder, 0, 1)["steps"][0][2] for name in METHODS]
     assert len({round(norm, 5) for norm in norms}) == len(METHODS)
