@@ -1,65 +1,53 @@
 """Languages: the code that each family of models has for one, and how long its texts are.
 
-The configuration spells languages as BCP 47 does (`de`, `zh`, `pt-BR`). NLLB wants FLORES-200 codes (`deu_Latn`), M2M100 mostly ISO 639-1
-(`__de__`), MADLAD `<2de>`, and Marian models of several targets `>>deu<<` or `>>de<<`. A table can be wrong for a model; then its
-vocabulary does not hold the token, which is an error that names the setting to use.
+The configuration spells languages as BCP 47 does (`de`, `zh-Hant`, `pt-BR`); case and `_` for `-` do not matter. NLLB wants FLORES-200
+codes (`deu_Latn`), M2M100 mostly ISO 639-1 (`__de__`), MADLAD `<2de>`, and Marian models of several targets `>>deu<<` or `>>de<<`.
+`langcodes` reads the tags and says which script a language is written in where the tag does not (CLDR's likely subtags: `zh-TW` is
+Traditional, `pa-PK` Arabic). A code without a script is tried only for the script that the language is usually written in, so that a model
+never translates into another script than the one asked for. A code that the model's vocabulary lacks is an error that names the setting
+to use.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
-_SCRIPTS = {
-    "Arab": "ar:arb ckb:ckb fa:pes ks:kas ps:pbt sd:snd ug:uig ur:urd prs:prs",
-    "Armn": "hy:hye",
-    "Beng": "as:asm bn:ben",
-    "Cyrl": "ba:bak be:bel bg:bul kk:kaz ky:kir mk:mkd mn:khk ru:rus sr:srp tg:tgk tt:tat uk:ukr",
-    "Deva": "bho:bho hi:hin mai:mai mr:mar ne:npi sa:san",
-    "Ethi": "am:amh ti:tir",
-    "Geor": "ka:kat",
-    "Grek": "el:ell",
-    "Gujr": "gu:guj",
-    "Guru": "pa:pan",
-    "Hang": "ko:kor",
-    "Hans": "zh:zho",
-    "Hebr": "he:heb yi:ydd",
-    "Jpan": "ja:jpn",
-    "Khmr": "km:khm",
-    "Knda": "kn:kan",
-    "Laoo": "lo:lao",
-    "Latn": (
-        "af:afr ast:ast az:azj bm:bam bs:bos ca:cat ceb:ceb cs:ces cy:cym da:dan de:deu din:dik en:eng eo:epo es:spa et:est eu:eus fi:fin"
-        " fil:tgl fj:fij fo:fao fr:fra fuv:fuv ga:gle gd:gla gl:glg gn:grn ha:hau hr:hrv ht:hat hu:hun id:ind ig:ibo ilo:ilo is:isl it:ita"
-        " jv:jav ku:kmr lb:ltz lg:lug li:lim ln:lin lt:lit lv:lvs mg:plt mi:mri ms:zsm mt:mlt nb:nob nl:nld nn:nno no:nob ny:nya oc:oci"
-        " om:gaz pl:pol pt:por qu:quy ro:ron rw:kin sk:slk sl:slv sm:smo sn:sna so:som sq:als ss:ssw st:sot su:sun sv:swe sw:swh tk:tuk"
-        " tl:tgl tn:tsn tr:tur ts:tso tw:twi uz:uzn vi:vie wo:wol xh:xho yo:yor zu:zul nus:nus"
-    ),
-    "Mlym": "ml:mal",
-    "Mymr": "my:mya",
-    "Orya": "or:ory",
-    "Sinh": "si:sin",
-    "Taml": "ta:tam",
-    "Telu": "te:tel",
-    "Thai": "th:tha",
-    "Tibt": "bo:bod",
-}
-_FLORES = {
-    short: f"{long}_{script}"
-    for script, pairs in _SCRIPTS.items()
-    for short, _, long in (pair.partition(":") for pair in pairs.split())
-    if long
-} | {"zh-Hant": "zho_Hant", "zh-TW": "zho_Hant", "zh-HK": "yue_Hant", "yue": "yue_Hant", "sr-Latn": "srp_Latn"}
+from langcodes import Language, tag_is_valid
 
-_MACRO = {
-    "ar": "ara", "az": "aze", "et": "est", "fa": "fas", "ku": "kur", "lv": "lav", "mg": "mlg", "mn": "mon", "ms": "msa", "ne": "nep",
-    "no": "nor", "or": "ori", "ps": "pus", "sq": "sqi", "sw": "swa", "uz": "uzb", "yi": "yid",
+from distill.translate.engines.interface import TranslatorError
+
+_MEMBERS = {
+    "ara": "arb", "aym": "ayr", "aze": "azj", "din": "dik", "est": "est", "fas": "pes", "ful": "fuv", "kau": "knc", "kok": "gom",
+    "kur": "kmr", "lav": "lvs", "mlg": "plt", "mon": "khk", "msa": "zsm", "nep": "npi", "nor": "nob", "ori": "ory", "orm": "gaz",
+    "pus": "pbt", "que": "quy", "sqi": "als", "swa": "swh", "uzb": "uzn", "yid": "ydd", "fil": "tgl", "cmn": "zho",
 }  # fmt: skip
-"""ISO 639-3 codes of macrolanguages, where FLORES-200 names one of their members."""
+"""The member of a macrolanguage that FLORES-200 and models of its kind mean by it."""
+
+_MEMBERS_IN_SCRIPT = {("aze", "Arab"): "azb", ("kur", "Arab"): "ckb"}
+"""The member of a macrolanguage that is written in a script."""
+
+_SCRIPTS = {"Kore": "Hang"}
+"""Scripts that FLORES-200 names otherwise than CLDR."""
+
+_ALIKE = {"cmn": "zh", "fil": "tl"}
+"""Languages whose lengths and letters are those of another code of the same language."""
+
+_USUAL_SCRIPTS = {
+    "acm": "Arab",
+    "acq": "Arab",
+    "ajp": "Arab",
+    "azb": "Arab",
+    "crh": "Latn",
+    "pbt": "Arab",
+    "tzm": "Tfng",
+}
+"""Scripts of languages that CLDR lacks, or gives another script than the models do."""
 
 UNSPACED = frozenset({"zh", "ja", "yue", "wuu", "nan"})
 """Languages that put no space between sentences."""
 
 _RELATIVE_LENGTH = {
     "ar": 0.92, "bn": 1.03, "de": 1.15, "en": 1.0, "es": 1.17, "fa": 0.94, "fr": 1.19, "ha": 1.03, "hi": 1.0, "id": 1.06, "ja": 0.45,
-    "km": 1.04, "ko": 0.5, "lg": 1.13, "ln": 1.02, "mr": 1.03, "ms": 1.08, "my": 1.3, "ne": 0.98, "om": 1.15, "prs": 0.93, "ps": 0.96,
+    "km": 1.04, "ko": 0.5, "lg": 1.13, "ln": 1.02, "mr": 1.03, "ms": 1.08, "my": 1.3, "ne": 0.98, "om": 1.15, "ps": 0.96,
     "pt": 1.1, "ru": 1.16, "rw": 1.12, "so": 1.16, "sw": 1.08, "ta": 1.26, "ti": 0.68, "tl": 1.22, "ur": 0.97, "yue": 0.3, "zh": 0.33,
     "zu": 1.12,
 }  # fmt: skip
@@ -68,28 +56,71 @@ and ja, ko (rounded from parallel texts at large); any other language counts as 
 
 
 def base(lang: str) -> str:
-    """Return the language without script and region: `pt` of `pt-BR`."""
-    return lang.partition("-")[0]
+    """Return the language without script and region: `pt` of `pt-BR`, `zh` of `cmn-Hant`; what is no tag of a language stays as it is."""
+    if not tag_is_valid(lang):
+        return lang
+    language = Language.get(lang).language or lang
+    return _ALIKE.get(language, language)
 
 
 def flores(lang: str) -> list[str]:
-    """Return the FLORES-200 codes to try, as NLLB spells them."""
-    return _known([_FLORES.get(lang), _FLORES.get(base(lang))])
+    """Return the FLORES-200 codes to try, as NLLB spells them. Raises TranslatorError where `lang` is no tag of a language."""
+    tag = _parse(lang)
+    long, script = _long(tag), _script(tag)
+    written = _SCRIPTS.get(script, script)
+    member = _MEMBERS_IN_SCRIPT.get((long, script)) or _MEMBERS.get(long, long)
+    return _known([f"{member}_{written}", f"{long}_{written}"])
 
 
 def short_codes(lang: str) -> list[str]:
-    """Return the codes to try for models that use ISO 639-1 with exceptions (M2M100, MADLAD)."""
+    """Return the codes to try for models that use ISO 639-1 with exceptions (M2M100, MADLAD). Raises TranslatorError as `flores` does."""
+    tag = _parse(lang)
+    short = base(lang)
+    script = _script(tag)
     older = {"he": "iw", "fil": "tl", "tl": "fil", "nb": "no", "no": "nb", "jv": "jw"}
-    return _known([lang.replace("-", "_"), base(lang), older.get(base(lang))])
+    spelled = tag.to_tag().replace("-", "_")
+    usual = [short, older.get(short)] if _is_usual(tag) else []
+    return _known([*([spelled] if "_" in spelled else []), f"{short}_{script}", *usual])
 
 
 def marian_codes(lang: str) -> list[str]:
-    """Return the codes to try in `>>code<<`: OPUS-MT models of different years use different ones."""
+    """Return the codes to try in `>>code<<`, of which OPUS-MT models of different years use different ones. Raises TranslatorError."""
+    tag = _parse(lang)
     code = flores(lang)
-    long = [code[0].partition("_")[0]] if code else []
-    chinese = ["cmn_Hans", "cmn", "zho"] if base(lang) == "zh" else []
-    regional = [lang.replace("-", "_"), lang.replace("-", "_").lower()] if "-" in lang else []
-    return _known([*regional, *chinese, *long, _MACRO.get(base(lang)), *code, base(lang)])
+    written = code[0].partition("_")[2]
+    short = base(lang)
+    long = [one.partition("_")[0] for one in code] + (["cmn", "zho"] if short == "zh" else [])
+    spelled = tag.to_tag().replace("-", "_")
+    regional = [spelled, spelled.lower()] if "_" in spelled else []
+    usual = [*long, short] if _is_usual(tag) else []
+    return _known([*regional, *(f"{one}_{written}" for one in reversed(long)), *usual])
+
+
+@lru_cache(maxsize=256)
+def _parse(lang: str) -> Language:
+    if not tag_is_valid(lang):
+        raise TranslatorError(
+            f"'{lang}' is no tag of a language (BCP 47: de, zh-Hant, pt-BR); translators need one, or set language_codes"
+            " of the translator to what its model calls the language"
+        )
+    return Language.get(lang)
+
+
+def _long(tag: Language) -> str:
+    """Return the language in three letters; Dari, which CLDR spells `fa-AF`, is one of its own in FLORES-200."""
+    if tag.language == "fa" and tag.territory == "AF":
+        return "prs"
+    return tag.to_alpha3()
+
+
+def _script(tag: Language) -> str:
+    """Return the script of a tag: the one that it names, or else the usual one of its language and region."""
+    return tag.script or _USUAL_SCRIPTS.get(_long(tag)) or tag.maximize().script or "Latn"
+
+
+def _is_usual(tag: Language) -> bool:
+    """Return true if a code without a script means the script of the tag."""
+    return _script(tag) == _script(Language.make(language=tag.language))
 
 
 def usual_ratio(

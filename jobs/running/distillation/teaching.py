@@ -102,9 +102,10 @@ def translate(config: Config, data: Stage) -> Stage:
     estimate = None
     if isinstance(chosen.engine, ModelTranslator):
         estimate = partial(estimates.translate, config, data, chosen.engine)
+    regional = any(set("-_") & set(lang) for lang in (config.source_lang, *config.languages))
     return Stage(
         "translate",
-        version=2,
+        version=3 if engine and regional else 2,  # 3 takes a language's code in the script that its tag says
         run=run,
         settings=settings,
         inputs=(data,),
