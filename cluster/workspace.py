@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from cluster.errors import StageError
+from cluster.errors import StageError, visible
 from cluster.locations import shown
 from cluster.settings import PoolSettings
 from cluster.storage import read_json, read_table, write_json, write_table
@@ -149,7 +149,7 @@ class Workspace(ABC):
         self.notes.update(facts)
         if warning:
             self.notes.setdefault("warnings", []).append(warning)
-            print(f"  {self.name}: {warning}", flush=True)
+            print(f"  {self.name}: {visible(warning)}", flush=True)
 
     @abstractmethod
     def map_shards(

@@ -13,6 +13,7 @@ _UNSPACED = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+|[^\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+"
 )
 _IS_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+_BLANK = regex.compile(r"[\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]*")
 _ARABIC_VARIANTS = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک", "\u200c": " ", "\u0640": None})
 
 
@@ -36,6 +37,11 @@ def _bigrams(run: str) -> list[str]:
     if len(characters) == 1:
         return characters
     return [a + b for a, b in pairwise(characters)]
+
+
+def is_blank(text: str) -> bool:
+    """Return true for a text of which nothing can be seen: white space, control and format characters (U+200B, U+FEFF) and their like."""
+    return _BLANK.fullmatch(text) is not None
 
 
 def passage_text(title: str, text: str) -> str:

@@ -22,6 +22,7 @@ from distill.formats.rows import ORIGIN, Record, Rejects, RowError, batches, con
 from distill.formats.settings import ImportedExamples, PylateExamples, SentenceTransformersExamples
 from distill.formats.text import read_records
 from distill.tables import FLOATS, QUERIES, STRING, STRINGS, duplicates
+from distill.text import is_blank
 
 Parser: TypeAlias = Callable[[Record], tuple[Any, ...]]
 
@@ -288,7 +289,7 @@ def _read_file(
 
 
 def _filled(text: str, field: str, row_id: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise RowError(field, "is empty", row_id)
     return text
 

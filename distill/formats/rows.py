@@ -13,6 +13,7 @@ from cluster.locations import SourceError
 from distill.formats.settings import PassageFields, QueryFields
 from distill.settings.base import Split
 from distill.tables import REJECTED, STRING
+from distill.text import is_blank
 
 BATCH_ROWS = 16_384
 """Rows collected as Python objects before they become an Arrow table."""
@@ -115,7 +116,7 @@ class PassageParser:
             if fields.title and record.get(fields.title, "") is not None
             else ""
         )
-        if not self.keep_empty and not text.strip() and not title.strip():
+        if not self.keep_empty and is_blank(text) and is_blank(title):
             raise RowError(fields.text, "is empty", passage_id)
         doc_id = identifier(record, fields.doc_id, passage_id) if fields.doc_id else passage_id
         lang = content(record, fields.lang, passage_id) if fields.lang else self.lang
@@ -151,7 +152,7 @@ class QueryParser:
         fields = self.fields
         query_id = identifier(record, fields.id)
         text = content(record, fields.text, query_id)
-        if not text.strip():
+        if is_blank(text):
             raise RowError(fields.text, "is empty", query_id)
         lang = content(record, fields.lang, query_id) if fields.lang else self.lang
         split = content(record, fields.split, query_id) if fields.split else self.split

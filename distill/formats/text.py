@@ -19,7 +19,6 @@ from cluster.errors import one_line
 from cluster.locations import Location, SourceError, unreadable
 from distill.formats.rows import (
     BATCH_ROWS,
-    WHOLE_NUMBER,
     PassageParser,
     QueryParser,
     Record,
@@ -30,6 +29,9 @@ from distill.formats.rows import (
 )
 from distill.formats.settings import PassageFields, QueryFields
 from distill.tables import TableError
+
+_GRADE_NAMES = frozenset({"score", "grade", "relevance", "rel", "label", "judgement", "judgment"})
+"""Names of the column with grades, in the header of BEIR judgements."""
 
 FORMATS = (".jsonl", ".jsonl.gz", ".tsv", ".tsv.gz", ".parquet")
 """How names of passage and query files end."""
@@ -184,7 +186,10 @@ def read_parquet(location: Location, fields: Sequence[str]) -> Iterator[tuple[in
 
 
 def read_beir_qrels(location: Location) -> Iterator[tuple[int, Record | RowError]]:
-    """Yield the rows of BEIR judgements: query, passage and grade, separated by tabs, with or without one header line."""
+    """Yield the rows of BEIR judgements: query, passage and grade, separated by tabs.
+
+    A first line whose grade is one of `_GRADE_NAMES` is a header and no row. Any other is a row, so that what is wrong with it is told.
+    """
     for number, line in read_lines(location):
         columns = line if isinstance(line, RowError) else line.split("\t")
         if isinstance(columns, RowError):
@@ -192,7 +197,7 @@ def read_beir_qrels(location: Location) -> Iterator[tuple[int, Record | RowError
         elif len(columns) != 3:
             reason = f"{counted(columns, 'column')}, expected 3 (query-id, corpus-id, score) separated by tabs"
             yield number, RowError("", reason)
-        elif number > 1 or WHOLE_NUMBER.fullmatch(columns[2]):
+        elif number > 1 or columns[2].strip().casefold() not in _GRADE_NAMES:
             yield number, {"query": columns[0], "passage": columns[1], "grade": columns[2]}
 
 

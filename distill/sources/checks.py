@@ -3,15 +3,18 @@
 Tables here have, beside their own columns, `source` and `line` (`distill.formats.rows.ORIGIN`), which messages name.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.errors import visible
 from cluster.locations import SourceError
 from distill.formats.rows import Rejects, RowError
-from distill.tables import STRING, duplicates
+from distill.tables import duplicates
 
 _SHOWN = 3
 
@@ -50,53 +53,80 @@ def check_versions(table: pa.Table, key: str, column: str, noun: str) -> None:
         )
 
 
-def known_judgements(
-    qrels: pa.Table,
-    column: str,
-    noun: str,
-    known: pa.Array,
-    rejects: Rejects,
-    rejected: Sequence[str],
-    skipped: pa.Array | None = None,
-) -> tuple[pa.Table, int]:
-    """Return the judgements whose id in `column` is known, and how many are left out because their id was skipped.
+@dataclass(frozen=True)
+class Known:
+    """The ids that judgements may name in one of their columns.
 
-    Cost: a hash table of each list of ids.
-
-    Args:
-        qrels: judgements (QREL_ROWS).
+    Attributes:
         column: `query_id` or `passage_id`.
         noun: what the ids stand for, in messages.
-        known: ids of the rows that are kept.
-        rejects: where judgements of rejected rows go.
-        rejected: ids of the rejected rows.
+        ids: ids of the rows that are kept.
+        rejected: ids of the rows that could not be used.
         skipped: ids of the rows that are left out on purpose, by their language.
+    """
+
+    column: str
+    noun: str
+    ids: pa.Array
+    rejected: Sequence[str] = ()
+    skipped: pa.Array | None = None
+
+
+class Judgements(NamedTuple):
+    """Judgements of what exists, and what was left out.
+
+    Attributes:
+        kept: QREL_ROWS of known queries and passages.
+        skipped: by noun, how many are of rows that are left out on purpose.
+        unknown: how many are of ids that no row has.
+    """
+
+    kept: pa.Table
+    skipped: Counter[str]
+    unknown: int
+
+
+def known_judgements(qrels: pa.Table, columns: Sequence[Known], rejects: Rejects) -> Judgements:
+    """Return the judgements whose ids are all known.
+
+    Those of rejected rows and of ids that no row has go to `rejects`. Cost: a hash table of each list of ids.
 
     Raises:
-        SourceError: a judgement is of an id that no row has.
+        SourceError: a larger share of a file's judgements than `rejects.limit` is of ids that no row has.
     """
-    is_known = pc.is_in(qrels[column], value_set=known)
-    others, qrels = qrels.filter(pc.invert(is_known)), qrels.filter(is_known)
-    left_out = 0
-    if skipped is not None:
-        is_skipped = pc.is_in(others[column], value_set=skipped)
-        left_out = pc.sum(is_skipped).as_py() or 0
-        others = others.filter(pc.invert(is_skipped))
-    is_rejected = pc.is_in(others[column], value_set=pa.array(rejected, STRING))
-    for row in others.filter(is_rejected).to_pylist():
-        error = RowError(noun, f"'{row[column]}' was rejected, so its judgement is too", row["query_id"])
-        rejects.add(row["source"], row["line"], error)
-    _check_none_unknown(others.filter(pc.invert(is_rejected)), column, noun)
-    return qrels, left_out
+    totals = {entry["values"]: entry["counts"] for entry in qrels["source"].value_counts().to_pylist()}
+    skipped: Counter[str] = Counter()
+    dangling: dict[str, list[str]] = {}
+    for known in columns:
+        is_known = pc.is_in(qrels[known.column], value_set=known.ids)
+        others, qrels = qrels.filter(pc.invert(is_known)), qrels.filter(is_known)
+        if known.skipped is not None:
+            is_skipped = pc.is_in(others[known.column], value_set=known.skipped)
+            skipped[known.noun] += pc.sum(is_skipped).as_py() or 0
+            others = others.filter(pc.invert(is_skipped))
+        rejected = set(known.rejected)
+        for row in others.to_pylist():
+            shown = f"'{visible(row[known.column])}'"
+            if row[known.column] in rejected:
+                reason = f"{shown} was rejected, so its judgement is too"
+            else:
+                reason = f"{shown} exists nowhere, so its judgement is left out"
+                dangling.setdefault(row["source"], []).append(f"{known.noun} {shown} (line {row['line']})")
+            rejects.add(row["source"], row["line"], RowError(known.noun, reason, row["query_id"]))
+    _check_share(dangling, totals, columns, rejects.limit)
+    return Judgements(qrels, +skipped, sum(map(len, dangling.values())))
 
 
-def _check_none_unknown(qrels: pa.Table, column: str, noun: str) -> None:
-    ids = pc.unique(qrels[column]).to_pylist()
-    if ids:
-        shown = ", ".join(f"'{name}' ({_origins(qrels, {column: name})[0]})" for name in ids[:_SHOWN])
-        raise SourceError(
-            f"qrels judge {len(ids)} {plural(noun)} that exist nowhere: {shown}; add files that have them, or remove the lines"
-        )
+def _check_share(
+    dangling: Mapping[str, Sequence[str]], totals: Mapping[str, int], columns: Sequence[Known], limit: float
+) -> None:
+    for source, shown in dangling.items():
+        if len(shown) > limit * totals[source]:
+            nouns = " or ".join(plural(known.noun) for known in columns)
+            raise SourceError(
+                f"{source}: {len(shown)} of {totals[source]} judgements are of {nouns} that exist nowhere, more than max_rejected "
+                f"{limit}: {', '.join(shown[:_SHOWN])}; add files that have them, remove the lines, or raise max_rejected"
+            )
 
 
 def origin(row: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cluster.locations import SourceError
 from distill.formats.rows import PASSAGE_ROWS, QREL_ROWS, QUERY_ROWS, Record, Rejects, Rows, batches, parse_qrel
-from distill.sources.checks import check_unique, known_judgements
+from distill.sources.checks import Known, check_unique, known_judgements
 from distill.tables import STRING, STRINGS, TRANSLATIONS
 
 
@@ -51,6 +51,7 @@ class Intake:
         kept: the languages whose rows are kept.
         rejects: the rows that could not be used.
         counts: for the manifest: rows that were left out on purpose, by language or reason.
+        warnings: for the manifest and the terminal.
     """
 
     source_lang: str
@@ -61,6 +62,7 @@ class Intake:
     queries: Pile = field(default_factory=lambda: Pile("query_id", QUERY_ROWS))
     qrels: Pile = field(default_factory=lambda: Pile("query_id", QREL_ROWS))
     counts: dict[str, Counter[str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def add_passages(self, name: str, rows: Rows, parse: Callable[[Record], tuple[Any, ...]]) -> None:
         """Add the passages of one file."""
@@ -110,18 +112,27 @@ class Intake:
     def known_qrels(self) -> pa.Table:
         """Return the judgements of kept queries and passages; count those of skipped ones, reject those of rejected ones.
 
+        Judgements of queries and passages that exist nowhere are rejected too, and counted in a warning.
+
         Raises:
-            SourceError: a judgement occurs twice, or is of a query or passage that exists nowhere.
+            SourceError: a judgement occurs twice, or more judgements of a file are of things that exist nowhere than may be rejected.
         """
         qrels = self.qrels.table()
         check_unique(qrels, ("query_id", "passage_id"), "judgement")
         passages = [*self.passages.ids(), *self.parallel.ids()]
-        for noun, pile, ids in (("query", self.queries, self.queries.ids()), ("passage", self.passages, passages)):
-            qrels, skipped = known_judgements(
-                qrels, pile.key, noun, _joined(ids), self.rejects, pile.rejected, _joined(pile.skipped)
-            )
+        known = [
+            Known(pile.key, noun, _joined(ids), pile.rejected, _joined(pile.skipped))
+            for noun, pile, ids in (("query", self.queries, self.queries.ids()), ("passage", self.passages, passages))
+        ]
+        found = known_judgements(qrels, known, self.rejects)
+        for noun, skipped in found.skipped.items():
             self.count("skipped_qrels", f"{noun} in a skipped language", skipped)
-        return qrels
+        if found.unknown:
+            self.warnings.append(
+                f"{found.unknown} of {len(qrels)} judgements are of queries or passages that exist nowhere and are left out: "
+                "see table rejected"
+            )
+        return found.kept
 
 
 def _joined(ids: list[pa.Array]) -> pa.Array:

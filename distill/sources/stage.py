@@ -33,7 +33,8 @@ def ingest(
 
     Raises:
         SourceError: a larger share of a file than `max_rejected` cannot be used, a passage or query occurs twice in one language, a
-            judgement occurs twice or is of a query or passage that exists nowhere, or a query's versions are in different splits.
+            judgement occurs twice, a larger share of a file's judgements than `max_rejected` is of queries or passages that exist
+            nowhere, or a query's versions are in different splits.
 
     Cost: one pass over the files on one core; memory that of the Arrow tables and as much again while they are written (5 GB for
     the 8.8 M passages of MS MARCO in one language).
@@ -63,6 +64,8 @@ def ingest(
     workspace.write("qrels", QRELS.check(qrels.select(QRELS.schema.names), "sources"))
     workspace.write("rejected", intake.rejects.table())
     workspace.note(**{name: dict(counts) for name, counts in intake.counts.items() if counts})
+    for warning in intake.warnings:
+        workspace.note(warning=warning)
 
 
 def _add_bundled(intake: Intake) -> None:

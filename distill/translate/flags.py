@@ -9,7 +9,7 @@ import regex
 from jaxtyping import Int
 
 from cluster.errors import how_to_install
-from distill.text import words
+from distill.text import is_blank, words
 from distill.translate.engines.interface import TranslatorError
 from distill.translate.languages import base, usual_ratio
 from distill.translate.sentences import has_letters
@@ -57,9 +57,9 @@ class Flagger:
 
     def flags(self, source: str, translation: str, lang: str, *, truncated: bool) -> list[str]:
         """Return the flags of a translation into `lang`; `truncated` is what the engine says."""
-        blank = not translation.strip()
+        blank = is_blank(translation)
         doubts = {
-            EMPTY: blank and bool(source.strip()),
+            EMPTY: blank and not is_blank(source),
             COPIED: not blank and self._copied(source, translation),
             LENGTH_RATIO: not blank and self._unusual_length(source, translation, lang),
             REPEATED: not blank and self._repeated(source, translation),

@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from distill.text import is_blank
 from distill.translate.engines import Engines
 from distill.translate.engines.interface import Translated, TranslationEngine, TranslatorError
 from distill.translate.flags import Flagger
@@ -131,7 +132,7 @@ class PassageTranslator:
         )
         truncated = any(known[sentence].truncated for passage in (title, body) for sentence in passage.sentences)
         # A passage that is all title is judged by its title.
-        pair = (body.text, new_text) if body.text.strip() else (title.text, new_title)
+        pair = (body.text, new_text) if not is_blank(body.text) else (title.text, new_title)
         return TranslatedPassage(
             new_title, new_text, name, tuple(self._flagger.flags(*pair, lang, truncated=truncated))
         )

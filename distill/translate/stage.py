@@ -20,6 +20,7 @@ from distill.sources.checks import check_unique
 from distill.sources.intake import keep, translations
 from distill.sources.ir_datasets import IR_PASSAGE, ir_passages, load_ir_dataset
 from distill.tables import MISSING_TRANSLATIONS, STRING, STRINGS, TRANSLATIONS
+from distill.text import is_blank
 from distill.translate.settings import PrecomputedTranslator, TranslateSettings
 
 
@@ -224,9 +225,9 @@ def _flagged(table: pa.Table, passages: pa.Table, notes: Notes) -> pa.Table:
         original = originals.take(positions.slice(start, len(batch)).combine_chunks())
         start += len(batch)
         text = batch["text"].cast(pa.large_string())
-        blank = pc.equal(pc.utf8_trim_whitespace(text), "")
+        blank = _blank(text)
         # A passage that is all title has no text to translate.
-        empty = pc.and_(blank, pc.not_equal(pc.utf8_trim_whitespace(original), ""))
+        empty = pc.and_(blank, pc.invert(_blank(original)))
         copied = pc.and_(pc.equal(text, original), pc.invert(blank))
         notes.count("empty", pa.chunked_array([batch["lang"].filter(empty)]))
         notes.count("copied", pa.chunked_array([batch["lang"].filter(copied)]))
@@ -236,6 +237,10 @@ def _flagged(table: pa.Table, passages: pa.Table, notes: Notes) -> pa.Table:
         )
         tables.append(keep(rows, pc.invert(empty)))
     return pa.concat_tables(tables)
+
+
+def _blank(texts: pa.Array) -> pa.Array:
+    return pa.array([is_blank(text) for text in texts.to_pylist()], pa.bool_())
 
 
 def _missing(table: pa.Table, passage_ids: pa.ChunkedArray, languages: tuple[str, ...]) -> pa.Table:

@@ -6,6 +6,7 @@ from cluster.locations import Location, SourceError, exists, locate
 from distill.formats.rows import Record, RowError, Rows, content
 from distill.formats.text import read_records
 from distill.settings.base import LANGUAGE_PATTERN
+from distill.text import is_blank
 
 
 def existing_file(path: str) -> Location:
@@ -32,6 +33,6 @@ def language(record: Record, row_id: str) -> str:
 def filled_text(record: Record, field: str, row_id: str) -> str:
     """Return a text that is not empty; raise RowError or MissingFieldError."""
     text = content(record, field, row_id)
-    if not text.strip():
+    if is_blank(text):
         raise RowError(field, "is empty", row_id)
     return text

@@ -12,6 +12,7 @@ from distill.meta.settings import SentencePairFiles
 from distill.meta.sources.fields import existing_file, jsonl_rows, language
 from distill.sources.checks import check_unique
 from distill.tables import SENTENCE_PAIRS
+from distill.text import is_blank
 
 
 class SentencePair(NamedTuple):
@@ -94,6 +95,6 @@ class _PairParser:
         if key not in record:
             raise RowError(key, f"has no sentence in {lang}, which the other side has", row_id)
         text = content(record, key, row_id)
-        if not text.strip():
+        if is_blank(text):
             raise RowError(key, f"is empty in {lang}", row_id)
         return text

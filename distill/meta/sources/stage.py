@@ -11,7 +11,7 @@ from distill.formats.rows import Rejects, RowError
 from distill.meta.settings import BundledQuestions, LareqaQuestions, MetaSource, QuestionFiles, SentencePairFiles
 from distill.meta.sources.questions import QuestionIntake, read_bundled, read_files, read_lareqa
 from distill.meta.sources.sentence_pairs import read_sentence_pairs
-from distill.sources.checks import check_unique, check_versions, known_judgements, origin
+from distill.sources.checks import Known, check_unique, check_versions, known_judgements, origin
 from distill.tables import ANSWERED, ANSWERS, QUESTIONS
 
 
@@ -82,11 +82,11 @@ def _links(intake: QuestionIntake, questions: pa.Table, answers: pa.Table) -> pa
     check_unique(qrels, ("query_id", "passage_id"), "judgement")
     qrels = qrels.filter(pc.greater(qrels["relevance"], 0))
     rejected = [row["id"] for row in intake.rejects.rows if row["id"]]
-    for column, known, noun in (
-        ("query_id", questions["question_id"], "question"),
-        ("passage_id", answers["answer_id"], "candidate"),
-    ):
-        qrels, _ = known_judgements(qrels, column, noun, known.combine_chunks(), intake.rejects, rejected)
+    known = [
+        Known("query_id", "question", questions["question_id"].combine_chunks(), rejected),
+        Known("passage_id", "candidate", answers["answer_id"].combine_chunks(), rejected),
+    ]
+    qrels = known_judgements(qrels, known, intake.rejects).kept
     asked = questions.take(pc.index_in(qrels["query_id"], value_set=questions["question_id"].combine_chunks()))
     given = answers.take(pc.index_in(qrels["passage_id"], value_set=answers["answer_id"].combine_chunks()))
     return pa.table(

@@ -32,7 +32,7 @@ def sources(config: Config, source: Source | None = None, name: str = "sources")
     }
     return Stage(
         name,
-        version=1,
+        version=2,  # texts that cannot be seen are empty, judgements of what exists nowhere are rejected
         run=run,
         settings=settings,
         reads=source_files(chosen),

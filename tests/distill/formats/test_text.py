@@ -17,6 +17,8 @@ from cluster.locations import Location, SourceError, find_all, locate
 from distill.formats.rows import (
     PASSAGE_ROWS,
     QREL_ROWS,
+    PassageParser,
+    QueryParser,
     Rejects,
     RowError,
     batches,
@@ -266,6 +268,37 @@ def test_beir_qrels_with_and_without_header(tmp_path: Path, header: str) -> None
         ("q1", "p1", 1)
     ]
     assert [row["reason"] for row in rejects.rows] == ["'x', expected a whole number"]
+
+
+@pytest.mark.parametrize(
+    ("first", "rejected"),
+    [
+        ("query-id\tcorpus-id\tscore\n", []),
+        ("q\td\tRelevance\n", []),
+        ("q0\tp0\t1.0\n", ["'1.0', expected a whole number"]),
+        ("q0\tp0\thigh\n", ["'high', expected a whole number"]),
+        ("q0\tp0\t2\n", []),
+    ],
+)
+def test_a_first_line_of_beir_qrels_is_a_header_by_its_name_alone(
+    tmp_path: Path, first: str, rejected: list[str]
+) -> None:
+    file = tmp_path / "test.tsv"
+    file.write_text(f"{first}q1\tp1\t1\n")
+    rejects = Rejects(1.0)
+    tables = list(batches("x", read_beir_qrels(place(file)), parse_qrel, QREL_ROWS, rejects))
+    assert tables[0]["query_id"].to_pylist() == (["q0", "q1"] if "\t2" in first else ["q1"])
+    assert [row["reason"] for row in rejects.rows] == rejected
+
+
+@pytest.mark.parametrize("text", ["\u200b\u200c\ufeff", "\u00a0", "\u00ad\u2060", "\x00", "\u115f\ufe0f", ""])
+def test_a_text_that_cannot_be_seen_is_empty(text: str) -> None:
+    with pytest.raises(RowError, match="is empty"):
+        PassageParser(PassageFields(), "en")({"id": "p", "text": text})
+    with pytest.raises(RowError, match="is empty"):
+        QueryParser(QueryFields(), "en", "train")({"id": "q", "text": text})
+    seen = f"{text}a{text}"
+    assert PassageParser(PassageFields(), "en")({"id": "p", "text": seen}).text == seen
 
 
 # --- limits and batches --------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@ import pytest
 
 from cluster.locations import SourceError
 from distill.formats.rows import QREL_ROWS, Rejects
-from distill.sources.checks import check_unique, check_versions, known_judgements, origin, plural
+from distill.sources.checks import Known, check_unique, check_versions, known_judgements, origin, plural
 
 
 def judgements(*query_ids: str) -> pa.Table:
@@ -16,17 +16,10 @@ def judgements(*query_ids: str) -> pa.Table:
 
 def test_judgements_of_known_skipped_and_rejected_ids() -> None:
     rejects = Rejects(1.0)
-    known, skipped = known_judgements(
-        judgements("a", "s", "r", "b", "s"),
-        "query_id",
-        "query",
-        pa.array(["b", "a"]),
-        rejects,
-        ["r"],
-        pa.array(["s", "a"]),
-    )
-    assert known["line"].to_pylist() == [1, 4]
-    assert skipped == 2
+    known = Known("query_id", "query", pa.array(["b", "a"]), ["r"], pa.array(["s", "a"]))
+    found = known_judgements(judgements("a", "s", "r", "b", "s"), [known], rejects)
+    assert found.kept["line"].to_pylist() == [1, 4]
+    assert (found.skipped, found.unknown) == ({"query": 2}, 0)
     assert rejects.rows == [
         {
             "source": "a.qrels",
@@ -38,15 +31,45 @@ def test_judgements_of_known_skipped_and_rejected_ids() -> None:
     ]
 
 
-def test_judgements_of_unknown_ids_are_named() -> None:
+def test_judgements_of_ids_that_exist_nowhere_are_rejected() -> None:
+    rejects = Rejects(0.25)
+    known = [Known("query_id", "query", pa.array(["a", "b"])), Known("passage_id", "passage", pa.array(["p"]))]
+    found = known_judgements(judgements("a", "b", "\ufeffa", "a"), known, rejects)
+    assert (found.kept["line"].to_pylist(), found.unknown) == ([1, 2, 4], 1)
+    reason = r"'\ufeffa' exists nowhere, so its judgement is left out"
+    assert rejects.rows == [{"source": "a.qrels", "line": 3, "id": "\ufeffa", "field": "query", "reason": reason}]
+
+
+def test_too_many_judgements_of_ids_that_exist_nowhere_are_an_error() -> None:
     message = (
-        r"^qrels judge 4 queries that exist nowhere: 'w' \(a.qrels line 1\), 'x' \(a.qrels line 3\), 'y' \(a.qrels line 4\);"
-        " add files that have them, or remove the lines$"
+        r"^a.qrels: 5 of 6 judgements are of queries or passages that exist nowhere, more than max_rejected 0.8: query 'w' \(line 1\), "
+        r"query 'x' \(line 3\), query 'y' \(line 4\); add files that have them, remove the lines, or raise max_rejected$"
     )
+    known = [Known("query_id", "query", pa.array(["a"])), Known("passage_id", "passage", pa.array(["p"]))]
     with pytest.raises(SourceError, match=message):
-        known_judgements(
-            judgements("w", "a", "x", "y", "z", "w"), "query_id", "query", pa.array(["a"]), Rejects(1.0), []
+        known_judgements(judgements("w", "a", "x", "y", "z", "w"), known, Rejects(0.8))
+
+
+def test_the_share_is_of_a_files_judgements_and_of_queries_and_passages_together() -> None:
+    """One of two files has two of four: a query and a passage."""
+    rows = [("q", "p"), ("x", "p"), ("q", "y"), ("q", "p2")]
+    tables = [
+        pa.Table.from_pylist(
+            [
+                {"query_id": q, "passage_id": p, "relevance": 1, "line": i, "source": name}
+                for i, (q, p) in enumerate(pairs)
+            ],
+            QREL_ROWS,
         )
+        for name, pairs in (("a", rows), ("b", [("q", f"p{i}") for i in range(3, 20)]))
+    ]
+    known = [
+        Known("query_id", "query", pa.array(["q"])),
+        Known("passage_id", "passage", pa.array(["p", *(f"p{i}" for i in range(2, 20))])),
+    ]
+    assert known_judgements(pa.concat_tables(tables), known, Rejects(0.5)).unknown == 2
+    with pytest.raises(SourceError, match=r"^a: 2 of 4 judgements"):
+        known_judgements(pa.concat_tables(tables), known, Rejects(0.49))
 
 
 def test_versions_agree() -> None:

@@ -236,12 +236,15 @@ def test_judgements_of_skipped_languages_are_counted(tmp_path: Path) -> None:
         (
             "all.qrels",
             "q9 0 p1 1\nq9 0 p2 1\nq8 0 p1 1",
-            r"^qrels judge 2 queries that exist nowhere: 'q9' \(\S+all\.qrels line 4\), 'q8' \(\S+all\.qrels line 6\);",
+            (
+                r"^\S+all\.qrels: 3 of 6 judgements are of queries or passages that exist nowhere, more than max_rejected 0\.0:"
+                r" query 'q9' \(line 4\), query 'q9' \(line 5\), query 'q8' \(line 6\);"
+            ),
         ),
         (
             "all.qrels",
             "q1 0 x1 1\nq1 0 x2 1\nq1 0 x3 1\nq1 0 x4 1",
-            r"^qrels judge 4 passages that exist nowhere: 'x1' \(\S+ line 4\), 'x2' \(\S+ line 5\), 'x3' \(\S+ line 6\);",
+            r"4 of 7 judgements are .*: passage 'x1' \(line 4\), passage 'x2' \(line 5\), passage 'x3' \(line 6\);",
         ),
     ],
 )
@@ -318,6 +321,21 @@ def test_beir(tmp_path: Path) -> None:
         ("q3", "d2", 0),
     ]
     assert workspace.facts == {"unused_queries": {"without judgements": 1}}
+
+
+def test_beir_judgement_of_a_document_that_does_not_exist_is_left_out(tmp_path: Path) -> None:
+    """As in ArguAna, where one of 1,406 judgements is of a document that the corpus lacks."""
+    source = beir(tmp_path / "arguana")
+    with (tmp_path / "arguana" / "qrels" / "test.tsv").open("a") as file:
+        file.write("q3\td9\t1\n")
+    workspace = run(tmp_path, source, limit=0.4)
+    assert len(rows(workspace, "qrels")) == 4
+    assert [(row["line"], row["field"], row["reason"]) for row in rows(workspace, "rejected")] == [
+        (4, "passage", "'d9' exists nowhere, so its judgement is left out")
+    ]
+    assert workspace.warnings == [
+        "1 of 5 judgements are of queries or passages that exist nowhere and are left out: see table rejected"
+    ]
 
 
 def test_beir_query_in_two_splits_is_an_error(tmp_path: Path) -> None:

@@ -260,8 +260,10 @@ FAULTS: dict[str, dict[str, Any]] = {
     r"1 answers are of another article than their question, among them 'de0' \('0'\) of question '2' \('Bee dance'; .*line 5\)": {
         "qrels": [*QREL_LINES, "2_en 0 de0 1"]
     },
-    r"qrels judge 1 questions that exist nowhere: '7' \(.*line 5\)": {"qrels": [*QREL_LINES, "7 0 de0 1"]},
-    r"qrels judge 1 candidates that exist nowhere: 'no'": {"qrels": [*QREL_LINES, "2_en 0 no 1"]},
+    r"1 of 4 judgements are of questions or candidates .*: question '7' \(line 5\)": {
+        "qrels": [*QREL_LINES, "7 0 de0 1"]
+    },
+    r"1 of 4 judgements are .*: candidate 'no' \(line 5\)": {"qrels": [*QREL_LINES, "2_en 0 no 1"]},
     r"3 of 3 rows rejected, more than max_rejected 0\.0: line 1: no candidate answers": {"qrels": []},
 }
 
