@@ -23,6 +23,7 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 
 import pyarrow.fs as pafs
 
+from cluster.copying import upload
 from cluster.locations import shown
 from cluster.storage import join, open_storage, read_json
 from cluster.stored_table import StoredTable
@@ -184,8 +185,7 @@ def export_student(
                 raise ConfigError(f"--dim {dim}: only vectors of single-vector students can be cut")
             encoder = cut(encoder, dim)
         save_encoder(encoder, local, layout=kind)
-        target.create_dir(path, recursive=True)
-        pafs.copy_files(local, path, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=target)
+        upload(local, target, path)
     print(f"{type(encoder).__name__} of {encoder.dim} numbers a vector as {kind}: {shown(out)}")
     for note in reader_notes(encoder, kind):
         print(f"note: {note}")

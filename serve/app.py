@@ -26,6 +26,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cluster.copying import download
 from cluster.locations import shown
 from cluster.storage import open_storage
 from distill.index.exact import ExactIndex
@@ -239,5 +240,5 @@ def _local_folder(uri: str) -> Iterator[str]:
         yield path
         return
     with tempfile.TemporaryDirectory() as copy:
-        pafs.copy_files(path, copy, source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem())
+        download(filesystem, path, copy)
         yield copy

@@ -21,7 +21,8 @@ PACKAGES = {
     "cluster": set[str](),
 }
 GROUND = {
-    f"cluster.{name}" for name in ("atomic", "errors", "locations", "settings", "storage", "stored_table", "workspace")
+    f"cluster.{name}"
+    for name in ("atomic", "copying", "errors", "locations", "settings", "storage", "stored_table", "workspace")
 }
 """The modules of `cluster` that import no Ray."""
 STAGES = ("sources", "select", "translate", "score", "mix", "train", "index", "evaluate")

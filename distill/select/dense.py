@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cluster.copying import copy_file
 from cluster.errors import how_to_install
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
@@ -93,7 +94,7 @@ class IndexWorker:
         with tempfile.TemporaryDirectory() as folder:
             local = str(Path(folder) / _INDEX_FILE)
             faiss.write_index(index, local)
-            pafs.copy_files(local, self._file, pafs.LocalFileSystem(), self._vectors.filesystem)
+            copy_file(pafs.LocalFileSystem(), local, self._vectors.filesystem, self._file)
         row = {"file": _INDEX_FILE, "factory": self._factory, "vectors": len(self._vectors)}
         return {"passage_index": PASSAGE_INDEX.from_rows([row])}
 
@@ -148,7 +149,7 @@ def _read_index(filesystem: pafs.FileSystem, file: str, nprobe: int) -> Any:
     faiss = load_faiss()
     with tempfile.TemporaryDirectory() as folder:
         local = str(Path(folder) / _INDEX_FILE)
-        pafs.copy_files(file, local, filesystem, pafs.LocalFileSystem())
+        copy_file(filesystem, file, pafs.LocalFileSystem(), local)
         index = faiss.read_index(local)
     inverted = faiss.try_extract_index_ivf(index)
     if inverted is not None:

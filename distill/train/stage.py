@@ -6,15 +6,15 @@ none is skipped.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.copying import is_whole
 from cluster.workspace import Workspace
 from distill.encoders.checkpoints import load_encoder
-from distill.encoders.checkpoints.fetch import is_whole, upload_encoder, upload_whole
+from distill.encoders.checkpoints.fetch import upload_encoder
 from distill.encoders.settings import SingleVectorStudent, StudentSettings
 from distill.encoders.start import start_student
 from distill.tables import DEV_MEASUREMENTS, TRAINING_LOG
@@ -23,7 +23,7 @@ from distill.train.dev import best_step, write_dev
 from distill.train.settings import TrainSettings
 from distill.train.trainer import read_history
 from distill.train.worker import TrainingJob, run_worker
-from distill.train.worker_group import fit
+from distill.train.worker_group import fit, whole_directory
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def write_start(workspace: Workspace, student: StudentSettings, seed: int, texts
         return
     encoder = start_student(student, texts() if student.start.type == "fresh" else (), seed)
     workspace.note(parameters=sum(parameter.numel() for parameter in encoder.parameters()), dim=encoder.dim)
-    upload_whole(encoder, workspace.filesystem, folder)
+    upload_encoder(encoder, workspace.filesystem, folder, whole=True)
 
 
 def _all_texts(workspace: Workspace, languages: tuple[str, ...]) -> list[str]:
@@ -90,8 +90,8 @@ def _all_texts(workspace: Workspace, languages: tuple[str, ...]) -> list[str]:
 
 def _keep(workspace: Workspace, settings: TrainSettings, result: Any) -> None:
     """Copy the best checkpoint's student, without a development set the last one's, to `checkpoint`; and write the tables."""
-    with result.checkpoint.as_directory() as folder:
-        history = read_history(Path(folder))
+    with whole_directory(result.checkpoint) as folder:
+        history = read_history(folder)
     workspace.write("training_log", TRAINING_LOG.from_rows(history["log"]))
     measure = settings.dev.measure if settings.dev else ""
     rows = [row | {"measure": measure} for row in history["dev"]]
@@ -99,7 +99,12 @@ def _keep(workspace: Workspace, settings: TrainSettings, result: Any) -> None:
     chosen = result.checkpoint
     if history["dev"]:
         step, value = best_step(history["dev"])
-        chosen = next(checkpoint for checkpoint, metrics in result.best_checkpoints if metrics["step"] == step)
+        found = {metrics["step"]: checkpoint for checkpoint, metrics in result.best_checkpoints}
+        if step not in found:  # it was broken, and passed over
+            best = step
+            step, value = best_step([row for row in history["dev"] if row["step"] in found])
+            workspace.note(warning=f"the best checkpoint, of step {best}, is lost; that of step {step} is kept")
+        chosen = found[step]
         workspace.note(kept_step=step, kept_dev={measure: round(value, 4)}, stopped_at=history["log"][-1]["step"])
-    with chosen.as_directory() as folder:
+    with whole_directory(chosen) as folder:
         upload_encoder(load_encoder(folder), workspace.filesystem, f"{workspace.folder}/checkpoint")

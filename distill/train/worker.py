@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow.fs as pafs
 import torch
 
-from distill.encoders.checkpoints.fetch import fetch_encoder, upload
+from cluster.copying import upload
+from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.numerics.batching import fitting_tokens
 from distill.train.batches import TrainingBatch, make_batch
 from distill.train.dev import DevSet, dev_means, is_exhausted
@@ -24,7 +25,7 @@ from distill.train.settings import TrainSettings
 from distill.train.stream import ExampleStream, examples_of
 from distill.train.trackers import Tracker, open_trackers
 from distill.train.trainer import Step, Trainer, prepare
-from distill.train.worker_group import RayCheckpoints, agree, join, leaving_faults
+from distill.train.worker_group import RayCheckpoints, agree, has_fault, join, leaving_faults
 
 _UNEVALUATED = -1.0
 """The measure that Ray Train is given for a checkpoint that was not evaluated: below every real one."""
@@ -60,13 +61,15 @@ def run_worker(config: Mapping[str, Any]) -> None:
     job: TrainingJob = config["job"]
     filesystem: pafs.FileSystem = config["filesystem"]
     rank, world = join(job.train)
-    encoder = fetch_encoder(filesystem, f"{job.folder}/start", get_device())
-    prepare(encoder, job.train)
-    # Workers encode different numbers of chunks, so there must be no collective call in the forward pass.
-    options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
-    model = prepare_model(encoder, parallel_strategy_kwargs=options) if world > 1 else encoder
-    trainer = Trainer(model, encoder, job.train, Objective(job.train.loss, job.sizes), job.seed, rank, world)
+    if has_fault(filesystem, job.folder):
+        return
     with leaving_faults(filesystem, job.folder, rank):
+        encoder = fetch_encoder(filesystem, f"{job.folder}/start", get_device())
+        prepare(encoder, job.train)
+        # Workers encode different numbers of chunks, so there must be no collective call in the forward pass.
+        options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+        model = prepare_model(encoder, parallel_strategy_kwargs=options) if world > 1 else encoder
+        trainer = Trainer(model, encoder, job.train, Objective(job.train.loss, job.sizes), job.seed, rank, world)
         StudentLoop(job, filesystem, trainer).run()
 
 

@@ -1,7 +1,8 @@
 """A Ray Train worker group for a training: its start, its restarts, and its faults in the driver.
 
 The whole state of a training is in its last checkpoint: after a failure of a worker, a node or the driver, the run continues at
-the step after it.
+the step after it. Checkpoints are uploaded by `cluster.copying` and looked through before a driver continues from them: one that is not
+whole is passed over, with a warning.
 """
 
 import tempfile
@@ -14,9 +15,17 @@ import pyarrow.fs as pafs
 import torch
 
 from cluster.atomic import write_bytes
+from cluster.copying import LIST, fault_of, upload_whole
+from cluster.errors import StorageError, UserError
 from cluster.settings import GroupSettings
+from cluster.storage import read_bytes, read_json, write_json
 from cluster.workspace import Workspace
 from distill.train.trainer import TrainingError
+
+_RUN = "ray_train"
+"""The folder of Ray Train's run below the stage's: its name makes a restarted driver find the run."""
+_SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""Ray Train's record of the checkpoints that it keeps, in the run's folder."""
 
 
 def fit(
@@ -42,6 +51,7 @@ def fit(
     from ray.train.torch import TorchConfig, TorchTrainer
 
     _clear_fault(workspace)
+    drop_broken(workspace)
     on_gpu = settings.gpus_per_worker > 0
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": settings.gpus_per_worker} if on_gpu else {})
     workers = (settings.workers, settings.max_workers) if settings.max_workers else settings.workers
@@ -50,8 +60,7 @@ def fit(
         train_loop_config=dict(config),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=on_gpu, resources_per_worker=resources),
         run_config=RunConfig(
-            # The name makes a restarted driver find the run and continue from its last checkpoint.
-            name="ray_train",
+            name=_RUN,
             storage_path=workspace.uri,
             failure_config=FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2, **(kept or {})),
@@ -61,6 +70,7 @@ def fit(
     try:
         result = trainer.fit()
     except TrainingFailedError as error:
+        _raise_fault(workspace)
         text = str(error).strip().splitlines()
         raise TrainingError(
             f"training failed more often than train.max_failures allows: {text[-1] if text else type(error).__name__}"
@@ -90,8 +100,8 @@ class RayCheckpoints:
         if checkpoint is None:
             yield None
             return
-        with checkpoint.as_directory() as folder:
-            yield Path(folder)
+        with whole_directory(checkpoint) as folder:
+            yield folder
 
     def report(self, metrics: Mapping[str, Any], rank: int, save: Callable[[Path], None]) -> None:
         """Report the step in `metrics` to Ray Train, on every worker; the first adds the checkpoint that `save` writes."""
@@ -103,20 +113,89 @@ class RayCheckpoints:
         with tempfile.TemporaryDirectory() as folder:
             save(Path(folder))
             checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(dict(metrics), checkpoint=checkpoint, checkpoint_dir_name=f"step-{metrics['step']:08d}")
+            ray.train.report(
+                dict(metrics),
+                checkpoint=checkpoint,
+                checkpoint_dir_name=f"step-{metrics['step']:08d}",
+                checkpoint_upload_fn=_upload,
+            )
+
+
+def _upload(checkpoint: Any, name: str) -> Any:
+    """Upload a local checkpoint into the run's folder, checked; what Ray Train calls in place of its own upload."""
+    import ray.train
+
+    storage = ray.train.get_context().get_storage()
+    folder = f"{storage.experiment_fs_path}/{name}"
+    upload_whole(checkpoint.path, storage.storage_filesystem, folder)
+    return ray.train.Checkpoint(folder, storage.storage_filesystem)
+
+
+@contextmanager
+def whole_directory(checkpoint: Any) -> Iterator[Path]:
+    """Return a context with a local folder of a checkpoint of Ray Train, which the workers of a node share.
+
+    Raise `StorageError` if its files are not those that were uploaded. Cost: one pass over them.
+    """
+    with checkpoint.as_directory() as folder:
+        fault = fault_of(pafs.LocalFileSystem(), folder, digests=True)
+        if fault:
+            raise StorageError(
+                f"the checkpoint '{checkpoint.path}' is damaged: {fault}; delete its {LIST}, and the same command continues from the "
+                "checkpoint before it"
+            )
+        yield Path(folder)
+
+
+def drop_broken(workspace: Workspace) -> None:
+    """Take checkpoints that are not whole out of Ray Train's record, so that training continues from the last one that is.
+
+    Each is named in a warning. Without a whole one training starts anew. Ray Train itself would fail for a folder that is not there, and
+    hand out one that lacks files.
+    """
+    filesystem, folder = workspace.filesystem, f"{workspace.folder}/{_RUN}"
+    record = read_json(filesystem, f"{folder}/{_SNAPSHOT}")
+    if record is None:
+        return
+    known = record["checkpoint_results"]
+    names = [row["checkpoint_dir_name"] for row in known]
+    faults = {name: fault for name in names if (fault := fault_of(filesystem, f"{folder}/{name}"))}
+    if not faults:
+        return
+    kept = [i for i, name in enumerate(names) if name not in faults]
+    indices = record["checkpoint_report_indices"]
+    record["checkpoint_results"] = [known[i] for i in kept]
+    record["checkpoint_report_indices"] = [indices[i] for i in kept]
+    last = max(kept, key=lambda i: indices[i], default=None)
+    record["latest_checkpoint_result"] = None if last is None else known[last]
+    goes_on = "training starts anew" if last is None else f"training continues from {names[last]}"
+    broken = "; ".join(f"{workspace.location}/{_RUN}/{name}: {fault}" for name, fault in faults.items())
+    workspace.note(warning=f"broken checkpoints are passed over ({broken}); {goes_on}")
+    write_json(filesystem, f"{folder}/{_SNAPSHOT}", record)
 
 
 @contextmanager
 def leaving_faults(filesystem: pafs.FileSystem, folder: str, rank: int) -> Iterator[None]:
-    """Leave a `TrainingError` for the driver.
+    """Leave an error that the user can mend for the driver: it would come again, so it is not a failure after which to restart.
 
-    All workers raise it at the same step, and would raise it again: it is not a failure after which to restart.
+    A `TrainingError` is raised by all workers at the same step. Another may be one worker's alone, whose failure ends the others; they are
+    then started once more, and end at once. Storage that fails may work again, so that its errors are left to the restarts.
     """
     try:
         yield
     except TrainingError as error:
         if rank == 0:
             write_bytes(filesystem, _fault_file(folder), str(error).encode())
+    except StorageError:
+        raise
+    except UserError as error:
+        write_bytes(filesystem, _fault_file(folder), str(error).encode())
+        raise
+
+
+def has_fault(filesystem: pafs.FileSystem, folder: str) -> bool:
+    """Return whether a worker has left an error for the driver, so that there is nothing more to do."""
+    return filesystem.get_file_info(_fault_file(folder)).type == pafs.FileType.File
 
 
 def agree(check: Callable[[], None], world: int) -> None:
@@ -140,13 +219,10 @@ def _fault_file(folder: str) -> str:
 
 
 def _clear_fault(workspace: Workspace) -> None:
-    path = _fault_file(workspace.folder)
-    if workspace.filesystem.get_file_info(path).type == pafs.FileType.File:
-        workspace.filesystem.delete_file(path)
+    if has_fault(workspace.filesystem, workspace.folder):
+        workspace.filesystem.delete_file(_fault_file(workspace.folder))
 
 
 def _raise_fault(workspace: Workspace) -> None:
-    path = _fault_file(workspace.folder)
-    if workspace.filesystem.get_file_info(path).type == pafs.FileType.File:
-        with workspace.filesystem.open_input_stream(path) as stream:
-            raise TrainingError(stream.readall().decode())
+    if has_fault(workspace.filesystem, workspace.folder):
+        raise TrainingError(read_bytes(workspace.filesystem, _fault_file(workspace.folder)).decode())

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from cluster.copying import upload
 from cluster.storage import join, open_storage
 from distill.encoders.checkpoints import load_late_interaction, save_encoder
 from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
@@ -84,7 +84,7 @@ def endpoint(ray_session: None, s3_bucket: str, checkpoint: Path, index_folder: 
     locations = {name: join(s3_bucket, "serve", name) for name in ("checkpoint", "index")}
     for name, folder in {"checkpoint": checkpoint, "index": index_folder}.items():
         filesystem, path = open_storage(locations[name])
-        pafs.copy_files(str(folder), path, destination_filesystem=filesystem)
+        upload(str(folder), filesystem, path)
     settings = ServeSettings(port=free_port(), max_k=100, max_query_characters=200, batch_wait_s=0.05)
     url = start(locations["checkpoint"], locations["index"], settings, timeout_s=90.0)
     yield Endpoint(url, locations["checkpoint"], locations["index"], settings)

@@ -5,7 +5,7 @@ import tempfile
 import pyarrow.fs as pafs
 import torch
 
-from cluster.atomic import write_bytes
+from cluster.copying import download, upload, upload_whole
 from distill.encoders.checkpoints import load_encoder, save_encoder
 from distill.encoders.encoder import Encoder
 
@@ -13,33 +13,19 @@ from distill.encoders.encoder import Encoder
 def fetch_encoder(filesystem: pafs.FileSystem, folder: str, device: str | torch.device = "cpu") -> Encoder:
     """Return `load_encoder` of a checkpoint in a folder of a file system."""
     with tempfile.TemporaryDirectory() as local:
-        pafs.copy_files(folder, local, source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem())
+        download(filesystem, folder, local)
         return load_encoder(local, device)
 
 
-def upload(local: str, filesystem: pafs.FileSystem, folder: str) -> None:
-    """Copy a local folder's files to a folder of a file system, which is made if it is not there."""
-    filesystem.create_dir(folder, recursive=True)
-    pafs.copy_files(local, folder, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=filesystem)
+def upload_encoder(encoder: Encoder, filesystem: pafs.FileSystem, folder: str, *, whole: bool = False) -> None:
+    """Write an encoder's checkpoint to a folder of a file system.
 
-
-def upload_encoder(encoder: Encoder, filesystem: pafs.FileSystem, folder: str) -> None:
-    """Write an encoder's checkpoint to a folder of a file system."""
+    Args:
+        encoder: the student.
+        filesystem: where the folder is.
+        folder: where to; made if it is not there.
+        whole: whether to write the list of files too, by which `cluster.copying.is_whole` knows a checkpoint that was written to its end.
+    """
     with tempfile.TemporaryDirectory() as local:
         save_encoder(encoder, local)
-        upload(local, filesystem, folder)
-
-
-def upload_whole(encoder: Encoder, filesystem: pafs.FileSystem, folder: str) -> None:
-    """Write an encoder's checkpoint and then the mark that `is_whole` reads."""
-    upload_encoder(encoder, filesystem, folder)
-    write_bytes(filesystem, _mark(folder), b"")
-
-
-def is_whole(filesystem: pafs.FileSystem, folder: str) -> bool:
-    """Return whether `upload_whole` wrote a checkpoint to its end."""
-    return filesystem.get_file_info(_mark(folder)).type == pafs.FileType.File
-
-
-def _mark(folder: str) -> str:
-    return f"{folder}/complete"
+        (upload_whole if whole else upload)(local, filesystem, folder)

@@ -4,8 +4,6 @@ The table alone decides the tasks of a step, whatever the number of workers; aft
 checkpoint.
 """
 
-from pathlib import Path
-
 import pyarrow as pa
 
 from cluster.workspace import Workspace
@@ -18,7 +16,7 @@ from distill.meta.train.worker import MetaJob, run_worker
 from distill.tables import META_LOSSES, TRAINING_LOG, TableError
 from distill.train import stage as train_stage
 from distill.train.trainer import read_history
-from distill.train.worker_group import fit
+from distill.train.worker_group import fit, whole_directory
 
 _SETS = {"maml": 2, "maml_align": 3}
 """Method -> the number of sets that its tasks must have; fine-tuning takes any number."""
@@ -60,8 +58,8 @@ def meta_train(
     folder = f"{workspace.input_folder(tasks)}/{table}"
     job = MetaJob(method, settings, kind, f"{workspace.input_folder(start)}/start", folder, workspace.folder, seed)
     result = fit(workspace, settings, run_worker, {"job": job, "filesystem": workspace.filesystem})
-    with result.checkpoint.as_directory() as checkpoint:
-        history = read_history(Path(checkpoint))
+    with whole_directory(result.checkpoint) as checkpoint:
+        history = read_history(checkpoint)
         upload_encoder(load_encoder(checkpoint), workspace.filesystem, f"{workspace.folder}/checkpoint")
     workspace.write("training_log", TRAINING_LOG.from_rows(history["log"]))
     workspace.write("meta_losses", META_LOSSES.from_rows(history["losses"]))

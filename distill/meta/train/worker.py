@@ -17,7 +17,7 @@ from distill.tables import RETRIEVAL_TASKS, SIMILARITY_TASKS
 from distill.train.loop import Checkpoints, History, Loop
 from distill.train.stream import ExampleStream
 from distill.train.trainer import read_state, write_state
-from distill.train.worker_group import RayCheckpoints, join, leaving_faults
+from distill.train.worker_group import RayCheckpoints, has_fault, join, leaving_faults
 
 Tasks = Sequence[Sequence[TaskSet]]
 """The tasks of a step on one worker, each a sequence of sets."""
@@ -53,10 +53,12 @@ def run_worker(config: Mapping[str, Any]) -> None:
     job: MetaJob = config["job"]
     filesystem: pafs.FileSystem = config["filesystem"]
     rank, world = join(job.settings)
-    encoder = fetch_encoder(filesystem, job.start, get_device())
-    prepare(encoder, job.settings)
-    trainer = EncoderTrainer.of(encoder, job, rank, world)
+    if has_fault(filesystem, job.folder):
+        return
     with leaving_faults(filesystem, job.folder, rank):
+        encoder = fetch_encoder(filesystem, job.start, get_device())
+        prepare(encoder, job.settings)
+        trainer = EncoderTrainer.of(encoder, job, rank, world)
         MetaLoop(job, filesystem, trainer, RayCheckpoints()).run()
 
 

@@ -7,18 +7,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
+import torch
 
+from cluster.copying import is_whole
 from cluster.errors import StageError
 from cluster.session import Session
 from cluster.stages import Runner, Stage, StageRun
 from cluster.storage import open_storage, read_table
 from distill.encoders.checkpoints import load_encoder
+from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.encoders.settings import LateInteractionStudent, PretrainedStudent
 from distill.tables import EXAMPLES
 from distill.train.dev import DevSet
 from distill.train.settings import TrainSettings
+from distill.train.trainer import TrainingError
 from tests.distill.train.test_dev import sources, translations
 from tests.distill.train.test_stage import example
+from tests.faulty_s3 import faulty
 
 
 @dataclass
@@ -29,9 +34,11 @@ class Training:
     student: Path
     settings: TrainSettings
     scores: tuple[float, ...] | None = None
+    storage: str = ""
 
     def __post_init__(self) -> None:
         self.attempts = self.root / "attempts"
+        self.storage = self.storage or str(self.root)
         tables = {"sources": sources(), "translate": translations(), "mix": {"examples": self.examples()}}
 
         def write(name: str) -> Any:
@@ -62,12 +69,12 @@ class Training:
         return EXAMPLES.from_rows(row | ({"scores": list(self.scores)} if self.scores else {}) for row in rows)
 
     def run(self) -> None:
-        runner = Runner(str(self.root), Session(), progress=False)
+        runner = Runner(self.storage, Session(), progress=False)
         for stage in (*self.inputs, self.stage):
             runner.run(stage)
 
     def table(self, name: str) -> list[dict[str, Any]]:
-        filesystem, root = open_storage(str(self.root))
+        filesystem, root = open_storage(self.storage)
         return read_table(filesystem, f"{root}/{self.stage.folder}/{name}").to_pylist()
 
     @property
@@ -130,3 +137,41 @@ def test_a_gate_stops_all_workers_at_once_with_its_reason(
     with pytest.raises((RuntimeError, StageError), match=reason):
         training.run()
     assert not list(training.folder.glob("ray_train/step-*"))
+
+
+def steps(**more: Any) -> TrainSettings:
+    return TrainSettings(
+        learning_rate=1e-3, batch_size=5, steps=6, log_every=1, checkpoint_every=2, max_failures=0, **more
+    )  # fmt: skip
+
+
+def test_uploads_that_fail_lose_no_checkpoint(
+    ray_session: None, tiny_student: Path, s3_bucket: str, s3_endpoint: str, tmp_path: Path, capsys: Any
+) -> None:
+    """Some requests fail and are tried again; one goes on failing, which ends the training; a checkpoint then loses its weights."""
+    undisturbed = Training(tmp_path / "local", tiny_student, steps())
+    undisturbed.run()
+    with faulty(s3_endpoint) as (address, faults):
+        uri = f"{s3_bucket}/faults?endpoint_override={address}"
+        training = Training(tmp_path, tiny_student, steps(), storage=uri)
+        faults.below, faults.left["CompleteMultipartUpload"] = "step-00000002", 5
+        faults.left["UploadPart"] = 2
+        faults.then("step-00000006", 403, "CompleteMultipartUpload")
+        with pytest.raises(
+            TrainingError, match=r"step-00000006/.*could not be copied|could not be copied to .*step-00000006"
+        ):
+            training.run()
+        assert faults.failed["CompleteMultipartUpload"] > 5
+        filesystem, root = open_storage(uri)
+        run = f"{root}/{training.stage.folder}/ray_train"
+        assert all(is_whole(filesystem, f"{run}/step-0000000{step}") for step in (2, 4))
+        filesystem.delete_file(f"{run}/step-00000004/model.safetensors")
+        faults.clear()
+        capsys.readouterr()
+        training.run()
+        said = capsys.readouterr().out
+        assert "step-00000004: it lacks model.safetensors); training continues from step-00000002" in said
+        assert training.table("training_log") == undisturbed.table("training_log")
+        found = fetch_encoder(filesystem, f"{root}/{training.stage.folder}/checkpoint")
+    expected = load_encoder(undisturbed.folder / "checkpoint")
+    assert torch.equal(found.encode_queries(["honey bee"]), expected.encode_queries(["honey bee"]))
