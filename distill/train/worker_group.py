@@ -125,7 +125,7 @@ def _upload(checkpoint: Any, name: str) -> Any:
     """Upload a local checkpoint into the run's folder, checked; what Ray Train calls in place of its own upload."""
     import ray.train
 
-    storage = ray.train.get_context().get_storage()
+    storage: Any = ray.train.get_context().get_storage()
     folder = f"{storage.experiment_fs_path}/{name}"
     upload_whole(checkpoint.path, storage.storage_filesystem, folder)
     return ray.train.Checkpoint(folder, storage.storage_filesystem)
