@@ -25,7 +25,16 @@ def collection(generator: torch.Generator) -> tuple[list[torch.Tensor], pa.Table
     topics = torch.randn(DOCUMENTS_COUNT, DIM, generator=generator).repeat_interleave(lengths, 0)
     vectors = torch.nn.functional.normalize(torch.randn(len(topics), DIM, generator=generator) + topics, dim=1).half()
     rows = [
-        {"position": i, "passage_id": str(i), "lang": "en", "title": "", "text": "", "tokens": n}
+        {
+            "position": i,
+            "passage_id": str(i),
+            "doc_id": str(i),
+            "lang": "en",
+            "title": "",
+            "text": "",
+            "tokens": n,
+            "truncated": False,
+        }
         for i, n in enumerate(lengths.tolist())
     ]
     return list(vectors.split(lengths.tolist())), DOCUMENTS.from_rows(rows)

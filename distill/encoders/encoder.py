@@ -31,6 +31,18 @@ class TokenBatch(NamedTuple):
         return TokenBatch(*(part.to(device, non_blocking=True) for part in self))
 
 
+class TokenRows(NamedTuple):
+    """Texts as token ids, special tokens included, without padding.
+
+    Attributes:
+        ids: a row for each text.
+        truncated: whether each text is longer than what the encoder reads of it.
+    """
+
+    ids: list[list[int]]
+    truncated: list[bool]
+
+
 class Encoder(nn.Module):
     """A backbone and its tokenizer: texts to rows of token ids, rows to padded batches, batches to vectors.
 
@@ -55,13 +67,21 @@ class Encoder(nn.Module):
         """Size of a vector."""
         raise NotImplementedError
 
+    def read_queries(self, texts: Sequence[str]) -> TokenRows:
+        """Return the token ids of queries, and which queries are truncated."""
+        raise NotImplementedError
+
+    def read_passages(self, texts: Sequence[str]) -> TokenRows:
+        """Return the token ids of passages, and which passages are truncated."""
+        raise NotImplementedError
+
     def query_rows(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of queries, special tokens included, without padding."""
-        raise NotImplementedError
+        return self.read_queries(texts).ids
 
     def passage_rows(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of passages, special tokens included, without padding."""
-        raise NotImplementedError
+        return self.read_passages(texts).ids
 
     def pad_queries(self, rows: Sequence[list[int]]) -> TokenBatch:
         """Pad token ids of queries to a batch."""
@@ -104,13 +124,25 @@ class Encoder(nn.Module):
 
         On a CPU batches are smaller where larger ones would not fit its caches.
         """
-        rows = self.passage_rows(texts)
+        return self.encode_passage_rows(self.passage_rows(texts), tokens_per_batch)
+
+    @torch.inference_mode()
+    def encode_passage_rows(
+        self, rows: Sequence[list[int]], tokens_per_batch: int = 16_384
+    ) -> list[Float[Tensor, "n D"]]:
+        """Return the kept vectors of passages that are token ids (`read_passages`), as `encode_passages` does."""
         return self._encode_rows(rows, [len(row) for row in rows], self.pad_passages, tokens_per_batch)
 
     @torch.inference_mode()
     def encode_each_query(self, texts: Sequence[str], tokens_per_batch: int = 16_384) -> list[Float[Tensor, "n D"]]:
         """Return the kept vectors of each query, in order, on the CPU, in batches like those of `encode_passages`."""
-        rows = self.query_rows(texts)
+        return self.encode_query_rows(self.query_rows(texts), tokens_per_batch)
+
+    @torch.inference_mode()
+    def encode_query_rows(
+        self, rows: Sequence[list[int]], tokens_per_batch: int = 16_384
+    ) -> list[Float[Tensor, "n D"]]:
+        """Return the kept vectors of queries that are token ids (`read_queries`), as `encode_each_query` does."""
         # Late interaction pads every query to one length, whatever its own is.
         lengths = [self.pad_queries([row]).ids.shape[1] for row in rows]
         return self._encode_rows(rows, lengths, self.pad_queries, tokens_per_batch)
@@ -134,6 +166,15 @@ class Encoder(nn.Module):
                 encoded[i] = vector[keep]
         self.train(was_training)
         return encoded
+
+
+def tokenized(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> TokenRows:
+    """Return the token ids of texts, at most `length` of each, special tokens included; and which texts have more."""
+    if not texts:
+        return TokenRows([], [])
+    read = tokenizer(list(texts), truncation=True, max_length=length)
+    # What a fast tokenizer leaves out of a text it keeps beside the rest.
+    return TokenRows(read["input_ids"], [bool(text.overflowing) for text in read.encodings])
 
 
 def freeze_pooler(backbone: PreTrainedModel) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from distill.encoders.encoder import Encoder, TokenBatch, freeze_pooler, required_id
+from distill.encoders.encoder import Encoder, TokenBatch, TokenRows, freeze_pooler, required_id, tokenized
 from distill.models.locate import ModelError, load_tokenizer
 from distill.numerics.batching import attention_of, padded
 
@@ -96,12 +96,12 @@ class LateInteractionEncoder(Encoder):
         """Size of a token vector."""
         return self.settings.dim
 
-    def query_rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of queries with their marker, without padding."""
+    def read_queries(self, texts: Sequence[str]) -> TokenRows:
+        """Return the token ids of queries with their marker, and which queries are truncated."""
         return self._marked(texts, self.settings.query_marker, self.settings.query_tokens)
 
-    def passage_rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of passages with their marker, without padding."""
+    def read_passages(self, texts: Sequence[str]) -> TokenRows:
+        """Return the token ids of passages with their marker, and which passages are truncated."""
         return self._marked(texts, self.settings.passage_marker, self.settings.passage_tokens)
 
     @property
@@ -154,19 +154,15 @@ class LateInteractionEncoder(Encoder):
         """Return the number of tokens at which the tokenizer cuts, so that a text with its marker has at most `length`."""
         return length - 1 if self.settings.marker_mode == "insert" else length
 
-    def _marked(self, texts: Sequence[str], marker: str, length: int) -> list[list[int]]:
-        if not texts:
-            return []
-        rows = self.tokenizer(
-            self.tokenizer_texts(texts, marker), truncation=True, max_length=self.tokenizer_limit(length)
-        )["input_ids"]
+    def _marked(self, texts: Sequence[str], marker: str, length: int) -> TokenRows:
+        read = tokenized(self.tokenizer, self.tokenizer_texts(texts, marker), self.tokenizer_limit(length))
         match self.settings.marker_mode:
             case "prompt":
-                return rows
+                return read
             case "overwrite":
-                return [[row[0], self._markers[marker], *row[2:]] for row in rows]
+                return read._replace(ids=[[row[0], self._markers[marker], *row[2:]] for row in read.ids])
             case "insert":
-                return [[row[0], self._markers[marker], *row[1:]] for row in rows]
+                return read._replace(ids=[[row[0], self._markers[marker], *row[1:]] for row in read.ids])
 
     @classmethod
     def from_backbone(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distill.encoders.encoder import Encoder, TokenBatch, freeze_pooler
+from distill.encoders.encoder import Encoder, TokenBatch, TokenRows, freeze_pooler, tokenized
 from distill.encoders.settings import Pooling
 from distill.models.locate import ModelError
 from distill.numerics.batching import attention_of, padded
@@ -100,12 +100,12 @@ class SingleVectorEncoder(Encoder):
         layer = self.dense[-1] if len(self.dense) else None
         return layer.linear.out_features if isinstance(layer, Dense) else int(self.backbone.config.hidden_size)
 
-    def query_rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of queries after their prefix, without padding."""
+    def read_queries(self, texts: Sequence[str]) -> TokenRows:
+        """Return the token ids of queries after their prefix, and which queries are truncated."""
         return self._rows(self.settings.query_prefix, texts, self.settings.query_tokens)
 
-    def passage_rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of passages after their prefix, without padding."""
+    def read_passages(self, texts: Sequence[str]) -> TokenRows:
+        """Return the token ids of passages after their prefix, and which passages are truncated."""
         return self._rows(self.settings.passage_prefix, texts, self.settings.passage_tokens)
 
     def pad_queries(self, rows: Sequence[list[int]]) -> TokenBatch:
@@ -154,10 +154,8 @@ class SingleVectorEncoder(Encoder):
         number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         return torch.cat(encode(list(number)))[[number[text] for text in texts]]
 
-    def _rows(self, prefix: str, texts: Sequence[str], length: int) -> list[list[int]]:
-        if not texts:
-            return []
-        return self.tokenizer([prefix + text for text in texts], truncation=True, max_length=length)["input_ids"]
+    def _rows(self, prefix: str, texts: Sequence[str], length: int) -> TokenRows:
+        return tokenized(self.tokenizer, [prefix + text for text in texts], length)
 
 
 def pooled(hidden: Float[Tensor, "B T H"], attention: Int[Tensor, "B T"], how: Pooling) -> Float[Tensor, "B H"]:

@@ -33,20 +33,28 @@ class EncodeWorker:
         self._encoder = load()
 
     def __call__(self, shard: Shard) -> Mapping[str, pa.Table]:
-        """Return the tables of texts start to stop."""
+        """Return the tables of texts start to stop; rows have a column `truncated` more: whether the encoder read less than the text."""
         part = shard_rows(self._texts, shard)
-        return self._tables(part, shard.args["start"], self._vectors(part))
+        truncated, vectors = self._encode(part)
+        part = part.append_column("truncated", pa.array(truncated, pa.bool_()))
+        return self._tables(part, shard.args["start"], vectors)
 
-    def _vectors(self, part: pa.Table) -> list[Float[Tensor, "_ D"]]:
-        """Encode texts, each by its role, and return the vectors of each in the order of the rows."""
+    def _encode(self, part: pa.Table) -> tuple[list[bool], list[Float[Tensor, "_ D"]]]:
+        """Encode texts, each by its role; return whether each is truncated, and the vectors of each, in the order of the rows."""
         texts = passage_texts(part) if "title" in part.column_names else part["text"].to_pylist()
         if "role" not in part.column_names:
-            return self._encoder.encode_passages(texts, self._tokens_per_batch)
+            read = self._encoder.read_passages(texts)
+            return read.truncated, self._encoder.encode_passage_rows(read.ids, self._tokens_per_batch)
         roles = part["role"].to_pylist()
-        vectors = [torch.empty(0, 0)] * len(texts)
-        encoders = {"query": self._encoder.encode_each_query, "passage": self._encoder.encode_passages}
-        for role, encode in encoders.items():
+        truncated, vectors = [False] * len(texts), [torch.empty(0, 0)] * len(texts)
+        encoders = {
+            "query": (self._encoder.read_queries, self._encoder.encode_query_rows),
+            "passage": (self._encoder.read_passages, self._encoder.encode_passage_rows),
+        }
+        for role, (read_texts, encode) in encoders.items():
             rows = [row for row, own in enumerate(roles) if own == role]
-            for row, encoded in zip(rows, encode([texts[row] for row in rows], self._tokens_per_batch), strict=True):
-                vectors[row] = encoded
-        return vectors
+            read = read_texts([texts[row] for row in rows])
+            encoded = encode(read.ids, self._tokens_per_batch)
+            for row, cut, each in zip(rows, read.truncated, encoded, strict=True):
+                truncated[row], vectors[row] = cut, each
+        return truncated, vectors

@@ -198,6 +198,7 @@ class ExactIndex:
         titles: Sequence[str] | None = None,
         texts: Sequence[str] | None = None,
         *,
+        doc_ids: Sequence[str] | None = None,
         dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
     ) -> "ExactIndex":
@@ -209,6 +210,7 @@ class ExactIndex:
             langs: the language of each document. If None, `und` (undetermined).
             titles: of each document. If None, empty.
             texts: of each document. If None, empty.
+            doc_ids: the longer text that each is a passage of. If None, each is a document of its own.
             dtype: the type to multiply in. If None, `native_dtype(device)`.
             device: the device that holds the vectors.
 
@@ -224,15 +226,20 @@ class ExactIndex:
             "text": [""] * len(ids) if texts is None else list(texts),
             "tokens": [len(one) for one in every],
         }
+        columns |= {} if doc_ids is None else {"doc_id": list(doc_ids)}
         counts = {name: len(column) for name, column in columns.items()}
         if len(set(counts.values())) > 1:
             raise CorruptIndexError(
                 f"documents: {counts.pop('tokens')} vectors of documents, but "
                 + ", ".join(f"{count} of {name}" for name, count in counts.items())
             )
-        types = {name: DOCUMENTS.schema.field(name).type for name in ("position", *columns)}
-        arrays = [pa.array(column, types[name]) for name, column in ({"position": range(len(ids))} | columns).items()]
-        return cls.from_vectors(every, pa.table(arrays, names=list(types)), dtype, device)
+        columns = {
+            "position": range(len(ids)),
+            "doc_id": columns["passage_id"],
+            "truncated": [False] * len(ids),
+        } | columns
+        arrays = [pa.array(columns[field.name], field.type) for field in DOCUMENTS.schema]
+        return cls.from_vectors(every, pa.table(arrays, DOCUMENTS.schema.names), dtype, device)
 
     @classmethod
     def from_vectors(

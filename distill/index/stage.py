@@ -8,11 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cluster.stored_table import StoredTable
 from cluster.workspace import Workspace, row_shards
 from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.encoders.worker import EncodeWorker
 from distill.formats.vectors import flat_lists
 from distill.index.settings import IndexSettings
+from distill.measures.truncation import note_truncated
+from distill.sources.documents import document_ids
 from distill.tables import DOCUMENTS, VECTORS
 from distill.text import with_text
 
@@ -20,7 +23,8 @@ from distill.text import with_text
 def encode(workspace: Workspace, settings: IndexSettings, train: str, sources: str) -> None:
     """Write `documents` and `vectors`: the passages of stage `sources` and their translations, by the student of stage `train`.
 
-    Shards are ranges of documents sorted by id and language; memory is bounded by a shard.
+    Shards are ranges of documents sorted by id and language; memory is bounded by a shard. Documents of which the student reads only the
+    beginning are counted by language.
     """
     documents = all_documents(workspace, sources)
     shards = row_shards(len(documents), settings.passages_per_shard)
@@ -32,15 +36,23 @@ def encode(workspace: Workspace, settings: IndexSettings, train: str, sources: s
         "tokens_per_batch": settings.tokens_per_batch,
     }
     workspace.map_shards(shards, EncodeWorker, arguments, settings.pool, unit="documents")
+    written = StoredTable.open(workspace.filesystem, f"{workspace.folder}/documents")
+    note_truncated(workspace, "documents", written.read(columns=["lang", "truncated"]))
 
 
 def all_documents(workspace: Workspace, sources: str) -> pa.Table:
-    """Return every language version of every passage that has a text (passage_id, lang, title, text), sorted by id and language."""
+    """Return every language version of every passage that has a text (passage_id, doc_id, lang, title, text), sorted by id and language.
+
+    A document that was cut in a language is searched in its own words there: translations of its passages into that language, which
+    training reads, are left out.
+    """
     columns = ["passage_id", "lang", "title", "text"]
     stage, table = ("translate", "translations") if sources == "sources" else (sources, "parallel")
-    other = with_text(workspace.input(stage, table))
-    tables = [workspace.input(sources, "passages").select(columns), other.select(columns)]
-    return pa.concat_tables(tables).combine_chunks().sort_by([("passage_id", "ascending"), ("lang", "ascending")])
+    passages, parts = workspace.input(sources, "passages"), workspace.input(sources, "parts")
+    other = with_text(workspace.input(stage, table)).select(columns)
+    documents = pa.concat_tables([passages.select(columns), other]).combine_chunks()
+    documents = documents.add_column(1, "doc_id", document_ids(documents["passage_id"], parts))
+    return documents.sort_by([("passage_id", "ascending"), ("lang", "ascending")])
 
 
 def _tables(part: pa.Table, start: int, vectors: Sequence[Float[Tensor, "_ D"]]) -> dict[str, pa.Table]:

@@ -105,21 +105,25 @@ class Intake:
             other = table.filter(pc.invert(wanted))
             for entry in other["lang"].value_counts().to_pylist():
                 self.count(fact, entry["values"], entry["counts"])
-            pile.skipped.append(other[pile.key].combine_chunks())
+            pile.skipped += [
+                other[name].combine_chunks() for name in (pile.key, "doc_id") if name in other.column_names
+            ]
             yield keep(table, wanted)
         pile.rejected.extend(row["id"] for row in self.rejects.rows[before:])
 
-    def known_qrels(self) -> pa.Table:
+    def known_qrels(self, passages: list[pa.Array]) -> pa.Table:
         """Return the judgements of kept queries and passages; count those of skipped ones, reject those of rejected ones.
 
         Judgements of queries and passages that exist nowhere are rejected too, and counted in a warning.
+
+        Args:
+            passages: the ids of the kept passages and of their documents.
 
         Raises:
             SourceError: a judgement occurs twice, or more judgements of a file are of things that exist nowhere than may be rejected.
         """
         qrels = self.qrels.table()
         check_unique(qrels, ("query_id", "passage_id"), "judgement")
-        passages = [*self.passages.ids(), *self.parallel.ids()]
         known = [
             Known(pile.key, noun, _joined(ids), pile.rejected, _joined(pile.skipped))
             for noun, pile, ids in (("query", self.queries, self.queries.ids()), ("passage", self.passages, passages))

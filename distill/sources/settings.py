@@ -2,20 +2,57 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cluster.settings import Settings
 from distill.formats.settings import PassageFields, QueryFields
 from distill.settings.base import Language, Split
 
 
-class BundledSource(Settings):
+class CutSettings(Settings):
+    """Cutting of long documents into passages.
+
+    A text that is longer than `length` is cut. Its passages get the ids `ID#LANG.N` (`d7#en.1`, `d7#en.2` ...), carry the document's title
+    each, and have the document's id as `doc_id`. A document that is in several languages and is cut in one of them is cut apart in all:
+    its passages in two languages do not correspond, so they are searched but are no translations of each other.
+    """
+
+    length: int = Field(default=150, ge=1)
+    """Longest passage in `unit`s, its title not counted."""
+    unit: Literal["words", "tokens"] = "words"
+    """`words`: runs of letters and digits; a character of Chinese or Japanese counts as half a word, one of Thai, Lao, Khmer or Burmese as
+    a third. `tokens`: those of `tokenizer`, special tokens not counted."""
+    stride: int | None = Field(default=None, ge=1)
+    """Units from the beginning of a passage to that of the next: below `length` passages overlap. If None, `length`."""
+    tokenizer: str | None = None
+    """Folder or hub id of the model whose tokenizer counts `tokens`, for example the student's; `bundled:student` is the bundled one."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> "CutSettings":
+        if self.stride is not None and self.stride > self.length:
+            raise ValueError(
+                f"stride {self.stride} is above length {self.length}: the text between two passages would be lost"
+            )
+        if (self.unit == "tokens") != (self.tokenizer is not None):
+            needed = (
+                "tokens are counted by a tokenizer: name it" if self.unit == "tokens" else "words need no tokenizer"
+            )
+            raise ValueError(f"unit '{self.unit}': {needed} (tokenizer)")
+        return self
+
+
+class _Documents(Settings):
+    cut: CutSettings | None = None
+    """Cutting of long documents into passages; if None, every document is one passage."""
+
+
+class BundledSource(_Documents):
     """The parallel corpus in seven languages that ships with the project: no download."""
 
     type: Literal["bundled"] = "bundled"
 
 
-class FileSource(Settings):
+class FileSource(_Documents):
     """Your own files: JSONL, JSONL.gz, TSV (MS MARCO layout) or Parquet, on local disk or s3://."""
 
     type: Literal["files"] = "files"
@@ -26,7 +63,7 @@ class FileSource(Settings):
     queries: tuple[str, ...] = Field(min_length=1)
     """Query files, or folders of them."""
     qrels: tuple[str, ...] = ()
-    """TREC qrels files (query, 0, passage, grade). Needed for queries that are evaluated; training needs none."""
+    """TREC qrels files (query, 0, passage or document, grade). Needed for queries that are evaluated; training needs none."""
     passage_fields: PassageFields = PassageFields()
     """Names of the passage fields."""
     query_fields: QueryFields = QueryFields()
@@ -37,7 +74,7 @@ class FileSource(Settings):
     """Keep only rows in these languages (and `source_lang`); if empty, `languages` of the job."""
 
 
-class BeirSource(Settings):
+class BeirSource(_Documents):
     """A folder in the BEIR layout: corpus.jsonl, queries.jsonl, qrels/{train,dev,test}.tsv, each optionally .gz."""
 
     type: Literal["beir"] = "beir"
@@ -45,7 +82,7 @@ class BeirSource(Settings):
     """The folder, local or s3://."""
 
 
-class IrDatasetsSource(Settings):
+class IrDatasetsSource(_Documents):
     """Data sets of the ir_datasets package, by id."""
 
     type: Literal["ir_datasets"] = "ir_datasets"

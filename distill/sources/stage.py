@@ -7,6 +7,9 @@ everything is in `parallel`.
 
 from typing import assert_never
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from cluster.locations import find_all
 from cluster.workspace import Workspace
 from distill.formats.rows import PassageParser, QueryParser, Rejects
@@ -16,16 +19,18 @@ from distill.formats.trec import read_qrels
 from distill.sources import corpus
 from distill.sources.beir import add_beir
 from distill.sources.checks import check_unique, check_versions
+from distill.sources.cutting import cut_documents
+from distill.sources.documents import check_one_level, judged_unit, parts_of
 from distill.sources.intake import Intake, translations
 from distill.sources.ir_datasets import add_ir_datasets
-from distill.sources.settings import BeirSource, BundledSource, FileSource, IrDatasetsSource, Source
+from distill.sources.settings import BeirSource, BundledSource, CutSettings, FileSource, IrDatasetsSource, Source
 from distill.tables import PASSAGES, QRELS, QUERIES, TRANSLATIONS
 
 
 def ingest(
     workspace: Workspace, source: Source, source_lang: str, languages: tuple[str, ...], max_rejected: float
 ) -> None:
-    """Read a source into the tables queries, passages, parallel, qrels and rejected.
+    """Read a source into the tables queries, passages, parts, parallel, qrels and rejected.
 
     Passages in `source_lang` go to `passages`, those in `languages` to `parallel`; passages and queries in other languages are skipped and
     counted in the manifest. A row that cannot be used goes to `rejected`. Judgements of skipped and rejected queries and passages are
@@ -57,15 +62,40 @@ def ingest(
     check_unique(parallel, ("passage_id", "lang"), "passage")
     check_unique(queries, ("query_id", "lang"), "query")
     check_versions(queries, "query_id", "split", "query")
-    qrels = intake.known_qrels()
+    check_versions(pa.concat_tables([passages, parallel]), "passage_id", "doc_id", "passage")
+    if source.cut is not None:
+        passages, parallel = _cut(workspace, (passages, parallel), source.cut, source_lang)
+    parts = parts_of([passages, parallel])
+    ids = [chunk for table in (passages, parallel) for chunk in table["passage_id"].chunks]
+    qrels = intake.known_qrels([*ids, *parts["doc_id"].chunks])
+    check_one_level(qrels, parts)
+    if len(parts):
+        judged = "documents" if judged_unit(qrels, parts) == "doc_id" else "passages"
+        workspace.note(documents_of_parts=len(pc.unique(parts["doc_id"])), judged=judged)
     workspace.write("queries", QUERIES.check(queries.select(QUERIES.schema.names), "sources"))
     workspace.write("passages", PASSAGES.check(passages.select(PASSAGES.schema.names), "sources"))
+    workspace.write("parts", parts)
     workspace.write("parallel", TRANSLATIONS.check(translations(parallel, source_lang), "sources"))
     workspace.write("qrels", QRELS.check(qrels.select(QRELS.schema.names), "sources"))
     workspace.write("rejected", intake.rejects.table())
     workspace.note(**{name: dict(counts) for name, counts in intake.counts.items() if counts})
     for warning in intake.warnings:
         workspace.note(warning=warning)
+
+
+def _cut(
+    workspace: Workspace, tables: tuple[pa.Table, pa.Table], settings: CutSettings, source_lang: str
+) -> list[pa.Table]:
+    """Cut the documents of both tables, and note what was cut."""
+    cut = cut_documents(tables, settings)
+    workspace.note(cut=cut.counts)
+    if cut.apart:
+        warning = (
+            f"{cut.apart} documents in several languages were cut: their passages do not correspond, so they are searched but are no "
+            f"translations of each other; an engine (translate.engine) translates those in {source_lang} for training"
+        )
+        workspace.note(warning=warning, cut_apart=cut.apart)
+    return cut.tables
 
 
 def _add_bundled(intake: Intake) -> None:

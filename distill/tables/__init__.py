@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from distill.tables.collection import (
     MISSING_TRANSLATIONS,
+    PARTS,
     PASSAGES,
     QRELS,
     QUERIES,
@@ -81,6 +82,7 @@ __all__ = [
     "META_RESULTS",
     "MISSING_TRANSLATIONS",
     "PAIR_SIMILARITY",
+    "PARTS",
     "PASSAGES",
     "PASSAGE_INDEX",
     "PASSAGE_VECTORS",
@@ -120,6 +122,7 @@ __all__ = [
 TABLES = (
     QUERIES,
     PASSAGES,
+    PARTS,
     TRANSLATIONS,
     MISSING_TRANSLATIONS,
     TRANSLATION_COUNTS,

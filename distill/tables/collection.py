@@ -48,6 +48,18 @@ PASSAGES = Table(
     },
 )
 
+PARTS = Table(
+    "parts",
+    "Passages that are parts of a longer document, in any language. A passage without a row here is a document of its own.",
+    (
+        Column("passage_id", STRING, "the passage; those that `source.cut` makes are named `ID#LANG.N`"),
+        Column("doc_id", STRING, "its document, in every language; no passage has this id"),
+    ),
+    ("passage_id",),
+    "no meaning",
+    {"passage_id": "d7#en.2", "doc_id": "d7"},
+)
+
 _TRANSLATION_MEASURES = (
     "`passages`, those with each flag, `flagged` (with any), `sentences`, `distinct_sentences` (what the engine read), `second` (passages "
     "that the fallback translated again), `replaced` (whose second translation was taken)"
@@ -166,10 +178,10 @@ REFERENCE_TRANSLATIONS = Table(
 
 QRELS = Table(
     "qrels",
-    "Relevance judgements, as in TREC.",
+    "Relevance judgements, as in TREC: all of passages, or all of documents.",
     (
         Column("query_id", STRING, "the judged query"),
-        Column("passage_id", STRING, "the judged passage, in every language"),
+        Column("passage_id", STRING, "the judged passage, or the judged document of `parts`, in every language"),
         Column("relevance", pa.int32(), "grade; 0 and below is not relevant"),
     ),
     ("query_id", "passage_id"),

@@ -10,20 +10,24 @@ DOCUMENTS = Table(
     (
         Column("position", pa.int64(), "position in the index, from 0 without gaps"),
         Column("passage_id", STRING, "id, shared by the language versions"),
+        Column("doc_id", STRING, "the document that the passage is a part of; its own id where it is one"),
         Column("lang", STRING, "language of this version"),
         Column("title", STRING, "title, empty where there is none"),
         Column("text", STRING, "body"),
         Column("tokens", pa.int32(), "number of its token vectors"),
+        Column("truncated", pa.bool_(), "whether the student read less than title and body"),
     ),
     ("passage_id", "lang"),
     "by position",
     {
         "position": 0,
         "passage_id": "nature-01-a",
+        "doc_id": "nature-01-a",
         "lang": "de",
         "title": "Der Schwänzeltanz",
         "text": "Hat eine ...",
         "tokens": 87,
+        "truncated": False,
     },
 )
 
@@ -66,10 +70,10 @@ PASSAGE_INDEX = Table(
 
 RUN = Table(
     "run",
-    "A ranking, as in TREC. In pooled collections a document is `passage_id@lang`.",
+    "A ranking, as in TREC, of what is judged: of passages, or of documents by their best passages. Pooled ids are `ID@LANG`.",
     (
         Column("query_id", STRING, "the query"),
-        Column("passage_id", STRING, "the retrieved document"),
+        Column("passage_id", STRING, "the retrieved passage or document"),
         Column("rank", pa.int32(), "rank from 1"),
         Column("score", pa.float32(), "the system's score, larger is better"),
         Column("tag", STRING, "system and collection"),

@@ -61,7 +61,16 @@ def index_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     encoder = load_late_interaction(checkpoint)
     vectors = encoder.encode_passages([f"{title} {text}" for _, _, title, text in TEXTS])
     documents = [
-        {"position": i, "passage_id": id_, "lang": lang, "title": title, "text": text, "tokens": len(v)}
+        {
+            "position": i,
+            "passage_id": id_,
+            "doc_id": id_,
+            "lang": lang,
+            "title": title,
+            "text": text,
+            "tokens": len(v),
+            "truncated": False,
+        }
         for i, ((id_, lang, title, text), v) in enumerate(zip(TEXTS, vectors, strict=True))
     ]
     rows = [{"position": i, "vectors": v.half().numpy().reshape(-1)} for i, v in enumerate(vectors)]

@@ -141,7 +141,7 @@ def index(config: Config, documents: Stage, translations: Stage, student: Stage)
 
     return Stage(
         name,
-        version=1,
+        version=2,  # 2 writes the document and the truncation of each passage
         run=run,
         settings=settings,
         inputs=(documents, translations, student),

@@ -30,12 +30,14 @@ def sources(config: Config, source: Source | None = None, name: str = "sources")
         "languages": list(config.languages),
         "max_rejected": config.max_rejected,
     }
+    tokenizer = model_files(chosen.cut.tokenizer) if chosen.cut is not None else ()
     return Stage(
         name,
-        version=2,  # texts that cannot be seen are empty, judgements of what exists nowhere are rejected
+        # 2: texts that cannot be seen are empty, judgements of what exists nowhere are rejected. 3 writes `parts`.
+        version=3,
         run=run,
         settings=settings,
-        reads=source_files(chosen),
+        reads=(*source_files(chosen), *tokenizer),
         rows="passages",
         uses_ray=False,
         kind="sources",

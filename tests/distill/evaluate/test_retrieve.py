@@ -9,7 +9,7 @@ from distill.evaluate.retrieve import collections, retrieve
 from distill.evaluate.settings import EvaluateSettings
 from distill.index.settings import IndexSettings
 from distill.index.stage import encode
-from distill.tables import PASSAGES, QUERIES, SCORES, TRANSLATIONS
+from distill.tables import PARTS, PASSAGES, QRELS, QUERIES, SCORES, TRANSLATIONS
 from tests.workspaces import LocalWorkspace
 
 EN = {"p1": "bee", "p2": "stone bridge", "p3": "bee", "p4": "bee"}
@@ -26,7 +26,12 @@ def inputs() -> dict[str, dict[str, pa.Table]]:
     queries = [{"query_id": q, "lang": "en", "text": "bee", "split": s} for q, s in (("q1", "test"), ("q2", "train"))]
     scores = [{"query_id": "q1", "passage_ids": ["p4", "p2", "p1"], "scores": [1.0, 2.0, 1.0], "teacher": "t"}]
     return {
-        "sources": {"passages": PASSAGES.from_rows(passages), "queries": QUERIES.from_rows(queries)},
+        "sources": {
+            "passages": PASSAGES.from_rows(passages),
+            "parts": PARTS.empty(),
+            "queries": QUERIES.from_rows(queries),
+            "qrels": QRELS.empty(),
+        },
         "translate": {"translations": TRANSLATIONS.from_rows(translations)},
         "calibrate": {"scores": SCORES.from_rows(scores)},
     }

@@ -24,10 +24,12 @@ def documents(tokens: list[int], langs: list[str] | None = None) -> pa.Table:
         {
             "position": i,
             "passage_id": f"p{i}",
+            "doc_id": f"p{i}",
             "lang": lang,
             "title": f"title {i}",
             "text": f"text {i}",
             "tokens": count,
+            "truncated": False,
         }
         for i, (count, lang) in enumerate(zip(tokens, langs, strict=True))
     ]

@@ -8,7 +8,7 @@ from distill.encoders.checkpoints import load_encoder
 from distill.index.exact import ExactIndex
 from distill.index.settings import IndexSettings
 from distill.index.stage import all_documents, encode
-from distill.tables import PASSAGES, TRANSLATIONS
+from distill.tables import PARTS, PASSAGES, TRANSLATIONS
 from tests.workspaces import LocalWorkspace
 
 TEXTS = {"p1": ("bee", "honey dance"), "p2": ("", "stone bridge river"), "p3": ("", "city map light")}
@@ -32,7 +32,7 @@ def inputs() -> dict[str, dict[str, pa.Table]]:
         }
         for i, text, flags in (("p1", "sun flower", []), ("p2", "", ["empty"]), ("p3", "wave sound", ["copied"]))
     ]
-    tables = {"sources": {"passages": PASSAGES.from_rows(passages)}}
+    tables = {"sources": {"passages": PASSAGES.from_rows(passages), "parts": PARTS.empty()}}
     return {**tables, "translate": {"translations": TRANSLATIONS.from_rows(translations)}}
 
 

@@ -1,0 +1,95 @@
+"""Documents and the passages that they consist of: what a judgement is of, and which passages stand for a judged document.
+
+A passage without a row in the table `parts` is a document of its own. No id is that of a document of several passages and of a passage, so
+an id says which of the two it is.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.locations import SourceError
+from distill.sources.checks import origin
+from distill.tables import PARTS, QRELS, STRING
+
+
+def parts_of(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return PARTS of passages (PASSAGE_ROWS) whose versions agree on their document.
+
+    Raises:
+        SourceError: a passage has the id of a document that another passage is a part of.
+    """
+    columns = ["passage_id", "doc_id", "line", "source"]
+    rows = pa.concat_tables([table.select(columns) for table in tables])
+    parts = rows.filter(pc.not_equal(rows["passage_id"], rows["doc_id"]))
+    documents = pc.unique(parts["doc_id"])
+    both = rows.filter(pc.is_in(rows["passage_id"], value_set=documents))
+    if len(both):
+        passage = both.slice(0, 1).to_pylist()[0]
+        part = parts.filter(pc.equal(parts["doc_id"], passage["passage_id"])).slice(0, 1).to_pylist()[0]
+        raise SourceError(
+            f"{origin(passage)}: '{passage['passage_id']}' is a passage, and a document of which '{part['passage_id']}' is a part "
+            f"({origin(part)}); judgements could mean either: give the passage another id"
+        )
+    return PARTS.check(
+        parts.select(["passage_id", "doc_id"]).group_by(["passage_id", "doc_id"]).aggregate([]), "sources"
+    )
+
+
+def check_one_level(qrels: pa.Table, parts: pa.Table) -> None:
+    """Check that judgements are all of passages or all of documents; raise SourceError, which names one of each.
+
+    Args:
+        qrels: judgements (QREL_ROWS).
+        parts: PARTS of the collection.
+    """
+    of_parts = qrels.filter(pc.is_in(qrels["passage_id"], value_set=parts["passage_id"].combine_chunks()))
+    of_documents = qrels.filter(pc.is_in(qrels["passage_id"], value_set=parts["doc_id"].combine_chunks()))
+    if len(of_parts) and len(of_documents):
+        part, document = (rows.slice(0, 1).to_pylist()[0] for rows in (of_parts, of_documents))
+        raise SourceError(
+            f"{len(of_documents)} judgements are of documents, '{document['passage_id']}' ({origin(document)}), and {len(of_parts)} of "
+            f"parts of documents, '{part['passage_id']}' ({origin(part)}); judge either documents or passages"
+        )
+
+
+def judged_unit(qrels: pa.Table, parts: pa.Table) -> str:
+    """Return what is judged and therefore ranked, as the column that names it: `passage_id` or `doc_id`.
+
+    Documents are, unless a part of a document is judged.
+    """
+    of_parts = pc.is_in(qrels["passage_id"], value_set=parts["passage_id"].combine_chunks())
+    return "passage_id" if pc.any(of_parts, min_count=0).as_py() else "doc_id"
+
+
+def document_ids(passage_ids: pa.Array | pa.ChunkedArray, parts: pa.Table) -> pa.Array | pa.ChunkedArray:
+    """Return the document of each passage. Cost: a hash table of `parts`."""
+    if not len(parts):
+        return passage_ids
+    rows = pc.index_in(passage_ids, value_set=parts["passage_id"].combine_chunks())
+    return pc.coalesce(parts["doc_id"].combine_chunks().take(rows), passage_ids)
+
+
+def passage_qrels(qrels: pa.Table, passages: pa.Table) -> pa.Table:
+    """Return judgements by passage: a document's judgement as one of each of its passages, with its grade.
+
+    Which of a relevant document's passages are relevant nobody judged: whoever trains on them takes the best-scored one.
+
+    Args:
+        qrels: QRELS, of passages or documents.
+        passages: columns passage_id and doc_id of PASSAGES.
+    """
+    parts = passages.select(["passage_id", "doc_id"])
+    parts = parts.filter(pc.not_equal(parts["passage_id"], parts["doc_id"]))
+    is_document = pc.is_in(qrels["passage_id"], value_set=parts["doc_id"].combine_chunks())
+    whole = qrels.filter(is_document)
+    if not len(whole):
+        return qrels
+    parts = parts.rename_columns(["part", "passage_id"])
+    joined = whole.join(parts, "passage_id", join_type="inner")
+    expanded = pa.table(
+        {"query_id": joined["query_id"], "passage_id": joined["part"].cast(STRING), "relevance": joined["relevance"]}
+    )
+    others = qrels.filter(pc.invert(is_document)).select(QRELS.schema.names)
+    return QRELS.check(pa.concat_tables([others.cast(QRELS.schema), expanded.cast(QRELS.schema)]))
