@@ -14,8 +14,8 @@ from cluster.settings import PoolSettings
 from cluster.workspace import Shard, Workspace, row_shards, shard_rows
 from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.encoders.encoder import Encoder
+from distill.evaluate.collections import POOLED, collections
 from distill.evaluate.settings import EvaluateSettings
-from distill.evaluate.stage import mixed_assignment
 from distill.index.exact import ExactIndex
 from distill.index.stage import all_documents
 from distill.numerics.best import top_k
@@ -68,28 +68,6 @@ def retrieve(
         "source_lang": source_lang,
     }
     workspace.map_shards(shards, RetrieveWorker, arguments, pool, unit="results")
-
-
-def collections(documents: pa.Table, languages: Sequence[str]) -> dict[str, list[int]]:
-    """Return the documents of every collection, by their position in `documents`.
-
-    `mixed` takes the passages that exist in all of `languages`, each in one of them; without such passages there is no mixed collection.
-    """
-    langs = documents["lang"].to_pylist()
-    ids = documents["passage_id"].to_pylist()
-    positions: dict[str, list[int]] = {lang: [] for lang in sorted(set(langs))}
-    versions: dict[str, set[str]] = {}
-    for position, (passage_id, lang) in enumerate(zip(ids, langs, strict=True)):
-        positions[lang].append(position)
-        versions.setdefault(passage_id, set()).add(lang)
-    parallel = [passage_id for passage_id, langs_of in versions.items() if langs_of >= set(languages)]
-    if len(languages) > 1 and parallel:
-        assigned = mixed_assignment(parallel, languages)
-        positions["mixed"] = [
-            position for position, (i, lang) in enumerate(zip(ids, langs, strict=True)) if assigned.get(i) == lang
-        ]
-    positions["pooled"] = list(range(len(ids)))
-    return positions
 
 
 class RetrieveWorker:
@@ -159,7 +137,7 @@ class RetrieveWorker:
         return rankings
 
     def _name(self, collection: str, position: int) -> str:
-        return self._pooled_ids[position] if collection == "pooled" else self._ids[position]
+        return self._pooled_ids[position] if collection == POOLED else self._ids[position]
 
 
 def _open(filesystem: pafs.FileSystem, checkpoint: str, index: str) -> tuple[Encoder, ExactIndex]:

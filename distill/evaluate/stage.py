@@ -1,11 +1,10 @@
 """The evaluate stage: runs against judgements, query by query, and tests of their differences.
 
-A run's tag is `{system}-{collection}`. A collection is one language (every passage in that language), `mixed` (every
-passage once, the languages dealt round) or `pooled` (every passage in every language). A judgement holds for every
-language version of its passage.
+A run's tag is `{system}-{collection}`, see `distill.evaluate.collections`. Each collection is judged by the judgements of
+the documents in it, over the queries to which one of them is relevant.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 
@@ -16,14 +15,13 @@ from jaxtyping import Float32, Float64
 
 from cluster.locations import Location
 from cluster.workspace import Workspace
+from distill.evaluate.collections import MIXED, POOLED, judgements, ordered, split_tag
 from distill.evaluate.settings import EvaluateSettings
 from distill.formats.trec import write_qrels, write_run
 from distill.measures.metrics import measure, ranked
 from distill.measures.significance import corrected, paired_t_test
-from distill.tables import COMPARISONS, MEASUREMENTS, QRELS, RUN, TableError
+from distill.tables import COMPARISONS, MEASUREMENTS, RUN, TableError
 
-MIXED = "mixed"
-POOLED = "pooled"
 PRIMARY_MEASURE = "nDCG@20"
 """The measure of the comparisons and of the report's first table (arXiv 2405.00977)."""
 COMPARED = (("student", "bm25"), ("student", "english_distillation"))
@@ -46,13 +44,13 @@ def evaluate(
     """Measure every run of the stage `retrieve` on every judged query of the split.
 
     Writes the tables `measurements` and `comparisons`, and for use with trec_eval the files `trec/{tag}.run` and
-    `trec/{collection}.qrels`. A query of the split without judgements is left out and counted; a judged query without
-    results of a system counts with 0.
+    `trec/{collection}.qrels`. A query of the split without judgements is left out and counted. A collection of one language, and the mixed
+    one, has those queries to which a document in it is relevant; the others are left out of its measurements, and counted. A query of a
+    collection without results of a system counts with 0.
 
     Args:
-        workspace: with the inputs `retrieve` (run, tags), `sources` (queries, qrels) and, where a collection is pooled,
-            `index` (documents).
-        settings: split, query language, measures, level of confidence.
+        workspace: with the inputs `retrieve` (run, tags), `sources` (queries, qrels) and `index` (documents).
+        settings: split, query language, measures, level of confidence, test and its correction.
         source_lang: the language of the queries where the settings name none.
         languages: the other languages.
         sources: the stage that the queries and qrels come from; another one where `settings.source` is set.
@@ -65,30 +63,30 @@ def evaluate(
     query_ids = _judged_queries(workspace, settings, sources, settings.query_lang or source_lang)
     qrels = workspace.input(sources, "qrels")
     qrels = qrels.filter(pc.is_in(qrels["query_id"], value_set=pa.array(query_ids, pa.string())))
+    documents = workspace.input(index, "documents", ["passage_id", "lang"])
     run = ranked(RUN.check(workspace.input("retrieve", "run"), "retrieve"))
     # A system without results for any query (BM25 across scripts) has no row in the run: it counts with 0.
     tags = sorted({*workspace.input("retrieve", "tags")["tag"].to_pylist(), *pc.unique(run["tag"]).to_pylist()})
     run = run.filter(pc.is_in(run["query_id"], value_set=pa.array(query_ids, pa.string())))
-    order = (source_lang, *languages, MIXED, POOLED)
-    split = {tag: split_tag(tag, order) for tag in tags}
-    collections = sorted({collection for _, collection in split.values()}, key=order.index)
+    known = {source_lang, *languages, *pc.unique(documents["lang"]).to_pylist(), MIXED, POOLED}
+    split = {tag: split_tag(tag, ordered(known, source_lang, languages)) for tag in tags}
+    names = ordered((collection for _, collection in split.values()), source_lang, languages)
 
-    judgements = dict.fromkeys(collections, qrels)
-    if POOLED in judgements:
-        judgements[POOLED] = pooled_qrels(
-            qrels, workspace.input(index, "documents", ["passage_id", "lang"]), source_lang
-        )
+    held = judgements(qrels, documents, names, source_lang, languages)
+    queries = {name: _sorted_queries(held[name]) for name in names}
+    _note_queries(workspace, qrels, documents, queries)
+    measured = [name for name in names if queries[name]]
     values: Values = {}
     unanswered: dict[str, int] = {}
-    for tag, (system, collection) in sorted(split.items(), key=lambda item: (item[1][0], order.index(item[1][1]))):
-        rows = run.filter(pc.equal(run["tag"], tag))
-        values[system, collection] = measure(rows, judgements[collection], settings.measures, query_ids)
-        unanswered[tag] = len(query_ids) - len(pc.unique(rows["query_id"]))
-    workspace.write("measurements", _measurements(values, query_ids))
-    workspace.write("comparisons", comparisons(values, collections, settings))
-    workspace.note(
-        queries=len(query_ids), queries_without_results={tag: number for tag, number in unanswered.items() if number}
-    )
+    for tag, (system, collection) in sorted(split.items(), key=lambda item: (item[1][0], names.index(item[1][1]))):
+        if collection in measured:
+            rows = run.filter(pc.equal(run["tag"], tag))
+            values[system, collection] = measure(rows, held[collection], settings.measures, queries[collection])
+            answered = set(rows["query_id"].to_pylist())
+            unanswered[tag] = sum(query_id not in answered for query_id in queries[collection])
+    workspace.write("measurements", _measurements(values, queries))
+    workspace.write("comparisons", comparisons(values, measured, settings))
+    workspace.note(queries_without_results={tag: number for tag, number in unanswered.items() if number})
     shares = {
         system: language_shares(run.filter(pc.equal(run["tag"], tag)))
         for tag, (system, name) in split.items()
@@ -96,61 +94,12 @@ def evaluate(
     }
     if shares:
         workspace.note(pooled_language_shares=shares)
-    _write_trec(workspace, run, tags, judgements)
+    _write_trec(workspace, run, tags, {name: held[name] for name in measured})
 
 
 def primary_measure(measures: Sequence[str]) -> str:
     """Return the measure to compare by: nDCG@20 if it is measured, else the first one."""
     return PRIMARY_MEASURE if PRIMARY_MEASURE in measures else measures[0]
-
-
-def mixed_assignment(passage_ids: Sequence[str], languages: Sequence[str]) -> dict[str, str]:
-    """Return the language of each passage in the mixed collection: the sorted ids dealt round the languages.
-
-    The numbers of passages differ by one at most, neighbours in the order of ids (parts of one document, siblings) get
-    different languages where there are two or more, and nothing depends on the order of the arguments' rows or on a
-    seed.
-
-    Raises:
-        ValueError: an id occurs twice, or there is no language.
-    """
-    if not languages:
-        raise ValueError("a mixed collection needs one language or more, got none")
-    assignment = {
-        passage_id: languages[number % len(languages)] for number, passage_id in enumerate(sorted(passage_ids))
-    }
-    if len(assignment) < len(passage_ids):
-        raise ValueError(f"{len(passage_ids) - len(assignment)} passage ids occur twice")
-    return assignment
-
-
-def split_tag(tag: str, collections: Sequence[str]) -> tuple[str, str]:
-    """Split a tag into system and collection. A language code may hold hyphens (`pt-BR`), the name of a system may not.
-
-    Raises:
-        TableError: the tag has no system, or a collection that is not among `collections`.
-    """
-    system, _, collection = tag.partition("-")
-    if not system or collection not in collections:
-        raise TableError(
-            f"retrieve: tag {tag!r} is not a system, a hyphen and one of the collections {list(collections)}"
-        )
-    return system, collection
-
-
-def pooled_qrels(qrels: pa.Table, documents: pa.Table, source_lang: str) -> pa.Table:
-    """Return the judgements of a pooled collection: each language version has its passage's grade.
-
-    A version is `passage_id@lang`; those that exist are the rows of `documents`. A judged passage of which no version
-    exists stays as one that cannot be found (its version in `source_lang`), so that an incomplete index is not measured
-    as a complete one. Cost: one hash join.
-    """
-    versions = documents.select(["passage_id", "lang"])
-    joined = qrels.join(versions, "passage_id", join_type="left outer")
-    names = pc.binary_join_element_wise(joined["passage_id"], pc.fill_null(joined["lang"], source_lang), "@")
-    return QRELS.check(
-        pa.table({"query_id": joined["query_id"], "passage_id": names, "relevance": joined["relevance"]})
-    )
 
 
 def comparisons(values: Values, collections: Sequence[str], settings: EvaluateSettings) -> pa.Table:
@@ -205,14 +154,39 @@ def _judged_queries(workspace: Workspace, settings: EvaluateSettings, sources: s
     return evaluated
 
 
-def _measurements(values: Values, query_ids: Sequence[str]) -> pa.Table:
+def _sorted_queries(qrels: pa.Table) -> list[str]:
+    return sorted(pc.unique(qrels["query_id"]).to_pylist())
+
+
+def _note_queries(
+    workspace: Workspace, qrels: pa.Table, documents: pa.Table, queries: Mapping[str, Sequence[str]]
+) -> None:
+    """Note how many queries there are, in which collections fewer are measured, and how many judged passages no document is of."""
+    every = _sorted_queries(qrels)
+    workspace.note(queries=len(every))
+    if fewer := {name: len(some) for name, some in queries.items() if len(some) < len(every)}:
+        workspace.note(queries_of_collections=fewer)
+    irrelevant = len(every) - len(pc.unique(qrels["query_id"].filter(pc.greater(qrels["relevance"], 0))))
+    if irrelevant:
+        workspace.note(queries_without_relevant=irrelevant)
+    judged = pc.unique(qrels["passage_id"])
+    absent = len(judged) - pc.sum(pc.is_in(judged, value_set=pc.unique(documents["passage_id"])), min_count=0).as_py()
+    if absent:
+        workspace.note(judged_passages_without_document=absent)
+    if empty := [name for name, some in queries.items() if not some]:
+        workspace.note(
+            warning=f"not measured: {', '.join(empty)}: no document there is relevant to one of the {len(every)} queries"
+        )
+
+
+def _measurements(values: Values, queries: Mapping[str, Sequence[str]]) -> pa.Table:
     parts = [
         pa.table(
             {
-                "system": [system] * len(query_ids),
-                "collection": [collection] * len(query_ids),
-                "measure": [name] * len(query_ids),
-                "query_id": query_ids,
+                "system": [system] * len(numbers),
+                "collection": [collection] * len(numbers),
+                "measure": [name] * len(numbers),
+                "query_id": queries[collection],
                 "value": numbers,
             }
         )
@@ -222,9 +196,9 @@ def _measurements(values: Values, query_ids: Sequence[str]) -> pa.Table:
     return MEASUREMENTS.check(pa.concat_tables(parts)) if parts else MEASUREMENTS.empty()
 
 
-def _write_trec(workspace: Workspace, run: pa.Table, tags: Sequence[str], judgements: dict[str, pa.Table]) -> None:
+def _write_trec(workspace: Workspace, run: pa.Table, tags: Sequence[str], held: Mapping[str, pa.Table]) -> None:
     """Write each ranked run and each collection's judgements as TREC files, unless an id holds white space."""
-    qrels_ids = [qrels[column] for qrels in judgements.values() for column in ("query_id", "passage_id")]
+    qrels_ids = [qrels[column] for qrels in held.values() for column in ("query_id", "passage_id")]
     for ids in (run["passage_id"], *qrels_ids):
         spaced = pc.index(pc.match_substring_regex(ids, r"\s"), value=True).as_py() if len(ids) else -1
         if spaced >= 0:
@@ -233,7 +207,7 @@ def _write_trec(workspace: Workspace, run: pa.Table, tags: Sequence[str], judgem
             return
     for tag in tags:
         write_run(_trec_file(workspace, f"{tag}.run"), _rankings(run.filter(pc.equal(run["tag"], tag))), tag)
-    for collection, qrels in judgements.items():
+    for collection, qrels in held.items():
         rows = qrels.sort_by([("query_id", "ascending"), ("passage_id", "ascending")])
         columns = (rows[name].to_pylist() for name in ("query_id", "passage_id", "relevance"))
         write_qrels(_trec_file(workspace, f"{collection}.qrels"), zip(*columns, strict=True))

@@ -9,7 +9,6 @@ import yaml
 
 from distill.config import Config
 from distill.encoders.settings import FreshStudent, LateInteractionStudent, PretrainedStudent
-from distill.evaluate.stage import primary_measure
 from distill.report.card_loading import loading
 from distill.report.run import SYSTEMS
 from distill.score.settings import EnsembleTeacher, HttpTeacher, ImportedTeacher, Teacher
@@ -146,23 +145,37 @@ def _introduction(config: Config) -> str:
 
 def _results(config: Config, numbers: Mapping[str, Any]) -> str:
     metrics = numbers["metrics"]
-    measured = [measure for by in metrics.get("student", {}).values() for measure in by]
-    if not measured:
-        return "The student was not evaluated."
-    name = primary_measure(measured)
+    name = numbers["primary"]
+    if not metrics.get("student"):
+        why = numbers["not_evaluated"]
+        return f"The student was not evaluated{': ' + why if why else ''}."
     systems = list(metrics)
     collections = list(dict.fromkeys(collection for by in metrics.values() for collection in by))
+    queries, counts = numbers["queries_of_collections"], numbers["counts"]
+    uneven = len(set(queries.values())) > 1
     lines = [
         f"| {name} | " + " | ".join(str(SYSTEMS.get(system, system)) for system in systems) + " |",
         f"|---|{'---:|' * len(systems)}",
     ]
-    lines += [_row(c, [metrics[system].get(c, {}).get(name) for system in systems]) for c in collections]
-    means = [numbers["means"].get(system, {}).get(name) for system in systems]
-    lines.append(_row(f"mean of {len(config.languages)} languages", means))
+    lines += [
+        _row(
+            f"{collection} ({queries[collection]:,} queries)" if uneven else collection,
+            [metrics[system].get(collection, {}).get(name) for system in systems],
+        )
+        for collection in collections
+    ]
+    over = numbers["mean_languages"]
+    if len(over) > 1:
+        label = f"mean of {len(over)} languages" if over == list(config.languages) else f"mean over {', '.join(over)}"
+        lines.append(_row(label, [numbers["means"].get(system, {}).get(name) for system in systems]))
+    trained = counts["trained_on"]
+    share = "All" if trained == counts["queries"] else f"{trained:,}"
     return (
-        f"On {numbers['counts']['queries']} queries of the {config.evaluate.split} split, in "
+        (f"**{share} of the evaluated queries were trained on.** " if trained else "")
+        + f"On {counts['queries']:,} queries of the {config.evaluate.split} split, in "
         f"{config.evaluate.query_lang or config.source_lang}. A language code is the collection of all passages in "
         "that language, `mixed` holds each passage once in one of the languages, `pooled` every passage in every language."
+        + (" Queries to which no document of a collection is relevant are left out there." if uneven else "")
         + (" The teacher reads passages in the source language only: a ceiling." if "teacher" in systems else "")
         + "\n\n"
         + "\n".join(lines)

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distill.evaluate.stage import MIXED, POOLED, primary_measure
+from distill.evaluate.collections import ordered, target_languages
+from distill.evaluate.stage import primary_measure
 from distill.measures.significance import bootstrap_interval
 from distill.pages import plots
 from distill.report.facts import RunFacts, training_summary
@@ -31,6 +32,7 @@ _MEASURE_WORDS = {
     "P": "precision: share of relevant passages so far",
 }
 
+_SAME = 1e-12
 _TEST_WORDS = {
     "two_sided": "two-sided paired t-test",
     "one_sided": "one-sided paired t-test (is the student better)",
@@ -76,6 +78,9 @@ class ReportInput(RunFacts):
         training_logs: TRAINING_LOG of `student` and, where it was trained, `english_distillation`.
         scores: SCORES of the teacher, whole or a sample. If None, their figure is left out.
         language_shares: system -> language -> share among the ten best of the pooled collection; may be empty.
+        asked: the measures in the order of the settings, which decides the one to compare by.
+        trained_on: number of evaluated queries that the student was trained with.
+        not_evaluated: why nothing was evaluated; empty where something was.
     """
 
     source_lang: str
@@ -86,12 +91,26 @@ class ReportInput(RunFacts):
     training_logs: Mapping[str, pa.Table] = field(default_factory=dict)
     scores: pa.Table | None = None
     language_shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
+    trained_on: int = 0
+    not_evaluated: str = ""
 
     @property
     def collections(self) -> list[str]:
         """The measured collections in the order of tables: the source language, the others, mixed, pooled."""
-        order = [self.source_lang, *self.languages, MIXED, POOLED]
-        return sorted(pc.unique(self.measurements["collection"]).to_pylist(), key=order.index)
+        return ordered(pc.unique(self.measurements["collection"]).to_pylist(), self.source_lang, self.languages)
+
+    @property
+    def mean_languages(self) -> list[str]:
+        """The measured languages other than the source language, over which means are taken."""
+        return target_languages(self.collections, self.source_lang, self.languages)
+
+    @property
+    def queries_of_collections(self) -> dict[str, int]:
+        """The number of queries that each collection is measured by."""
+        pairs = self.measurements.select(["collection", "query_id"]).group_by(["collection", "query_id"]).aggregate([])
+        counts = _counts(pairs["collection"])
+        return {name: counts[name] for name in self.collections}
 
     @property
     def systems(self) -> list[str]:
@@ -105,7 +124,7 @@ class ReportInput(RunFacts):
     def measures(self) -> list[str]:
         """The measures, the one to compare by first."""
         names = pc.unique(self.measurements["measure"]).to_pylist()
-        first = primary_measure(sorted(names)) if names else ""
+        first = primary_measure([*(name for name in self.asked if name in names), *sorted(names)]) if names else ""
         # Other cut-offs of the first measure follow it.
         return sorted(
             names, key=lambda name: (name != first, _family(name) != _family(first), _family(name), len(name), name)
@@ -119,26 +138,35 @@ Intervals = dict[str, dict[str, dict[str, plots.Interval]]]
 def summary(inputs: ReportInput) -> dict[str, Any]:
     """Return the content of `summary.json`: JSON values only, none of them NaN.
 
+    - `primary`: the measure to compare by; empty where nothing was evaluated
     - `metrics`: system -> collection -> measure -> mean over the queries
     - `stages`: stage -> seconds, rows, rejected, reused
-    - `means`: system -> measure -> mean over `languages`, for systems measured in each of them
-    - `intervals`: as `metrics`, with the two ends of the bootstrap interval
+    - `means`: system -> measure -> mean over `mean_languages`, for systems measured in each of them
+    - `mean_languages`: the measured languages other than the source language
+    - `queries_of_collections`: collection -> number of its queries: those to which a document in it is relevant
+    - `intervals`: as `metrics`, with the two ends of the bootstrap interval; of one query both are its value
     - `comparisons`: the rows of COMPARISONS
     - `training`: system -> steps, first_loss, last_loss
-    - `counts`: queries evaluated, passages, translations, missing translations, rejected rows
+    - `counts`: queries evaluated, those of them that were trained on, passages, translations, missing translations, rejected rows
+    - `not_evaluated`: why nothing was evaluated, empty where something was
     - `name`, `source_lang`, `languages`, `confidence`, `versions`
     """
     intervals = _intervals(inputs)
     return inputs.shared_summary() | {
         "source_lang": inputs.source_lang,
         "languages": list(inputs.languages),
+        "primary": inputs.measures[0] if inputs.measures else "",
         "metrics": _each(intervals, lambda interval: interval[0]),
-        "means": _language_means(intervals, inputs.languages),
+        "means": _language_means(intervals, inputs.mean_languages),
+        "mean_languages": inputs.mean_languages,
+        "queries_of_collections": inputs.queries_of_collections,
         "intervals": _each(intervals, lambda interval: list(interval[1:])),
         "comparisons": COMPARISONS.check(inputs.comparisons).to_pylist(),
+        "not_evaluated": inputs.not_evaluated,
         "training": {system: training_summary(log) for system, log in inputs.training_logs.items() if len(log)},
         "counts": {
             "queries": len(pc.unique(inputs.measurements["query_id"])),
+            "trained_on": inputs.trained_on,
             "passages": inputs.data.passages,
             "translations": sum(inputs.data.translations.values()),
             "missing_translations": sum(inputs.data.missing.values()),
@@ -160,7 +188,7 @@ def report(inputs: ReportInput, numbers: Mapping[str, Any]) -> str:
         }
         for system, metrics in numbers["metrics"].items()
     }
-    name = inputs.measures[0] if inputs.measures else ""
+    name = numbers["primary"]
     primary = (
         {system: {c: by[name] for c, by in intervals[system].items()} for system in inputs.systems} if name else {}
     )
@@ -175,6 +203,12 @@ def report(inputs: ReportInput, numbers: Mapping[str, Any]) -> str:
         primary=name,
         rows=_headline(inputs, primary, name),
         intervals=intervals,
+        share_languages=ordered(
+            {inputs.source_lang, *inputs.languages, *(lang for by in inputs.language_shares.values() for lang in by)},
+            inputs.source_lang,
+            inputs.languages,
+        ),
+        uneven=len(set(numbers["queries_of_collections"].values())) > 1,
         test_words=_TEST_WORDS,
         correction_words=_CORRECTION_WORDS,
         measure_words=_measure_words(inputs.measures),
@@ -213,7 +247,8 @@ def _headline(
                 if row["collection"] == collection
                 and system == (row["system"] if row["difference"] > 0 else row["baseline"])
             ]
-            is_best = interval is not None and interval[0] == best
+            # Sums of the same values in another order differ in their last bits.
+            is_best = interval is not None and abs(interval[0] - best) < _SAME
             cells.append(_Cell(interval, is_best, tuple(_LETTERS.get(loser, loser) for loser in wins)))
         rows.append((collection, cells))
     return rows

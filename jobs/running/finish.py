@@ -53,6 +53,7 @@ def _collect(config: Config, runner: Runner) -> ReportInput:
         },
         scores=table("calibrate", "scores").slice(0, _SCORES_SHOWN) if "calibrate" in runner.results else None,
         language_shares=notes.get("pooled_language_shares", {}),
+        asked=config.evaluate.measures,
         confidence=config.evaluate.confidence,
         **run_facts(config, runner),
     )
@@ -67,23 +68,23 @@ def _write_card(config: Config, runner: Runner, facts: Mapping[str, Any]) -> Non
 
 
 def _print_quality(config: Config, facts: Mapping[str, Any]) -> None:
-    """Print nDCG@20, or else the first measure, of every system by collection and its mean over the target languages."""
-    measure = "nDCG@20" if "nDCG@20" in config.evaluate.measures else config.evaluate.measures[0]
-    metrics = {
-        system: {collection: values[measure] for collection, values in by.items()}
-        for system, by in facts["metrics"].items()
-    }
-    columns = [*config.languages, "mixed", "pooled", config.source_lang]
-    columns = [column for column in columns if any(column in values for values in metrics.values())]
+    """Print the primary measure of every system by collection, and its mean over the measured target languages."""
+    measure, queries, over = facts["primary"], facts["queries_of_collections"], facts["mean_languages"]
+    columns = [*over, *(name for name in ("mixed", "pooled", config.source_lang) if name in queries)]
+    means = len(over) > 1
     rows: dict[str, list[float | None]] = {}
-    for system, values in metrics.items():
-        target = [values[lang] for lang in config.languages if lang in values]
-        mean = sum(target) / len(target) if target else None
-        rows[system] = [*(values.get(column) for column in columns), mean]
+    for system, by in facts["metrics"].items():
+        values = [by.get(column, {}).get(measure) for column in columns]
+        rows[system] = [*values, *([facts["means"].get(system, {}).get(measure)] if means else [])]
+    counts = facts["counts"]
     asked = config.evaluate.query_lang or config.source_lang
-    title = f"{measure}, {facts['counts']['queries']} {config.evaluate.split} queries in {asked}"
-    print_quality(title, [*columns, "mean"], rows)
-    notes = [f"mean: over {', '.join(config.languages)}"] if config.languages else []
-    notes += [f"the teacher reads the {config.source_lang} passages: the ceiling"] if "teacher" in metrics else []
+    trained = f", {counts['trained_on']} of them TRAINED ON" if counts["trained_on"] else ""
+    title = f"{measure}, {counts['queries']} {config.evaluate.split} queries in {asked}{trained}"
+    print_quality(title, [*columns, *(["mean"] if means else [])], rows)
+    notes = [f"mean: over {', '.join(over)}"] if means else []
+    if len(set(queries.values())) > 1:
+        number = ", ".join(f"{name} {queries[name]}" for name in columns)
+        notes.append(f"queries to which a document of the collection is relevant: {number}")
+    notes += [f"the teacher reads the {config.source_lang} passages: the ceiling"] if "teacher" in rows else []
     if notes:
         print(f"({'; '.join(notes)})")

@@ -205,7 +205,8 @@ def evaluate(config: Config, documents: Stage, indexed: Stage, runs: Stage) -> S
     }
     return Stage(
         "evaluate",
-        version=1,
+        # Version 2 judges each collection by the judgements of the documents in it.
+        version=2,
         run=run,
         settings=settings,
         inputs=(documents, indexed, runs),

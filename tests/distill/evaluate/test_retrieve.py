@@ -5,7 +5,7 @@ import torch
 
 from cluster.settings import PoolSettings
 from distill.encoders.checkpoints import load_encoder
-from distill.evaluate.retrieve import collections, retrieve
+from distill.evaluate.retrieve import retrieve
 from distill.evaluate.settings import EvaluateSettings
 from distill.index.settings import IndexSettings
 from distill.index.stage import encode
@@ -35,16 +35,6 @@ def inputs() -> dict[str, dict[str, pa.Table]]:
         "translate": {"translations": TRANSLATIONS.from_rows(translations)},
         "calibrate": {"scores": SCORES.from_rows(scores)},
     }
-
-
-def test_collections() -> None:
-    langs = ["de", "en", "fr", "en", "de", "en", "fr"]
-    ids = ["a", "a", "a", "b", "c", "c", "c"]
-    documents = pa.table({"passage_id": ids, "lang": langs})
-    # b has one version: it is in no mixed collection.
-    assert collections(documents, ["de", "fr"]) == {
-        "de": [0, 4], "en": [1, 3, 5], "fr": [2, 6], "mixed": [0, 6], "pooled": [0, 1, 2, 3, 4, 5, 6],
-    }  # fmt: skip
 
 
 def test_every_system_ranks_every_collection_and_ties_keep_the_order_of_ids(tmp_path: Path, tiny_student: Path) -> None:

@@ -1,24 +1,22 @@
 """The evaluate stage on runs small enough to measure by hand."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import log2
 from pathlib import Path
 from typing import Any
 
+import ir_measures
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from distill.evaluate.collections import split_tag
 from distill.evaluate.settings import EvaluateSettings
 from distill.evaluate.stage import (
     comparisons,
     evaluate,
     language_shares,
-    mixed_assignment,
-    pooled_qrels,
     primary_measure,
-    split_tag,
 )
 from distill.measures.metrics import MetricsError
 from distill.tables import COMPARISONS, MEASUREMENTS, QRELS, QUERIES, RUN, TAGS, TableError
@@ -67,11 +65,12 @@ def workspace_for(
     qrels: pa.Table = QRELS_TABLE,
     sources: str = "sources",
     tags: Sequence[str] = (),
+    documents: pa.Table = DOCUMENTS,
 ) -> LocalWorkspace:
     inputs: dict[str, Any] = {
         sources: {"queries": QUERIES_TABLE, "qrels": qrels},
         "retrieve": {"run": make_run(runs), "tags": TAGS.from_rows({"tag": tag} for tag in tags or runs)},
-        "index": {"documents": DOCUMENTS},
+        "index": {"documents": documents},
     }
     return LocalWorkspace(folder, "evaluate", inputs)
 
@@ -145,6 +144,7 @@ def test_trec_scores_keep_every_bit(tmp_path: Path) -> None:
     inputs: dict[str, Any] = {
         "sources": {"queries": QUERIES_TABLE, "qrels": QRELS_TABLE},
         "retrieve": {"run": run, "tags": TAGS.from_rows([{"tag": "student-de"}])},
+        "index": {"documents": DOCUMENTS},
     }
     evaluate(LocalWorkspace(tmp_path, "evaluate", inputs), EvaluateSettings(), "en", LANGUAGES)
     written = (tmp_path / "evaluate" / "trec" / "student-de.run").read_text().split()[4]
@@ -153,7 +153,8 @@ def test_trec_scores_keep_every_bit(tmp_path: Path) -> None:
 
 def test_ids_with_white_space_give_no_trec_files_and_a_warning(tmp_path: Path) -> None:
     qrels = QRELS.from_rows([{"query_id": "q1", "passage_id": "my passage", "relevance": 1}])
-    workspace = workspace_for(tmp_path, {"student-de": {"q1": ["my passage"]}}, qrels)
+    documents = pa.table({"passage_id": ["my passage"], "lang": ["de"]})
+    workspace = workspace_for(tmp_path, {"student-de": {"q1": ["my passage"]}}, qrels, documents=documents)
     evaluate(workspace, EvaluateSettings(), "en", LANGUAGES)
     assert workspace.warnings == [
         "no TREC files written: id 'my passage' holds white space, at which the format splits"
@@ -163,15 +164,15 @@ def test_ids_with_white_space_give_no_trec_files_and_a_warning(tmp_path: Path) -
 
 
 def test_a_run_that_found_nothing_at_all_counts_with_zero(tmp_path: Path) -> None:
-    workspace = workspace_for(tmp_path, {"student-de": RUNS["student-de"]}, tags=("bm25-zh", "student-de"))
+    workspace = workspace_for(tmp_path, {"student-de": RUNS["student-de"]}, tags=("bm25-en", "student-de"))
     evaluate(workspace, EvaluateSettings(), "en", LANGUAGES)
     values = measured(workspace, "nDCG@20")
     assert {key: value for key, value in values.items() if key[0] == "bm25"} == {
-        ("bm25", "zh", "q1"): 0.0,
-        ("bm25", "zh", "q2"): 0.0,
+        ("bm25", "en", "q1"): 0.0,
+        ("bm25", "en", "q2"): 0.0,
     }
-    assert workspace.facts["queries_without_results"] == {"bm25-zh": 2}
-    assert (tmp_path / "evaluate" / "trec" / "bm25-zh.run").read_text() == ""
+    assert workspace.facts["queries_without_results"] == {"bm25-en": 2}
+    assert (tmp_path / "evaluate" / "trec" / "bm25-en.run").read_text() == ""
 
 
 def test_queries_and_qrels_of_another_stage(tmp_path: Path) -> None:
@@ -205,13 +206,6 @@ def test_unknown_measures_and_tags_are_errors(tmp_path: Path) -> None:
         match=r"tag 'student-fr' is not a system, a hyphen and one of the collections \['en', 'de', 'zh', 'mixed', 'pooled'\]",
     ):
         evaluate(workspace_for(tmp_path, {"student-fr": {"q1": ["a"]}}), EvaluateSettings(), "en", LANGUAGES)
-
-
-def test_split_tag() -> None:
-    assert split_tag("english_distillation-pt-BR", ["pt-BR"]) == ("english_distillation", "pt-BR")
-    for tag in ("student", "-de", "student-", "de"):
-        with pytest.raises(TableError, match=f"tag '{tag}'"):
-            split_tag(tag, ["de"])
 
 
 def test_comparisons(tmp_path: Path) -> None:
@@ -268,20 +262,102 @@ def test_the_measure_to_compare_by() -> None:
     assert primary_measure(["AP", "nDCG@10"]) == "AP"
 
 
-def test_pooled_qrels_keep_a_passage_that_the_index_lacks() -> None:
-    qrels = QRELS.from_rows(
-        [{"query_id": "q", "passage_id": "lost", "relevance": 2}, {"query_id": "q", "passage_id": "c", "relevance": 1}]
+BY_LANGUAGE = pa.table({"passage_id": ["d1", "d2", "z1", "z2", "k1"], "lang": ["de", "de", "zh", "zh", "ko"]})
+"""Every document in one language, one of them in neither of the job's."""
+JUDGED_BY_LANGUAGE = QRELS.from_rows(
+    {"query_id": query_id, "passage_id": passage_id, "relevance": grade}
+    for query_id, passage_id, grade in (
+        ("q1", "d1", 1), ("q1", "z1", 3), ("q1", "z2", -1), ("q1", "k1", 1), ("q1", "gone", 2), ("q2", "d2", 2), ("q2", "z1", 0),
     )
-    rows = pooled_qrels(qrels, DOCUMENTS, "en").sort_by("passage_id").to_pylist()
-    assert [(r["passage_id"], r["relevance"]) for r in rows] == [("c@de", 1), ("lost@en", 2)]
+)  # fmt: skip
+PERFECT = {
+    "student-de": {"q1": ["d1", "d2"], "q2": ["d2", "d1"]},
+    "student-zh": {"q1": ["z1", "z2"], "q2": ["z1", "z2"]},
+    "student-ko": {"q1": ["k1"], "q2": ["k1"]},
+    "student-pooled": {"q1": ["z1@zh", "k1@ko", "d1@de"], "q2": ["d2@de", "d1@de"]},
+    "bm25-zh": {"q2": ["z2"]},
+}
 
 
-def test_mixed_assignment_deals_sorted_ids_round() -> None:
-    assignment = mixed_assignment(["n-02", "n-01", "n-04", "n-03", "n-05"], ["de", "zh"])
-    assert assignment == {"n-01": "de", "n-02": "zh", "n-03": "de", "n-04": "zh", "n-05": "de"}
-    many = mixed_assignment([f"{i:03d}" for i in range(100)], ["de", "fr", "es", "zh", "fa", "ru"])
-    assert sorted(Counter(many.values()).values()) == [16, 16, 17, 17, 17, 17]
-    with pytest.raises(ValueError, match="1 passage ids occur twice"):
-        mixed_assignment(["a", "a"], ["de"])
-    with pytest.raises(ValueError, match="one language or more, got none"):
-        mixed_assignment(["a"], [])
+def by_language(folder: Path) -> LocalWorkspace:
+    inputs: dict[str, Any] = {
+        "sources": {"queries": QUERIES_TABLE, "qrels": JUDGED_BY_LANGUAGE},
+        "retrieve": {"run": make_run(PERFECT), "tags": TAGS.from_rows({"tag": tag} for tag in PERFECT)},
+        "index": {"documents": BY_LANGUAGE},
+    }
+    return LocalWorkspace(folder, "evaluate", inputs)
+
+
+def test_collections_in_one_language_each(tmp_path: Path) -> None:
+    workspace = by_language(tmp_path)
+    evaluate(workspace, EvaluateSettings(measures=("nDCG@20", "R@1000")), "en", LANGUAGES)
+    ideal = 3 + 2 / log2(3) + 1 / log2(4) + 1 / log2(5)
+    found = measured(workspace, "nDCG@20")
+    assert found == {
+        ("student", "de", "q1"): 1.0,
+        ("student", "de", "q2"): 1.0,
+        # No Chinese or Korean document is relevant to q2.
+        ("student", "zh", "q1"): 1.0,
+        ("student", "ko", "q1"): 1.0,
+        # BM25 found nothing for q1, which counts.
+        ("bm25", "zh", "q1"): 0.0,
+        # `gone` is judged and nowhere: the merged collection counts it as not found.
+        ("student", "pooled", "q1"): pytest.approx((3 + 1 / log2(3) + 1 / log2(4)) / ideal),
+        ("student", "pooled", "q2"): 1.0,
+    }
+    assert measured(workspace, "R@1000")["student", "zh", "q1"] == 1.0
+    assert workspace.facts["queries"] == 2
+    assert workspace.facts["queries_of_collections"] == {"zh": 1, "ko": 1}
+    assert workspace.facts["queries_without_results"] == {"bm25-zh": 1}
+    assert workspace.facts["judged_passages_without_document"] == 1
+    assert workspace.warnings == []
+
+
+def test_trec_files_give_the_measured_values(tmp_path: Path) -> None:
+    """The files, read and measured by ir_measures on its own, give the means of the table, also per collection."""
+    workspace = by_language(tmp_path)
+    names = ("nDCG@20", "AP@100", "R@1000", "RR@10", "P@2")
+    evaluate(workspace, EvaluateSettings(measures=names), "en", LANGUAGES)
+    folder = tmp_path / "evaluate" / "trec"
+    assert (folder / "zh.qrels").read_text() == "q1 0 z1 3\nq1 0 z2 -1\n"
+    assert (folder / "ko.qrels").read_text() == "q1 0 k1 1\n"
+    rows = workspace.output("measurements").to_pylist()
+    for tag in PERFECT:
+        system, collection = split_tag(tag, ["de", "zh", "ko", "pooled"])
+        aggregated = ir_measures.calc_aggregate(
+            [ir_measures.parse_measure(name) for name in names],
+            ir_measures.read_trec_qrels(str(folder / f"{collection}.qrels")),
+            ir_measures.read_trec_run(str(folder / f"{tag}.run")),
+        )
+        for name in names:
+            values = [
+                r["value"] for r in rows if (r["system"], r["collection"], r["measure"]) == (system, collection, name)
+            ]
+            assert sum(values) / len(values) == pytest.approx(aggregated[ir_measures.parse_measure(name)]), (tag, name)
+
+
+def test_a_collection_without_relevant_documents_is_not_measured(tmp_path: Path) -> None:
+    qrels = QRELS.from_rows([{"query_id": "q1", "passage_id": "a", "relevance": 1}])
+    workspace = workspace_for(
+        tmp_path, {"student-de": {"q1": ["a"]}, "student-zh": {"q1": ["b"]}, "bm25-zh": {"q1": ["b"]}}, qrels
+    )
+    evaluate(workspace, EvaluateSettings(), "en", LANGUAGES)
+    assert set(measured(workspace, "AP")) == {("student", "de", "q1")}
+    assert workspace.warnings == ["not measured: zh: no document there is relevant to one of the 1 queries"]
+    assert not (tmp_path / "evaluate" / "trec" / "zh.qrels").exists()
+
+
+def test_queries_without_a_relevant_document_are_counted(tmp_path: Path) -> None:
+    qrels = QRELS.from_rows(
+        [
+            {"query_id": "q1", "passage_id": "a", "relevance": 1},
+            {"query_id": "q2", "passage_id": "b", "relevance": 0},
+        ]
+    )
+    workspace = workspace_for(tmp_path, qrels=qrels)
+    evaluate(workspace, EvaluateSettings(), "en", LANGUAGES)
+    assert workspace.facts["queries_without_relevant"] == 1
+    # Of a language's means it is left out, in the merged collection it counts with 0, as in trec_eval.
+    values = measured(workspace, "AP")
+    assert ("student", "de", "q2") not in values
+    assert values["student", "pooled", "q2"] == 0.0

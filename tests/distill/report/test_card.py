@@ -17,6 +17,10 @@ from distill.train.loss_settings import KlLoss
 from distill.train.settings import TrainSettings
 
 NUMBERS: dict[str, Any] = {
+    "primary": "nDCG@20",
+    "queries_of_collections": {"en": 144, "de": 144, "mixed": 144},
+    "mean_languages": ["de"],
+    "not_evaluated": "",
     "metrics": {
         "bm25": {"de": {"nDCG@20": 0.125}, "mixed": {"nDCG@20": 0.25}},
         "student": {"de": {"nDCG@20": 0.5}, "mixed": {"nDCG@20": 0.75}},
@@ -24,7 +28,14 @@ NUMBERS: dict[str, Any] = {
     },
     "means": {"bm25": {"nDCG@20": 0.125}, "student": {"nDCG@20": 0.5}},
     "training": {"student": {"steps": 100, "first_loss": 1.75, "last_loss": 0.5}},
-    "counts": {"queries": 144, "passages": 1240, "translations": 1239, "missing_translations": 1, "rejected": 0},
+    "counts": {
+        "queries": 144,
+        "trained_on": 0,
+        "passages": 1240,
+        "translations": 1239,
+        "missing_translations": 1,
+        "rejected": 0,
+    },
 }
 
 
@@ -83,12 +94,41 @@ def test_results_table() -> None:
         "| de | 0.125 | 0.500 | – |",
         "| mixed | 0.250 | 0.750 | – |",
         "| en | – | – | 0.938 |",
-        "| mean of 1 languages | 0.125 | 0.500 | – |",
     ]
 
 
+def test_the_mean_names_the_languages_that_it_is_over() -> None:
+    metrics = {"student": {lang: {"nDCG@20": value} for lang, value in (("de", 0.5), ("fr", 0.25), ("zh", 0.75))}}
+    numbers = {**NUMBERS, "metrics": metrics, "means": {"student": {"nDCG@20": 0.5}}}
+    numbers["queries_of_collections"] = {"de": 144, "fr": 144, "zh": 144}
+    job = Config(name="tiny", languages=("de", "fr", "zh"))
+    lines = model_card(job, {**numbers, "mean_languages": ["de", "fr", "zh"]}).splitlines()
+    assert "| mean of 3 languages | 0.500 |" in lines
+    lines = model_card(job, {**numbers, "mean_languages": ["de", "zh"]}).splitlines()
+    assert "| mean over de, zh | 0.500 |" in lines
+
+
+def test_collections_of_fewer_queries_say_so() -> None:
+    numbers = {**NUMBERS, "queries_of_collections": {"en": 144, "de": 1200, "mixed": 1200}}
+    card = model_card(config(), numbers)
+    assert "| de (1,200 queries) | 0.125 | 0.500 | – |" in card.splitlines()
+    assert "Queries to which no document of a collection is relevant are left out there." in card
+    assert "left out there" not in model_card(config(), NUMBERS)
+
+
+def test_queries_that_were_trained_on_are_in_the_head_of_the_results() -> None:
+    counts = NUMBERS["counts"]
+    some = model_card(config(), {**NUMBERS, "counts": {**counts, "trained_on": 3}})
+    assert "## Results\n\n**3 of the evaluated queries were trained on.** On 144 queries" in some
+    every = model_card(config(), {**NUMBERS, "counts": {**counts, "trained_on": 144}})
+    assert "## Results\n\n**All of the evaluated queries were trained on.** On 144 queries" in every
+    assert "trained on.**" not in model_card(config(), NUMBERS)
+
+
 def test_a_student_that_was_not_evaluated() -> None:
-    assert "The student was not evaluated." in model_card(config(), {**NUMBERS, "metrics": {}, "means": {}})
+    numbers = {**NUMBERS, "metrics": {}, "means": {}}
+    assert "The student was not evaluated." in model_card(config(), numbers)
+    assert "The student was not evaluated: no qrels." in model_card(config(), {**numbers, "not_evaluated": "no qrels"})
 
 
 def test_training_follows_the_settings() -> None:

@@ -144,6 +144,7 @@ def test_summary_of_the_tiny_run() -> None:
     assert found["training"] == {"student": {"steps": 30, "first_loss": 1.75, "last_loss": 0.5}}
     assert found["counts"] == {
         "queries": 2,
+        "trained_on": 0,
         "passages": 1234,
         "translations": 2464,
         "missing_translations": 4,
@@ -167,6 +168,66 @@ def test_systems_collections_and_measures_have_an_order() -> None:
     assert list(summary(inputs)["metrics"]) == ["bm25", "teacher", "own"]
     assert inputs.collections == ["en", "fr", "pooled"]
     assert inputs.measures == ["nDCG@20", "nDCG@10", "AP", "R@100", "R@1000"]
+
+
+def test_the_first_measure_of_the_settings_is_the_one_to_compare_by() -> None:
+    """As in the comparisons and on the terminal, not the first of the alphabet."""
+    rows = measurements({("student", "de", name): [0.5, 0.5] for name in ("AP", "RR@10", "P@5")})
+    inputs = replace(PLAIN, measurements=rows, asked=("RR@10", "P@5", "AP"))
+    assert inputs.measures == ["RR@10", "AP", "P@5"]
+    assert summary(inputs)["primary"] == "RR@10"
+    assert summary(PLAIN)["primary"] == "nDCG@20"
+
+
+def test_collections_have_queries_of_their_own() -> None:
+    """Means are over a collection's own queries, and those of languages over the measured ones, the job's or not."""
+    table = measurements(
+        {
+            ("student", "de", "nDCG@20"): [1.0, 0.5, 0.0],
+            ("student", "ko", "nDCG@20"): [0.5, 1.0],
+            ("student", "pooled", "nDCG@20"): [0.25] * 4,
+            ("bm25", "de", "nDCG@20"): [0.25, 0.5, 0.0],
+        }
+    )
+    inputs = replace(PLAIN, languages=("de", "zh"), measurements=table, comparisons=COMPARISONS.empty())
+    found = summary(inputs)
+    assert found["queries_of_collections"] == {"de": 3, "ko": 2, "pooled": 4}
+    assert found["counts"]["queries"] == 4
+    assert found["mean_languages"] == ["de", "ko"]
+    # BM25 was not measured in Korean: a mean of its own would not compare.
+    assert found["means"] == {"student": {"nDCG@20": 0.625}}
+    page = report(inputs, found)
+    assert [row[0] for row in rows_of(page, "headline")[1:]] == [
+        "mean over de, ko",
+        "de 3 queries",
+        "ko 2 queries",
+        "pooled 4 queries",
+    ]
+    text = " ".join(page.split())
+    assert "Over de, ko the student reaches" in text
+    assert "Measured on 4 held-out queries, in each collection on those to which a document there is relevant." in text
+
+
+def test_one_query_has_no_interval() -> None:
+    table = measurements({("student", "de", "nDCG@20"): [0.5]})
+    page = html(replace(PLAIN, measurements=table, comparisons=COMPARISONS.empty()))
+    assert rows_of(page, "headline") == [["collection", "student"], ["de", "0.500 one query"]]
+
+
+def test_equal_means_are_both_the_best() -> None:
+    """0.1 + 0.2 + 0.6 is 0.8999999999999999 or 0.9, by the order of summands."""
+    values = {("bm25", "de", "nDCG@20"): [0.1, 0.2, 0.6], ("student", "de", "nDCG@20"): [0.6, 0.2, 0.1]}
+    page = html(replace(PLAIN, measurements=measurements(values), comparisons=COMPARISONS.empty()))
+    assert page.partition("<tbody>")[2].count("<strong>0.300</strong>") == 2
+
+
+def test_queries_that_were_trained_on_are_in_the_head() -> None:
+    assert "were trained on" not in html(PLAIN)
+    assert "1 of the 2 evaluated queries were trained on:" in html(replace(PLAIN, trained_on=1))
+    page = html(replace(PLAIN, trained_on=2))
+    assert "All of the 2 evaluated queries were trained on:" in page
+    assert "held-out" not in page
+    assert summary(replace(PLAIN, trained_on=2))["counts"]["trained_on"] == 2
 
 
 def test_wrong_tables_are_refused() -> None:
@@ -334,6 +395,7 @@ def test_a_run_without_evaluation_training_and_scores() -> None:
         stages={},
         rejected={},
     )
+    assert "<p>Nothing was evaluated: no qrels.</p>" in html(replace(inputs, not_evaluated="no qrels"))
     page = html(inputs)
     assert "Nothing was evaluated." in page
     assert "Nothing was trained." in page
