@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-REPORTED = Path(os.environ.get("POLYRAY_CASES", Path(__file__).parents[3] / "shared" / "cases"))
+REPORTED = Path(os.environ.get("POLYRAY_CASES", Path(__file__).parents[2].parent / "shared" / "cases"))
 
 
 def case(name: str) -> Path:

@@ -187,7 +187,7 @@ def retrieve(
     inputs = (documents, translations, *judged, *(stage for pair in students.values() for stage in pair))
     needs = (pool_need("retrieve", config.index.pool),)
     work = f"runs of depth {config.evaluate.depth:,}"
-    return Stage("retrieve", 1, run, settings, inputs, (), needs, rows="run", work=work)
+    return Stage("retrieve", 2, run, settings, inputs, (), needs, rows="run", work=work)  # 2: words of BM25
 
 
 def evaluate(config: Config, documents: Stage, indexed: Stage, runs: Stage) -> Stage:

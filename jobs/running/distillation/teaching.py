@@ -8,7 +8,7 @@ from cluster.settings import PoolSettings
 from cluster.stages import Runner, Stage, StageRun
 from distill.config import Config
 from distill.score.settings import BiEncoderTeacher, EnsembleTeacher, ImportedTeacher, SingleTeacher
-from distill.select.settings import DenseSelector, LateInteractionSelector, RunSelector, ScoredSelector
+from distill.select.settings import Bm25Selector, DenseSelector, LateInteractionSelector, RunSelector, ScoredSelector
 from distill.sources.settings import Source
 from distill.translate.settings import ModelTranslator
 from jobs.running import estimates
@@ -61,8 +61,9 @@ def select(config: Config, data: Stage, translations: Stage) -> Stage:
     inputs = (data, *_translated(config, translations, settings.passage_lang))
     needs = (pool_need("select", settings.pool),) if not isinstance(by, RunSelector | ScoredSelector) else ()
     work = _up_to(config, data, "candidates")
-    # Version 3 ranks equal scores of vectors by position; the other selectors did before. Version 4 reads a dense encoder's own pooling.
-    version = 4 if isinstance(by, DenseSelector) else 3 if isinstance(by, LateInteractionSelector) else 2
+    # Version 3 ranks equal scores of vectors by position; the other selectors did before. Version 4 reads a dense encoder's own pooling;
+    # with BM25 it has the words of scripts with shared signs whole.
+    version = 4 if isinstance(by, DenseSelector | Bm25Selector) else 3 if isinstance(by, LateInteractionSelector) else 2
     return Stage("select", version, run, identity, inputs, reads, needs, rows="candidates", work=work)
 
 

@@ -33,3 +33,15 @@ def test_ties_at_the_last_rank_go_to_the_first_ids() -> None:
     assert [found for found, _ in index.search("bee", 1)] == ["p8"]
     assert [found for found, _ in index.search("bee", 4)] == ["p8", "p1", "p7", "p2"]
     assert [found for found, _ in index.search("bee", 100)] == ["p8", "p1", "p7", "p2", "p3", "p4", "p5", "p6"]
+
+
+def test_loanwords_with_long_vowels_are_found() -> None:
+    """Each of the words ends in the prolonged sound mark, or holds it: cut there, all of them would share the one term."""
+    loanwords = (
+        "サーバー コーヒー ギター ヒーター モーター レーダー カレンダー エレベーター タワー シャワー セーター ポスター"
+    )
+    texts = {f"d{i:02}": f"この{word}を毎日点検している。" for i, word in enumerate(loanwords.split())}
+    index = Bm25(list(texts), list(texts.values()))
+    best = [index.search(f"{word}はどこですか", 1)[0][0] for word in loanwords.split()]
+    assert best == list(texts)
+    assert index.search("オーナー", 9) == []
