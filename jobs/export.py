@@ -14,9 +14,9 @@ examples can be written before the job is done, once their stage is finished.
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -34,12 +34,14 @@ from jobs.running.programs import Parser, as_typed, program, run_program, script
 if TYPE_CHECKING:
     import numpy as np
 
+    from distill.formats.settings import ScoreUnit
     from distill.formats.write_examples import Format
 
 SCORES = """Write a teacher's scores: in the layout of hltcoe/tdist-msmarco-scores, or as a TREC run.
 
-Scores are read and written a query at a time, with as many digits as tell them from every other 32-bit number. Settings of the job may
-follow where it is named by --config."""
+tdist holds log-probabilities, so log-odds are written as log p; a TREC run holds the scores as the stage does. The last line says which
+they are: the `unit` for `score.teacher.type: imported`. Scores are read and written a query at a time, with as many digits as tell them
+from every other 32-bit number. Settings of the job may follow where it is named by --config."""
 EXAMPLES = """Write training examples for PyLate, sentence-transformers or PLAID-X.
 
 Examples are read and written some thousands at a time; distill/formats/write_examples.py says what is in the files. Settings of the job
@@ -106,18 +108,39 @@ def export_scores(folder: str, stage: str, kind: str, out: str, *, whole_number_
     """Write the table `scores` of a finished stage, and print what was written."""
     from distill.formats.scores import write_scores
 
-    table, _ = _open_table(folder, stage, "scores", "name calibrate or a score stage", "score")
+    table, manifest = _open_table(folder, stage, "scores", "name calibrate or a score stage", "score")
     layout = "tdist" if kind == "tdist" else "trec"
-    queries, pairs = write_scores(out, layout, _lists(stage, table), stage, whole_number_ids=whole_number_ids)
-    print(f"{queries:,} queries with {pairs:,} scores: {shown(out)}")
+    held = _unit(stage, manifest)
+    unit = "log_probability" if layout == "tdist" and held == "log_odds" else held
+    queries, pairs = write_scores(
+        out, layout, _lists(stage, table, held, unit), stage, whole_number_ids=whole_number_ids
+    )
+    print(f"{queries:,} queries with {pairs:,} scores, unit {unit}: {shown(out)}")
+    if layout == "tdist" and unit == "similarity":
+        print("note: tdist holds log-probabilities as a rule; these scores have none and are written as they are")
 
 
-def _lists(stage: str, table: StoredTable) -> "Iterator[tuple[str, list[str], np.ndarray]]":
-    """Yield every query's id, passages and scores."""
+def _unit(stage: str, manifest: Mapping[str, Any]) -> "ScoreUnit":
+    """Return the unit of a finished stage's scores: `calibrate` notes it, and a score stage's teacher decides it."""
+    from distill.score.settings import ScoreSettings
+
+    if "unit" in manifest.get("notes", {}):
+        return manifest["notes"]["unit"]
+    if "score" not in manifest.get("settings", {}):
+        raise ConfigError(f"stage '{stage}' does not say what unit its scores have; run the job again")
+    [unit] = ScoreSettings.model_validate(manifest["settings"]["score"]).units
+    return unit
+
+
+def _lists(
+    stage: str, table: StoredTable, held: "ScoreUnit", unit: "ScoreUnit"
+) -> "Iterator[tuple[str, list[str], np.ndarray]]":
+    """Yield every query's id, passages and scores, which are `held` in one unit and wanted in another."""
     from distill.score.lists import blocks
+    from distill.score.units import in_unit
 
     for _, found in blocks({stage: table}):
-        lists = found[stage]
+        lists = in_unit(found, {stage: held}, unit)[stage]
         ids, offsets = lists.passage_ids.to_pylist(), lists.lists.offsets.tolist()
         for row, query_id in enumerate(lists.query_ids.to_pylist()):
             start, stop = offsets[row], offsets[row + 1]
@@ -128,8 +151,8 @@ def export_examples(folder: str, stage: str, kind: "Format", out: str) -> None:
     """Write the table `examples` of a finished mix stage, and print what was written."""
     from distill.formats.write_examples import export_examples as write
 
-    table, settings = _open_table(folder, stage, "examples", "name mix or english_mix", "mix")
-    negatives = settings["mix"].get("negatives")
+    table, manifest = _open_table(folder, stage, "examples", "name mix or english_mix", "mix")
+    negatives = manifest["settings"]["mix"].get("negatives")
     positive_first = bool(negatives and negatives["include_positive"])
     written = write(table, kind, out, mixed=_has_several_languages(table), positive_first=positive_first)
     print(f"{', '.join(f'{name} {rows:,} rows' for name, rows in written.items())}: {shown(out)}")
@@ -148,7 +171,7 @@ def _has_several_languages(table: StoredTable, rows: int = 50_000) -> bool:
 
 
 def _open_table(folder: str, stage: str, name: str, advice: str, script: str) -> tuple[StoredTable, dict]:
-    """Return a table of a finished stage, and the stage's settings."""
+    """Return a table of a finished stage, and the stage's manifest."""
     filesystem, path = open_storage(folder)
     manifest = read_json(filesystem, f"{path}/manifest.json")
     if manifest is None:
@@ -158,7 +181,7 @@ def _open_table(folder: str, stage: str, name: str, advice: str, script: str) ->
         )
     if filesystem.get_file_info(f"{path}/{name}").type != pafs.FileType.Directory:
         raise ConfigError(f"stage '{stage}' has no table '{name}'; {advice}")
-    return StoredTable.open(filesystem, f"{path}/{name}"), manifest.get("settings", {})
+    return StoredTable.open(filesystem, f"{path}/{name}"), manifest
 
 
 def export_student(

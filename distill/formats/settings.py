@@ -39,6 +39,9 @@ class QueryFields(Settings):
 ScoreFormat = Literal["tdist", "trec"]
 """Layouts of score files: that of hltcoe/tdist-msmarco-scores, and TREC runs."""
 
+ScoreUnit = Literal["log_odds", "log_probability", "similarity"]
+"""Units of scores: log p/(1-p) and log p of the probability p that a passage is relevant, and what is neither (cosines, MaxSim, BM25)."""
+
 
 class PylateExamples(Settings):
     """The three tables of PyLate's knowledge distillation, as Parquet or JSONL (optionally .gz), local or s3://."""

@@ -14,6 +14,7 @@ from cluster.atomic import write_bytes
 from cluster.settings import PoolSettings
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Workspace, row_shards
+from distill.formats.settings import ScoreUnit
 from distill.score.ensemble import Method, combined
 from distill.score.lists import (
     BLOCK_PAIRS,
@@ -31,6 +32,7 @@ from distill.score.report.page import teacher_page
 from distill.score.report.suspicions import refuse_suspicious, suspicions
 from distill.score.settings import EnsembleTeacher, ScoreSettings
 from distill.score.temperature import find_temperature
+from distill.score.units import in_unit
 from distill.tables import CANDIDATES, REJECTED, SCORES
 
 PAGE = "teacher_report.html"
@@ -43,8 +45,8 @@ def calibrate(workspace: Workspace, settings: ScoreSettings, stages: Sequence[st
     """Write `teacher_report` (and its page), then `scores` and `rejected`: the candidates that not every teacher scored.
 
     A suspicious teacher is a `SuspiciousTeacherError` unless `settings.check.allow` names what is suspicious; the report is there in
-    either case. The scores are `score / temperature`, of the one teacher or of what `combine` makes of several; the temperature
-    is recorded in the manifest and in the column `teacher`.
+    either case. The scores are `score / temperature`, of the one teacher or of what `combine` makes of several, each in the unit of the
+    settings; unit and temperature are recorded in the manifest, the temperature in the column `teacher` too.
 
     Args:
         workspace: its inputs are `sources`, `select` and the score stages.
@@ -68,10 +70,12 @@ def calibrate(workspace: Workspace, settings: ScoreSettings, stages: Sequence[st
     every = [suspicion for stage in stages for suspicion in found[stage]]
     for message in refuse_suspicious(every, settings.check, f"{workspace.location}/{PAGE}"):
         workspace.note(warning=f"{message} (allowed)")
-    temperature = find_temperature(workspace, tables, method, settings.calibration)
-    workspace.note(ensemble=method, temperature=temperature)
+    wanted, held = settings.calibration.unit, dict(zip(stages, settings.units, strict=True))
+    temperature = find_temperature(workspace, tables, method, settings.calibration, held)
+    [unit] = {"similarity"} if method else {"similarity" if each == "similarity" else wanted for each in held.values()}
+    workspace.note(ensemble=method, unit=unit, temperature=temperature)
     shards = row_shards(max(1, len(tables[stages[0]])), block_rows(tables[stages[0]], _PAIRS_PER_SHARD))
-    arguments = {"tables": tables, "method": method, "temperature": temperature}
+    arguments = {"tables": tables, "method": method, "temperature": temperature, "held": held, "unit": wanted}
     if len(shards) > 1:
         workspace.map_shards(shards, CalibrateWorker, arguments, PoolSettings(), unit="queries")
         return
@@ -131,16 +135,25 @@ def _rows(workspace: Workspace, folder: str) -> int:
 
 
 class CalibrateWorker:
-    """The actor that combines and scales the scores of a range of queries."""
+    """The actor that converts, combines and scales the scores of a range of queries."""
 
-    def __init__(self, tables: dict[str, StoredTable], method: Method | None, temperature: float) -> None:
+    def __init__(
+        self,
+        tables: dict[str, StoredTable],
+        method: Method | None,
+        temperature: float,
+        held: Mapping[str, ScoreUnit],
+        unit: ScoreUnit,
+    ) -> None:
         self._tables = tables
+        self._held = held
+        self._unit: ScoreUnit = unit
         self._method: Method | None = method
         self._temperature = temperature
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
         """Return the scores of queries start to stop, and the pairs that a teacher did not score."""
-        found = read_block(self._tables, shard.args["start"], shard.args["stop"])
+        found = in_unit(read_block(self._tables, shard.args["start"], shard.args["stop"]), self._held, self._unit)
         lists = combined(self._method, found)
         rejected = _unscored(found) if self._method else []
         return {"scores": self._table(lists), "rejected": REJECTED.from_rows(rejected)}

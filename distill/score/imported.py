@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.workspace import Workspace
-from distill.formats.scores import read_scores
+from distill.formats.scores import ScoreList, read_scores
 from distill.score.settings import ImportedTeacher
 from distill.score.teachers.interface import Provenance
 from distill.tables import CANDIDATES, PROVENANCE, REJECTED, SCORES, TRUNCATED_PAIRS, TableError
@@ -33,6 +33,7 @@ def import_scores(workspace: Workspace, teacher: ImportedTeacher, query_lang: st
     scores = np.full(int(offsets[-1]), np.nan, np.float32)
     others = 0
     for found in read_scores(teacher.files, teacher.format):
+        _check_unit(found, teacher)
         row = rows.get(found.query_id)
         if row is None:
             others += 1
@@ -57,6 +58,16 @@ def import_scores(workspace: Workspace, teacher: ImportedTeacher, query_lang: st
         workspace.note(
             missing=int(missing.sum()),
             warning=f"{int(missing.sum())} of {len(scores)} candidates have no score in the files",
+        )
+
+
+def _check_unit(found: ScoreList, teacher: ImportedTeacher) -> None:
+    """Raise a TableError for a log-probability above 0."""
+    if teacher.unit == "log_probability" and len(found.scores) and found.scores.max() > 0:
+        best = int(found.scores.argmax())
+        raise TableError(
+            f"{found.source}: score {found.scores[best]:g} of passage {found.passage_ids[best]!r}, but score.teacher.unit is "
+            "'log_probability', which is never above 0; set it to what the file holds, 'log_odds' or 'similarity'"
         )
 
 

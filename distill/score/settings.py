@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from cluster.settings import PoolSettings, Settings
 from distill.encoders.settings import Dtype, PooledEncoder
-from distill.formats.settings import ScoreFormat
+from distill.formats.settings import ScoreFormat, ScoreUnit
 from distill.settings.base import Language
 
 
@@ -179,6 +179,9 @@ class ImportedTeacher(Settings):
     """Score files, or folders of them, local or s3://, optionally .gz."""
     format: ScoreFormat
     """`tdist`: a JSON list `["query", ["passage", score], ...]` a line, the layout of hltcoe/tdist-msmarco-scores; `trec`: a TREC run."""
+    unit: ScoreUnit
+    """What the scores are: `log_probability` (log p(true), as monoT5's code and hltcoe/tdist-msmarco-scores hold it), `log_odds` (a logit
+    before the sigmoid), or `similarity` (cosines, MaxSim, BM25 and others without a probability)."""
     name: str
     """The teacher that made them, recorded with the scores."""
     missing: Literal["error", "reject"] = "error"
@@ -206,14 +209,42 @@ class EnsembleTeacher(Settings):
 Teacher = Annotated[ModelTeacher | ImportedTeacher | EnsembleTeacher, Field(discriminator="type")]
 
 
+def unit_of(teacher: SingleTeacher) -> ScoreUnit:
+    """Return the unit of a teacher's raw scores.
+
+    The logit of a cross-encoder is log-odds, as its sigmoid is the probability of relevance. A causal teacher's score is, where it is the
+    difference of two answers; the logit of one answer alone says nothing of the others. What a server makes of raw scores is not known.
+    """
+    match teacher:
+        case ImportedTeacher():
+            return teacher.unit
+        case MonoT5Teacher() | CrossEncoderTeacher():
+            return "log_odds"
+        case CausalTeacher():
+            alone = (
+                teacher.prompt.no is None
+                if isinstance(teacher.prompt, PromptSettings)
+                else teacher.prompt == "bge_gemma"
+            )
+            return "similarity" if alone else "log_odds"
+        case HttpTeacher():
+            return "log_odds" if teacher.raw_scores else "similarity"
+        case _:
+            return "similarity"
+
+
 class CalibrationSettings(Settings):
-    """From raw scores to those that examples are made of: `score / temperature`.
+    """From raw scores to those that examples are made of: `score / temperature`, of the score in `unit`.
 
     Turn `temperature` to set what examples, thresholds on scores (`mix.negatives`) and exported files hold, `fit` to let the judgements
     decide it. To change only how sharp the teacher's distribution is in the loss, turn `train.loss.teacher_scale`: then no score is
     computed again.
     """
 
+    unit: Literal["log_odds", "log_probability"] = "log_odds"
+    """The score of teachers that have a probability p of relevance (monoT5, cross-encoders, causal ones with two answers, imported scores
+    that are either): `log_odds` is log p/(1-p), which does not saturate; `log_probability` is log p, the target of arXiv 2401.04810 and
+    2405.00977 and of the released score files. An ensemble joins its teachers' scores in this unit. Similarities stay as they are."""
     temperature: float | Literal["fit"] = 1.0
     """Divides the scores; `fit` takes the one that gives the judged passages of `split` queries the highest likelihood under the
     softmax over each query's candidates (temperature scaling, arXiv 1706.04599)."""
@@ -272,3 +303,24 @@ class ScoreSettings(Settings):
     """The teacher report's limits."""
     pool: PoolSettings = PoolSettings()
     """The actors."""
+
+    @model_validator(mode="after")
+    def _has_probability(self) -> "ScoreSettings":
+        lacking = [
+            teacher.type for teacher, unit in zip(self.teachers, self.units, strict=True) if unit == "similarity"
+        ]
+        if self.calibration.unit == "log_probability" and lacking:
+            raise ValueError(
+                f"calibration.unit 'log_probability', but the scores of a {lacking[0]} teacher, as it is set, are no log-odds; leave it out"
+            )
+        return self
+
+    @property
+    def teachers(self) -> tuple[SingleTeacher, ...]:
+        """The teachers: the members of an ensemble, or the only one."""
+        return self.teacher.teachers if isinstance(self.teacher, EnsembleTeacher) else (self.teacher,)
+
+    @property
+    def units(self) -> tuple[ScoreUnit, ...]:
+        """The unit of each teacher's raw scores."""
+        return tuple(unit_of(teacher) for teacher in self.teachers)

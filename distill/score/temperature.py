@@ -1,26 +1,35 @@
 """The temperature of a teacher's scores: given, or fitted to judgements (Guo et al., arXiv 1706.04599)."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float
 
 from cluster.stored_table import StoredTable
 from cluster.workspace import Workspace
+from distill.formats.settings import ScoreUnit
 from distill.numerics.ragged import Ragged
 from distill.score.ensemble import Method, combined
 from distill.score.lists import blocks, read_judgements
 from distill.score.settings import CalibrationSettings
+from distill.score.units import in_unit
 from distill.tables import TableError
 
 _FITTED_QUERIES = 20_000
 
 
 def find_temperature(
-    workspace: Workspace, tables: dict[str, StoredTable], method: Method | None, settings: CalibrationSettings
+    workspace: Workspace,
+    tables: dict[str, StoredTable],
+    method: Method | None,
+    settings: CalibrationSettings,
+    held: Mapping[str, ScoreUnit],
 ) -> float:
     """Return the temperature that the settings give, or the one that fits the judged queries of their split.
 
-    At most 20,000 evenly spaced queries are read.
+    `held` is the unit of each table's scores; it is fitted to them in the unit of the settings. At most 20,000 evenly spaced queries are
+    read.
     """
     if settings.temperature != "fit":
         return settings.temperature
@@ -29,7 +38,7 @@ def find_temperature(
     parts: list[tuple[Ragged, Float[np.ndarray, " P"], Bool[np.ndarray, " P"]]] = []
     seen = 0
     for _, found in blocks(tables):
-        lists = combined(method, found)
+        lists = combined(method, in_unit(found, held, settings.unit))
         relevant, _ = judgements.relevant(lists)
         shares = lists.lists.means(relevant)
         usable = (shares > 0) & (shares < 1)

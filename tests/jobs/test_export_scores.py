@@ -10,13 +10,16 @@ import pytest
 
 from cluster.storage import open_storage, write_json, write_table
 from distill.formats.scores import read_scores
+from distill.formats.settings import ScoreFormat
 from distill.tables import SCORES
 from jobs.export import main, stage_of_config
 
 VALUES = np.random.default_rng(0).normal(0, 5, (7, 4)).astype(np.float32)
 
 
-def write_stage(storage: str, folder: str, teacher: str = "t", *, finished: bool = True) -> None:
+def write_stage(
+    storage: str, folder: str, teacher: str = "t", *, unit: str = "similarity", finished: bool = True
+) -> None:
     filesystem, root = open_storage(storage)
     rows = [
         {"query_id": str(q), "passage_ids": [f"p{i}" for i in range(4)], "scores": one.tolist(), "teacher": teacher}
@@ -25,7 +28,7 @@ def write_stage(storage: str, folder: str, teacher: str = "t", *, finished: bool
     for number, part in enumerate((rows[:5], rows[5:])):
         write_table(filesystem, f"{root}/{folder}/scores/{number:05d}.parquet", SCORES.from_rows(part))
     if finished:
-        write_json(filesystem, f"{root}/{folder}/manifest.json", {"stage": "calibrate"})
+        write_json(filesystem, f"{root}/{folder}/manifest.json", {"stage": "calibrate", "notes": {"unit": unit}})
 
 
 @pytest.fixture
@@ -47,12 +50,63 @@ def test_a_runs_scores_come_back_the_same(
 ) -> None:
     out = str(tmp_path / name)
     assert main(["scores", "--run", str(run), "--format", kind, "--out", out]) == 0
-    assert capsys.readouterr().out == f"7 queries with 28 scores: {out}\n"
+    said, *notes = capsys.readouterr().out.splitlines()
+    assert said == f"7 queries with 28 scores, unit similarity: {out}"
+    assert [note[:40] for note in notes] == (["note: tdist holds log-probabilities as a"] if kind == "tdist" else [])
     found = {
         s.query_id: dict(zip(s.passage_ids, s.scores, strict=True))
         for s in read_scores([out], "tdist" if kind == "tdist" else "trec")
     }
     assert found == {str(q): {f"p{i}": value for i, value in enumerate(one)} for q, one in enumerate(VALUES)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "written"), [("tdist", "log_probability", -np.logaddexp(0, -VALUES)), ("trec", "log_odds", VALUES)]
+)
+def test_log_odds_are_written_in_the_layouts_own_unit(
+    run: Path, tmp_path: Path, kind: ScoreFormat, unit: str, written: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """tdist holds log p(true), of log-odds s that is -log(1 + exp(-s)); a run has no unit of its own."""
+    write_stage(str(tmp_path / "data"), "stages/calibrate-1", unit="log_odds")
+    out = str(tmp_path / "out")
+    assert main(["scores", "--run", str(run), "--format", kind, "--out", out]) == 0
+    assert capsys.readouterr().out == f"7 queries with 28 scores, unit {unit}: {out}\n"
+    found = {s.query_id: dict(zip(s.passage_ids, s.scores, strict=True)) for s in read_scores([out], kind)}
+    for query, row in enumerate(written):
+        assert [found[str(query)][f"p{i}"] for i in range(4)] == pytest.approx(list(row), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "unit"),
+    [
+        ({"type": "monot5", "model": "m"}, "log_probability"),
+        ({"type": "causal", "model": "m", "prompt": "bge_gemma"}, "similarity"),
+        (
+            {"type": "imported", "files": ["f"], "format": "trec", "unit": "log_probability", "name": "n"},
+            "log_probability",
+        ),
+    ],
+)
+def test_raw_scores_have_their_teachers_unit(
+    run: Path, tmp_path: Path, teacher: dict, unit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = {"stage": "score", "settings": {"score": {"teacher": teacher}}, "notes": {}}
+    folder = tmp_path / "data" / "stages" / "score-1"
+    if unit == "log_probability" and teacher["type"] == "imported":
+        rows = [{"query_id": "0", "passage_ids": ["a"], "scores": [-0.5], "teacher": "n"}]
+        for file in (folder / "scores").iterdir():
+            file.unlink()
+        write_table(pa.fs.LocalFileSystem(), str(folder / "scores" / "0.parquet"), SCORES.from_rows(rows))
+    write_json(pa.fs.LocalFileSystem(), str(folder / "manifest.json"), manifest)
+    arguments = ["scores", "--run", str(run), "--stage", "score", "--format", "tdist", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert f"unit {unit}: " in capsys.readouterr().out
+
+
+def test_a_stage_without_a_unit_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(pa.fs.LocalFileSystem(), str(tmp_path / "data/stages/calibrate-1/manifest.json"), {"stage": "calibrate"})
+    assert main(["scores", "--run", str(run), "--format", "tdist", "--out", str(tmp_path / "out")]) == 2
+    assert "stage 'calibrate' does not say what unit its scores have; run the job again" in capsys.readouterr().err
 
 
 def test_ids_as_numbers(run: Path, tmp_path: Path) -> None:

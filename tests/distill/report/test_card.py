@@ -220,7 +220,10 @@ def test_a_single_vector_student() -> None:
             {"type": "monot5", "model": "castorini/monot5-3b-msmarco-10k"},
             "the monoT5 `castorini/monot5-3b-msmarco-10k`",
         ),
-        ({"type": "imported", "files": ["x"], "format": "tdist", "name": "t53b"}, "imported scores of `t53b`"),
+        (
+            {"type": "imported", "files": ["x"], "format": "tdist", "unit": "log_probability", "name": "t53b"},
+            "imported scores of `t53b`",
+        ),
         ({"type": "http", "url": "http://x/score", "api": "vllm_score", "model": "m/n"}, "`m/n` behind HTTP"),
         (
             {

@@ -3,6 +3,7 @@ from typing import Literal
 
 import pytest
 
+from distill.formats.settings import ScoreUnit
 from distill.score.imported import import_scores
 from distill.score.settings import ImportedTeacher
 from distill.tables import CANDIDATES, PROVENANCE, TRUNCATED_PAIRS, TableError
@@ -15,9 +16,11 @@ def workspace(folder: Path) -> LocalWorkspace:
     return LocalWorkspace(folder, "score", {"select": {"candidates": CANDIDATES.from_rows(rows)}})
 
 
-def teacher(folder: Path, text: str, missing: Literal["error", "reject"] = "error") -> ImportedTeacher:
+def teacher(
+    folder: Path, text: str, missing: Literal["error", "reject"] = "error", unit: ScoreUnit = "similarity"
+) -> ImportedTeacher:
     (folder / "s.jsonl").write_text(text)
-    return ImportedTeacher(files=(str(folder / "s.jsonl"),), format="tdist", name="t53b", missing=missing)
+    return ImportedTeacher(files=(str(folder / "s.jsonl"),), format="tdist", unit=unit, name="t53b", missing=missing)
 
 
 def test_imported_scores_lie_under_the_candidates_ids(tmp_path: Path) -> None:
@@ -51,3 +54,12 @@ def test_candidates_without_a_score_are_rejected_where_asked(tmp_path: Path) -> 
     assert [row["id"] for row in stage.output("rejected").to_pylist()] == ["q0 a", "q1 a"]
     assert {row["field"] for row in stage.output("rejected").to_pylist()} == {"passage_ids"}
     assert stage.warnings == ["2 of 3 candidates have no score in the files"]
+
+
+def test_a_log_probability_above_0_is_named(tmp_path: Path) -> None:
+    text = '["q1", ["a", -0.5]]\n["q0", ["a", -1], ["b", 0.25]]\n'
+    with pytest.raises(
+        TableError, match=r"s.jsonl line 2: score 0.25 of passage 'b', but score.teacher.unit is 'log_prob"
+    ):
+        import_scores(workspace(tmp_path), teacher(tmp_path, text, unit="log_probability"), "en", "en")
+    import_scores(workspace(tmp_path), teacher(tmp_path, text, unit="log_odds"), "en", "en")
