@@ -18,9 +18,11 @@ from distill.evaluate.collections import POOLED, collections
 from distill.evaluate.settings import EvaluateSettings
 from distill.index.exact import ExactIndex
 from distill.index.stage import all_documents
-from distill.numerics.best import top_k
+from distill.measures.truncation import note_truncated
+from distill.numerics.groups import Groups
 from distill.select.bm25 import Bm25
-from distill.tables import RUN, TAGS
+from distill.sources.documents import judged_documents, judged_unit
+from distill.tables import RUN, TAGS, TRUNCATED_QUERIES
 from distill.text import passage_texts
 
 _QUERIES_PER_SHARD = 1000
@@ -40,7 +42,8 @@ def retrieve(
     """Write `run`, the ranking of every system over every collection for each evaluated query, and `tags`, their names.
 
     Collections: each language alone; `mixed`, where every document is in one of the target languages; `pooled`, every version of every
-    document. Systems: `students` (name -> train stage, index stage), `bm25` on the documents as they are, and, if there is a
+    document. Where documents consist of passages they are ranked by their best passages (MaxP), unless the judgements are of passages.
+    Systems: `students` (name -> train stage, index stage), `bm25` on the documents as they are, and, if there is a
     `teacher_stage`, the teacher, which ranks the candidates of the source language by its scores.
     """
     queries = workspace.input(sources, "queries")
@@ -48,9 +51,11 @@ def retrieve(
     wanted = pc.and_(pc.equal(queries["split"], settings.split), pc.equal(queries["lang"], query_lang))
     queries = queries.filter(wanted).sort_by("query_id")
     documents = all_documents(workspace, sources)
+    unit = judged_unit(workspace.input(sources, "qrels"), workspace.input(sources, "parts"))
+    documents = documents.append_column("ranked_id", documents[unit])
     shards = row_shards(len(queries), _QUERIES_PER_SHARD)
     teacher = workspace.input(teacher_stage, "scores") if teacher_stage and sources == "sources" else None
-    by_name = collections(documents, languages)
+    by_name = collections(judged_documents(documents, unit), languages)
     tags = [f"{system}-{name}" for system in ("bm25", *students) for name in by_name]
     tags += [f"teacher-{source_lang}"] if teacher is not None else []
     workspace.write("tags", TAGS.from_rows({"tag": tag} for tag in tags))
@@ -68,6 +73,8 @@ def retrieve(
         "source_lang": source_lang,
     }
     workspace.map_shards(shards, RetrieveWorker, arguments, pool, unit="results")
+    truncated = len(pc.unique(workspace.output("truncated_queries")["query_id"]))
+    note_truncated(workspace, "queries", {query_lang: {"texts": len(queries), "truncated": truncated}})
 
 
 class RetrieveWorker:
@@ -88,8 +95,13 @@ class RetrieveWorker:
         self._depth = depth
         self._source_lang = source_lang
         self._collections = {name: np.asarray(positions, dtype=np.int64) for name, positions in collections.items()}
-        self._ids = documents["passage_id"].to_pylist()
+        self._ids = documents["ranked_id"].to_pylist()
+        self._ranked_ids = dict(zip(documents["passage_id"].to_pylist(), self._ids, strict=True))
         self._pooled_ids = [f"{i}@{lang}" for i, lang in zip(self._ids, documents["lang"].to_pylist(), strict=True)]
+        self._groups = {
+            name: Groups([self._name(name, i) for i in positions.tolist()])
+            for name, positions in self._collections.items()
+        }
         texts = passage_texts(documents)
         self._bm25 = {
             name: Bm25([self._name(name, i) for i in positions.tolist()], (texts[i] for i in positions))
@@ -103,25 +115,29 @@ class RetrieveWorker:
         part = shard_rows(self._queries, shard)
         ids, texts = part["query_id"].to_pylist(), part["text"].to_pylist()
         rankings: list[tuple[str, str, list[tuple[str, float]]]] = []
+        cut: list[dict[str, str]] = []
         for name, index in self._bm25.items():
             rankings += [
                 (f"bm25-{name}", i, index.search(text, self._depth)) for i, text in zip(ids, texts, strict=True)
             ]
         for name, (encoder, index) in self._students.items():
+            truncated = encoder.read_queries(texts).truncated
+            cut += [{"query_id": i, "system": name} for i, is_cut in zip(ids, truncated, strict=True) if is_cut]
             for start in range(0, len(ids), _QUERIES_AT_ONCE):
                 scores = index.scores(encoder.encode_queries(texts[start : start + _QUERIES_AT_ONCE]))
                 rankings += self._rank(name, ids[start : start + _QUERIES_AT_ONCE], scores)
         rankings += self._teacher_rankings(ids)
-        return {"run": _run_table(rankings)}
+        return {"run": _run_table(rankings), "truncated_queries": TRUNCATED_QUERIES.from_rows(cut)}
 
     def _rank(
         self, system: str, query_ids: Sequence[str], scores: Float[Tensor, "Q N"]
     ) -> list[tuple[str, str, list[tuple[str, float]]]]:
         rankings = []
         for name, positions in self._collections.items():
-            best, top = top_k(scores[:, torch.from_numpy(positions)], self._depth, torch.from_numpy(positions))
+            groups = self._groups[name]
+            best, top = groups.top_k(scores[:, torch.from_numpy(positions)], self._depth)
             for query_id, values, row in zip(query_ids, best.tolist(), top.tolist(), strict=True):
-                ranking = [(self._name(name, position), score) for position, score in zip(row, values, strict=True)]
+                ranking = [(groups.keys[number], score) for number, score in zip(row, values, strict=True)]
                 rankings.append((f"{system}-{name}", query_id, ranking))
         return rankings
 
@@ -130,9 +146,11 @@ class RetrieveWorker:
         for query_id in query_ids:
             row = self._teacher.get(query_id)
             if row is not None:
-                ranked = sorted(
-                    zip(row["passage_ids"], row["scores"], strict=True), key=lambda pair: (-pair[1], pair[0])
-                )
+                best: dict[str, float] = {}
+                for passage_id, score in zip(row["passage_ids"], row["scores"], strict=True):
+                    ranked_id = self._ranked_ids[passage_id]
+                    best[ranked_id] = max(score, best.get(ranked_id, score))
+                ranked = sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))
                 rankings.append((f"teacher-{self._source_lang}", query_id, ranked[: self._depth]))
         return rankings
 

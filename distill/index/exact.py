@@ -9,6 +9,7 @@ each token vector of the collection; `benchmarks/exact_search.md` says what that
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from distill.index.reading import CorruptIndexError, check_documents, dimension, name_of, read_documents, read_vectors
 from distill.numerics.best import top_k
 from distill.numerics.blocks import block_maxsim, repeat_first
+from distill.numerics.groups import Groups
 from distill.tables import DOCUMENTS
 
 BLOCK_VECTORS = 32_768
@@ -46,6 +48,7 @@ class Document(NamedTuple):
     lang: str
     title: str
     text: str
+    doc_id: str
 
 
 def native_dtype(device: str | torch.device = "cpu") -> torch.dtype:
@@ -272,9 +275,7 @@ class ExactIndex:
         """Return the document at a position; an `IndexError` if there is none."""
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} is not one of the {len(self)} documents")
-        return Document(
-            position, *(self.documents[name][position].as_py() for name in ("passage_id", "lang", "title", "text"))
-        )
+        return Document(position, *(self.documents[name][position].as_py() for name in Document._fields[1:]))
 
     def scores(self, queries: Float[Tensor, "Q T D"]) -> Float[Tensor, "Q N"]:
         """Return the score of every document for every query, in float32 on the CPU. Memory: nothing else grows with Q times N."""
@@ -296,6 +297,31 @@ class ExactIndex:
         Raises:
             ValueError: k is below 1, a language is unknown, or the queries have another shape or numbers that are not finite.
         """
+        return [_hits(*top_k(scores, k)) for scores in self._searched(queries, k, langs)]
+
+    def search_documents(
+        self, queries: Float[Tensor, "Q T D"], k: int, langs: Sequence[str] | None = None
+    ) -> list[list[Hit]]:
+        """Return the best passage of each of the k best documents for each query, as `search` does passages (MaxP).
+
+        A document is the passages of one `doc_id` in one language, and its score that of its best passage. Passages are joined before the
+        list is cut, so k documents come out unless fewer exist.
+        """
+        found = []
+        for scores in self._searched(queries, k, langs):
+            values, numbers = self._groups.top_k(scores, k)
+            found.append(_hits(values, self._groups.best_passages(scores, values, numbers)))
+        return found
+
+    @cached_property
+    def _groups(self) -> Groups:
+        keys = zip(self.documents["doc_id"].to_pylist(), self.documents["lang"].to_pylist(), strict=True)
+        return Groups(list(keys))
+
+    def _searched(
+        self, queries: Float[Tensor, "Q T D"], k: int, langs: Sequence[str] | None
+    ) -> Iterator[Float[Tensor, "1 N"]]:
+        """Yield the scores of each query, minus infinity in languages that are not searched; raise ValueError as `search` says."""
         self._check_queries(queries)
         if k < 1:
             raise ValueError(f"k must be at least 1, found {k}")
@@ -305,11 +331,9 @@ class ExactIndex:
                 f"no documents in {sorted(wanted - set(self.languages))}; the index has {list(self.languages)}"
             )
         blocks = [block for block in self._blocks if block.lang in wanted]
-        k = min(k, sum(self.counts[lang] for lang in wanted))
-        if k == 0:
-            return [[] for _ in queries]
         step = max(1, QUERY_VECTORS // queries.shape[1])
-        return [hits for chunk in queries.split(step) for hits in _hits(self._score(chunk, blocks), k)]
+        for chunk in queries.split(step) if len(queries) else ():
+            yield from (row[None] for row in self._score(chunk, blocks))
 
     def _check_queries(self, queries: Tensor) -> None:
         if queries.ndim != 3 or queries.shape[2] != self.dim or queries.shape[1] == 0:
@@ -365,7 +389,7 @@ class ExactIndex:
             repeat_first(self._vectors(block), self._tokens[block.positions])
 
 
-def _hits(scores: Float[Tensor, "q N"], k: int) -> list[list[Hit]]:
-    """Return the k best of each row, best first, equal scores by position."""
-    values, positions = (part.tolist() for part in top_k(scores, k))
-    return [[Hit(p, s) for p, s in zip(*row, strict=True)] for row in zip(positions, values, strict=True)]
+def _hits(scores: Float[Tensor, "1 K"], positions: Int[Tensor, "1 K"]) -> list[Hit]:
+    """Return the hits of one query; what is in no language that was searched is left out."""
+    pairs = zip(positions[0].tolist(), scores[0].tolist(), strict=True)
+    return [Hit(position, score) for position, score in pairs if score > -torch.inf]

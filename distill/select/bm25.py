@@ -10,6 +10,7 @@ import torch
 
 from cluster.workspace import Shard, shard_rows
 from distill.numerics.best import top_k
+from distill.numerics.groups import Groups
 from distill.select.candidates import Judged, candidate_table
 from distill.select.settings import Bm25Selector
 from distill.text import passage_texts, words
@@ -19,8 +20,9 @@ class Bm25:
     """A BM25 index in memory (bm25s, the Lucene variant).
 
     Args:
-        ids: document ids, sorted: equal scores rank in their order.
-        texts: document texts.
+        ids: document ids: equal scores rank in the order of their first occurrences. Texts with one id are the passages of a document,
+            which has the score of its best passage.
+        texts: texts.
         k1: term-frequency saturation.
         b: length normalisation.
 
@@ -28,7 +30,8 @@ class Bm25:
     """
 
     def __init__(self, ids: Sequence[str], texts: Iterable[str], k1: float = 0.9, b: float = 0.4) -> None:
-        self.ids = list(ids)
+        self._groups = Groups(ids)
+        self.ids: list[str] = self._groups.keys
         self._index = bm25s.BM25(method="lucene", k1=k1, b=b)
         tokens = [words(text) for text in texts]
         # bm25s cannot index a collection without a single term.
@@ -41,7 +44,7 @@ class Bm25:
         terms = [] if self._empty else [term for term in words(query) if term in self._index.vocab_dict]
         if not terms:
             return []
-        scores = self._index.get_scores(terms)
+        scores = self._groups.scores(torch.from_numpy(self._index.get_scores(terms))[None])[0].numpy()
         matching = np.flatnonzero(scores > 0)
         values, positions = top_k(torch.from_numpy(scores[matching])[None], k, torch.from_numpy(matching))
         return [(self.ids[i], score) for i, score in zip(positions[0].tolist(), values[0].tolist(), strict=True)]

@@ -63,6 +63,16 @@ def judged_unit(qrels: pa.Table, parts: pa.Table) -> str:
     return "passage_id" if pc.any(of_parts, min_count=0).as_py() else "doc_id"
 
 
+def judged_documents(documents: pa.Table, unit: str) -> pa.Table:
+    """Return `documents` with the ids of what is judged as `passage_id`: where documents are, that of each passage's own.
+
+    Args:
+        documents: columns passage_id, doc_id and others.
+        unit: what `judged_unit` says.
+    """
+    return documents.set_column(documents.schema.get_field_index("passage_id"), "passage_id", documents[unit])
+
+
 def document_ids(passage_ids: pa.Array | pa.ChunkedArray, parts: pa.Table) -> pa.Array | pa.ChunkedArray:
     """Return the document of each passage. Cost: a hash table of `parts`."""
     if not len(parts):

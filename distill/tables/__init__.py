@@ -53,6 +53,7 @@ from distill.tables.search import (
     PASSAGE_VECTORS,
     RUN,
     TAGS,
+    TRUNCATED_QUERIES,
     VECTORS,
 )
 from distill.tables.teaching import (
@@ -110,6 +111,7 @@ __all__ = [
     "TRANSLATION_REPORT",
     "TRANSLATION_SAMPLES",
     "TRUNCATED_PAIRS",
+    "TRUNCATED_QUERIES",
     "VECTORS",
     "Column",
     "Table",
@@ -142,6 +144,7 @@ TABLES = (
     PASSAGE_INDEX,
     RUN,
     TAGS,
+    TRUNCATED_QUERIES,
     MEASUREMENTS,
     TRAINING_LOG,
     DEV_MEASUREMENTS,

@@ -92,6 +92,18 @@ TAGS = Table(
     {"tag": "student-de"},
 )
 
+TRUNCATED_QUERIES = Table(
+    "truncated_queries",
+    "Evaluated queries of which a student reads only the beginning.",
+    (
+        Column("query_id", STRING, "the query"),
+        Column("system", STRING, "the student, as in `run`"),
+    ),
+    ("query_id", "system"),
+    "no meaning",
+    {"query_id": "nature-01-a.question", "system": "student"},
+)
+
 MEASUREMENTS = Table(
     "measurements",
     "One value per system, collection, measure and query.",

@@ -170,7 +170,36 @@ def test_build_from_memory() -> None:
     )
     assert index.search(HAND_QUERY, 2) == [[Hit(2, 6.0), Hit(0, 1.5)]]
     assert index.search(HAND_QUERY, 2, ["en"]) == [[Hit(0, 1.5), Hit(1, 1.5)]]
-    assert index.document(2) == Document(2, "b", "fa", "B", "three")
+    assert index.document(2) == Document(2, "b", "fa", "B", "three", "b")
+
+
+def test_documents_rank_by_their_best_passages() -> None:
+    """Passages of d1 have scores 6, 5, 5 and 1 in English and 4 in German, those of d2 have 3 and 3, and d3 is one passage."""
+    passages = [
+        ("d1", "en", 5.0),
+        ("d1", "en", 6.0),
+        ("d1", "en", 5.0),
+        ("d1", "en", 1.0),
+        ("d2", "en", 3.0),
+        ("d2", "en", 3.0),
+    ]
+    passages += [("d1", "de", 4.0), ("d3", "de", 2.0)]
+    index = ExactIndex.build(
+        [f"p{i}" for i in range(8)],
+        [torch.tensor([[score]]) for *_, score in passages],
+        [lang for _, lang, _ in passages],
+        doc_ids=[doc for doc, *_ in passages],
+        dtype=torch.float32,
+    )
+    query = torch.ones(2, 1, 1)
+    # d1 in German is another document; the best of equal passages is the first.
+    best = [Hit(1, 6.0), Hit(6, 4.0), Hit(4, 3.0), Hit(7, 2.0)]
+    for k in (1, 2, 3, 4, 9):
+        assert index.search_documents(query, k) == [best[:k]] * 2
+    assert index.search_documents(query, 9, ["en"]) == [[best[0], best[2]]] * 2
+    assert index.search_documents(query[:0], 9) == []
+    assert index.search(query, 3) == [[Hit(1, 6.0), Hit(0, 5.0), Hit(2, 5.0)]] * 2
+    assert index.document(4).doc_id == "d2"
 
 
 @pytest.mark.parametrize("form", [np.asarray, torch.tensor])
@@ -178,7 +207,7 @@ def test_build_from_single_vectors(form: Callable) -> None:
     index = ExactIndex.build(["a", "b"], form([[1.0, 0.0], [0.5, 2.0]]), dtype=torch.float32)
     assert (len(index), index.vectors, index.languages) == (2, 2, ("und",))
     assert index.search(torch.tensor([[[1.0, 1.0]]]), 1) == [[Hit(1, 2.5)]]
-    assert index.document(1) == Document(1, "b", "und", "", "")
+    assert index.document(1) == Document(1, "b", "und", "", "", "b")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +232,7 @@ def test_build_from_what_disagrees(arguments: dict, message: str) -> None:
 
 def test_document() -> None:
     index = ExactIndex.from_vectors(HAND_VECTORS, documents([1, 2, 3], ["en", "fa", "de"]))
-    assert index.document(1) == Document(1, "p1", "fa", "title 1", "text 1")
+    assert index.document(1) == Document(1, "p1", "fa", "title 1", "text 1", "p1")
     with pytest.raises(IndexError, match="position 3 is not one of the 3 documents"):
         index.document(3)
 

@@ -45,3 +45,12 @@ def test_loanwords_with_long_vowels_are_found() -> None:
     best = [index.search(f"{word}はどこですか", 1)[0][0] for word in loanwords.split()]
     assert best == list(texts)
     assert index.search("オーナー", 9) == []
+
+
+def test_texts_of_one_id_are_passages_of_a_document() -> None:
+    texts = ["bee", "stone bee bridge river", "bee", "bee bee", "stone"]
+    by_passage = dict(Bm25(["1", "2", "3", "4", "5"], texts).search("bee", 9))
+    found = Bm25(["a", "b", "c", "a", "b"], texts).search("bee", 9)
+    # b and c have a passage each that matches; a is as good as its better passage, "bee bee".
+    assert found == [("a", by_passage["4"]), ("c", by_passage["3"]), ("b", by_passage["2"])]
+    assert Bm25(["a", "b", "c", "a", "b"], texts).search("bee", 2) == found[:2]
