@@ -20,6 +20,7 @@ from distill.evaluate.settings import EvaluateSettings
 from distill.formats.trec import write_qrels, write_run
 from distill.measures.metrics import measure, ranked
 from distill.measures.significance import corrected, paired_t_test
+from distill.sources.documents import ranked_documents
 from distill.tables import COMPARISONS, MEASUREMENTS, RUN, TableError
 
 PRIMARY_MEASURE = "nDCG@20"
@@ -62,8 +63,8 @@ def evaluate(
     """
     query_ids = _judged_queries(workspace, settings, sources, settings.query_lang or source_lang)
     qrels = workspace.input(sources, "qrels")
+    documents = ranked_documents(workspace.input(index, "documents", ["passage_id", "doc_id", "lang"]), qrels)
     qrels = qrels.filter(pc.is_in(qrels["query_id"], value_set=pa.array(query_ids, pa.string())))
-    documents = workspace.input(index, "documents", ["passage_id", "lang"])
     run = ranked(RUN.check(workspace.input("retrieve", "run"), "retrieve"))
     # A system without results for any query (BM25 across scripts) has no row in the run: it counts with 0.
     tags = sorted({*workspace.input("retrieve", "tags")["tag"].to_pylist(), *pc.unique(run["tag"]).to_pylist()})

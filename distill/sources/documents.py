@@ -73,6 +73,18 @@ def judged_documents(documents: pa.Table, unit: str) -> pa.Table:
     return documents.set_column(documents.schema.get_field_index("passage_id"), "passage_id", documents[unit])
 
 
+def ranked_documents(documents: pa.Table, qrels: pa.Table) -> pa.Table:
+    """Return what runs rank (passage_id, lang), each once: the passages of an index, or where documents are judged the documents.
+
+    Args:
+        documents: columns passage_id, doc_id and lang of an index.
+        qrels: all judgements of the collection, as `judged_unit` takes them.
+    """
+    parts = documents.filter(pc.not_equal(documents["passage_id"], documents["doc_id"]))
+    judged = judged_documents(documents, judged_unit(qrels, parts))
+    return judged.group_by(["passage_id", "lang"], use_threads=False).aggregate([])
+
+
 def document_ids(passage_ids: pa.Array | pa.ChunkedArray, parts: pa.Table) -> pa.Array | pa.ChunkedArray:
     """Return the document of each passage. Cost: a hash table of `parts`."""
     if not len(parts):

@@ -187,7 +187,8 @@ def retrieve(
     inputs = (documents, translations, *judged, *(stage for pair in students.values() for stage in pair))
     needs = (pool_need("retrieve", config.index.pool),)
     work = f"runs of depth {config.evaluate.depth:,}"
-    return Stage("retrieve", 2, run, settings, inputs, (), needs, rows="run", work=work)  # 2: words of BM25
+    # 2: words of BM25. 3 ranks documents by their passages and counts truncated queries.
+    return Stage("retrieve", 3, run, settings, inputs, (), needs, rows="run", work=work)
 
 
 def evaluate(config: Config, documents: Stage, indexed: Stage, runs: Stage) -> Stage:

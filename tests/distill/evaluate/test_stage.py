@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from math import log2
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import ir_measures
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from distill.evaluate.collections import split_tag
 from distill.evaluate.settings import EvaluateSettings
@@ -50,6 +52,11 @@ RUNS: dict[str, dict[str, list[str]]] = {
 }
 
 
+def with_documents(passages: pa.Table) -> pa.Table:
+    """Passages of an index, each a document of its own."""
+    return passages.append_column("doc_id", passages["passage_id"])
+
+
 def make_run(runs: Mapping[str, Mapping[str, Sequence[str]]]) -> pa.Table:
     return RUN.from_rows(
         {"query_id": query_id, "passage_id": passage_id, "rank": place + 1, "score": 10.0 - place / 4, "tag": tag}
@@ -70,7 +77,7 @@ def workspace_for(
     inputs: dict[str, Any] = {
         sources: {"queries": QUERIES_TABLE, "qrels": qrels},
         "retrieve": {"run": make_run(runs), "tags": TAGS.from_rows({"tag": tag} for tag in tags or runs)},
-        "index": {"documents": documents},
+        "index": {"documents": with_documents(documents)},
     }
     return LocalWorkspace(folder, "evaluate", inputs)
 
@@ -144,7 +151,7 @@ def test_trec_scores_keep_every_bit(tmp_path: Path) -> None:
     inputs: dict[str, Any] = {
         "sources": {"queries": QUERIES_TABLE, "qrels": QRELS_TABLE},
         "retrieve": {"run": run, "tags": TAGS.from_rows([{"tag": "student-de"}])},
-        "index": {"documents": DOCUMENTS},
+        "index": {"documents": with_documents(DOCUMENTS)},
     }
     evaluate(LocalWorkspace(tmp_path, "evaluate", inputs), EvaluateSettings(), "en", LANGUAGES)
     written = (tmp_path / "evaluate" / "trec" / "student-de.run").read_text().split()[4]
@@ -283,7 +290,7 @@ def by_language(folder: Path) -> LocalWorkspace:
     inputs: dict[str, Any] = {
         "sources": {"queries": QUERIES_TABLE, "qrels": JUDGED_BY_LANGUAGE},
         "retrieve": {"run": make_run(PERFECT), "tags": TAGS.from_rows({"tag": tag} for tag in PERFECT)},
-        "index": {"documents": BY_LANGUAGE},
+        "index": {"documents": with_documents(BY_LANGUAGE)},
     }
     return LocalWorkspace(folder, "evaluate", inputs)
 
@@ -361,3 +368,80 @@ def test_queries_without_a_relevant_document_are_counted(tmp_path: Path) -> None
     values = measured(workspace, "AP")
     assert ("student", "de", "q2") not in values
     assert values["student", "pooled", "q2"] == 0.0
+
+
+def test_judged_documents_are_measured_as_ir_measures_measures_a_run_grouped_by_hand(tmp_path: Path) -> None:
+    """Passages are ranked at random, documents joined here by a loop, and the stage reads what the retrieve stage makes of them."""
+    import ir_measures
+
+    from distill.numerics.groups import Groups
+
+    random = Random(5)
+    passages = [f"d{n}_{k}" for n in range(30) for k in range(random.randint(1, 9))]
+    document = {name: name.partition("_")[0] for name in passages}
+    queries = [f"q{n}" for n in range(12)]
+    scores = torch.tensor([[random.randint(0, 40) / 4 for _ in passages] for _ in queries])
+    grades = {query: {f"d{n}": random.randint(0, 3) for n in random.sample(range(30), 8)} for query in queries}
+    for judged in grades.values():
+        judged[next(iter(judged))] = 2
+    by_hand: dict[str, dict[str, float]] = {query: {} for query in queries}
+    for query, row in zip(queries, scores.tolist(), strict=True):
+        for name, score in zip(passages, row, strict=True):
+            by_hand[query][document[name]] = max(score, by_hand[query].get(document[name], 0.0))
+    # Ties by the larger id, as trec_eval breaks them.
+    ranked_by_hand = {
+        query: {d: -float(rank) for rank, d in enumerate(sorted(found, key=lambda d: (found[d], d), reverse=True))}
+        for query, found in by_hand.items()
+    }
+    names = ("nDCG@10", "AP", "R@5", "RR@10")
+    expected = {
+        (str(value.measure), value.query_id): value.value
+        for value in ir_measures.iter_calc([ir_measures.parse_measure(name) for name in names], grades, ranked_by_hand)
+    }
+
+    groups = Groups([document[name] for name in passages])
+    values, numbers = groups.top_k(scores, 1000)
+    run = RUN.from_rows(
+        {"query_id": query, "passage_id": groups.keys[number], "rank": rank, "score": score, "tag": "student-de"}
+        for query, best, row in zip(queries, values.tolist(), numbers.tolist(), strict=True)
+        for rank, (score, number) in enumerate(zip(best, row, strict=True), 1)
+    )
+    qrels = QRELS.from_rows(
+        {"query_id": query, "passage_id": name, "relevance": grade}
+        for query, judged in grades.items()
+        for name, grade in judged.items()
+    )
+    index = pa.table({"passage_id": passages, "doc_id": list(document.values()), "lang": ["de"] * len(passages)})
+    inputs = {
+        "sources": {
+            "queries": QUERIES.from_rows({"query_id": q, "lang": "en", "text": q, "split": "test"} for q in queries),
+            "qrels": qrels,
+        },
+        "retrieve": {"run": run, "tags": TAGS.from_rows([{"tag": "student-de"}])},
+        "index": {"documents": index},
+    }
+    workspace = LocalWorkspace(tmp_path, "evaluate", inputs)
+    evaluate(workspace, EvaluateSettings(measures=names), "en", ["de"])
+    found = {(row["measure"], row["query_id"]): row["value"] for row in workspace.output("measurements").to_pylist()}
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert "judged_passages_without_document" not in workspace.facts
+
+
+def test_pooled_documents_are_judged_once_in_each_language(tmp_path: Path) -> None:
+    index = pa.table(
+        {"passage_id": ["a1", "a2", "a1", "b"], "doc_id": ["a", "a", "a", "b"], "lang": ["en", "en", "de", "de"]}
+    )
+    qrels = QRELS.from_rows([{"query_id": "q1", "passage_id": "a", "relevance": 1}])
+    inputs = {
+        "sources": {"queries": QUERIES_TABLE, "qrels": qrels},
+        "retrieve": {
+            "run": make_run({"student-pooled": {"q1": ["a@en", "b@de", "a@de"]}}),
+            "tags": TAGS.from_rows([{"tag": "student-pooled"}]),
+        },
+        "index": {"documents": index},
+    }
+    workspace = LocalWorkspace(tmp_path, "evaluate", inputs)
+    evaluate(workspace, EvaluateSettings(measures=("AP", "R@2")), "en", ["de"])
+    # Two relevant documents, at ranks 1 and 3.
+    assert measured(workspace, "AP") == {("student", "pooled", "q1"): pytest.approx((1 + 2 / 3) / 2)}
+    assert measured(workspace, "R@2") == {("student", "pooled", "q1"): 0.5}
