@@ -5,7 +5,7 @@ at the end of a URI (`?endpoint_override=`, `?region=`) win. Keys are taken lite
 no space. Credentials in a URI (`s3://key:secret@bucket`) are never in a name or a message.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.errors import UserError, one_line
+
+_MISSING_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 class SourceError(UserError, ValueError):
@@ -28,12 +30,15 @@ class Location:
         path: its path there.
         name: its name in messages and tables: the path, or the URI without options and credentials.
         uri: what `locate` makes this location of.
+        partition: names and values of the folders `name=value` (Hive, Spark, Athena) between this file and the folder that was named;
+            each is a field of the file's records. None stands for Hive's name of a missing value.
     """
 
     filesystem: pafs.FileSystem
     path: str
     name: str
     uri: str
+    partition: tuple[tuple[str, str | None], ...] = ()
 
 
 def locate(path: str, root: str = "") -> Location:
@@ -92,9 +97,14 @@ def exists(location: Location) -> bool:
 
 
 def find_all(path: str, root: str = "") -> list[Location]:
-    """Return the file that `path` names, or the files right inside the folder that it names, by name.
+    """Return the file that `path` names, or the files in the folder that it names, by name.
 
-    Names in a folder that begin with `_` or `.` (markers such as `_SUCCESS`) are passed over. Raise `SourceError` if there is no file.
+    Files are those right inside the folder and those in folders `name=value` below it, in which Hive's layout puts the rows of one value.
+    Names that begin with `_` or `.` (markers such as `_SUCCESS`) are passed over.
+
+    Raises:
+        SourceError: there is no file, a link leads nowhere, or a folder of another name holds files too, which are not to be left out in
+            silence.
     """
     location = locate(path, root)
     kind = _info(location).type
@@ -103,16 +113,40 @@ def find_all(path: str, root: str = "") -> list[Location]:
         raise SourceError(f"{location.name} does not exist; relative paths start from {start}")
     if kind != pafs.FileType.Directory:
         return [location]
-    try:
-        infos = location.filesystem.get_file_info(pafs.FileSelector(location.path))
-    except OSError as error:
-        raise unreadable(location, error) from error
-    names = sorted(
-        info.base_name for info in infos if info.type == pafs.FileType.File and info.base_name[0] not in "_."
-    )
-    if not names:
+    files = _files_in(location)
+    if not files:
         raise SourceError(f"{location.name} is an empty folder")
-    return [locate(name, location.uri) for name in names]
+    return files
+
+
+def _files_in(folder: Location) -> list[Location]:
+    files: list[Location] = []
+    for info in sorted(_contents(folder), key=lambda info: info.base_name):
+        inside = replace(locate(info.base_name, folder.uri), partition=folder.partition)
+        if info.type == pafs.FileType.File:
+            files.append(inside)
+        elif info.type != pafs.FileType.Directory:
+            raise SourceError(f"{inside.name} is a link to nothing, or no file; remove it")
+        elif "=" in info.base_name[1:]:
+            name, _, value = info.base_name.partition("=")
+            known = None if value == _MISSING_VALUE else unquote(value)
+            files += _files_in(replace(inside, partition=(*folder.partition, (unquote(name), known))))
+        elif _contents(inside):
+            raise SourceError(
+                f"{folder.name} holds the folder {info.base_name}; name that folder too, or the files that are meant"
+            )
+    return files
+
+
+def _contents(folder: Location) -> list[pafs.FileInfo]:
+    try:
+        infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path))
+        if isinstance(folder.filesystem, pafs.LocalFileSystem):  # whose list lacks links to nothing
+            lost = {path.name for path in Path(folder.path).iterdir()} - {info.base_name for info in infos}
+            infos += [pafs.FileInfo(str(Path(folder.path) / name), pafs.FileType.NotFound) for name in lost]
+    except OSError as error:
+        raise unreadable(folder, error) from error
+    return [info for info in infos if info.base_name[:1] not in {"_", "."}]
 
 
 def unreadable(location: Location, error: Exception) -> SourceError:

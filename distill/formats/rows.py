@@ -1,6 +1,5 @@
 """Rows of tables made from records of files; a faulty row is rejected with its reason."""
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,8 +8,10 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import pyarrow as pa
 
+from cluster.errors import visible
 from cluster.locations import SourceError
 from distill.formats.settings import PassageFields, QueryFields
+from distill.formats.values import encodable, kind_of, read_id, read_whole_number, shortened
 from distill.settings.base import Split
 from distill.tables import REJECTED, STRING
 from distill.text import is_blank
@@ -20,9 +21,6 @@ BATCH_ROWS = 16_384
 
 SPLITS: tuple[str, ...] = get_args(Split)
 """Names of the splits of queries."""
-
-WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
-"""The spelling of a whole number, as grades and ranks have it."""
 
 Record = Mapping[str, Any]
 """One row of a file: values by name of field."""
@@ -99,7 +97,7 @@ class PassageParser:
     @property
     def names(self) -> tuple[str, ...]:
         """The fields that every record must have."""
-        return tuple(name for name in self.fields.model_dump().values() if name is not None)
+        return self.fields.names
 
     def __call__(self, record: Record) -> Passage:
         """Return the row.
@@ -140,7 +138,7 @@ class QueryParser:
     @property
     def names(self) -> tuple[str, ...]:
         """The fields that every record must have."""
-        return tuple(name for name in self.fields.model_dump().values() if name is not None)
+        return self.fields.names
 
     def __call__(self, record: Record) -> Query:
         """Return the row.
@@ -166,23 +164,20 @@ def parse_qrel(record: Record) -> Qrel:
     query_id = identifier(record, "query")
     passage_id = identifier(record, "passage", query_id)
     grade = str(record["grade"])
-    if not WHOLE_NUMBER.fullmatch(grade) or not -(2**31) <= int(grade) < 2**31:
-        raise RowError("grade", f"'{grade}', expected a whole number", query_id)
-    return Qrel(query_id, passage_id, int(grade))
+    try:
+        return Qrel(query_id, passage_id, read_whole_number(grade, bits=32))
+    except ValueError as error:
+        raise RowError("grade", f"{shortened(grade)}, {error}", query_id) from error
 
 
 def identifier(record: Record, name: str, row_id: str = "") -> str:
-    """Return the id in a field: a string without white space, which TREC files cannot carry, or a whole number."""
-    value = _value(record, name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise RowError(name, f"{kind_of(value)}, expected a string or a whole number", row_id)
-    if not value:
-        raise RowError(name, "is empty", row_id)
-    if value.split() != [value]:
-        raise RowError(name, f"{value!r} holds white space, which TREC files cannot carry in an id", row_id)
-    return _encodable(value, name, row_id)
+    """Return the id in a field (`read_id`)."""
+    try:
+        return read_id(_value(record, name))
+    except MissingFieldError:
+        raise
+    except ValueError as error:
+        raise RowError(name, str(error), row_id) from error
 
 
 def content(record: Record, name: str, row_id: str) -> str:
@@ -190,7 +185,10 @@ def content(record: Record, name: str, row_id: str) -> str:
     value = _value(record, name)
     if not isinstance(value, str):
         raise RowError(name, f"{kind_of(value)}, expected a string", row_id)
-    return unicodedata.normalize("NFC", _encodable(value, name, row_id))
+    try:
+        return unicodedata.normalize("NFC", encodable(value))
+    except ValueError as error:
+        raise RowError(name, str(error), row_id) from error
 
 
 def _value(record: Record, name: str) -> object:
@@ -199,30 +197,9 @@ def _value(record: Record, name: str) -> object:
     return record[name]
 
 
-def _encodable(value: str, name: str, row_id: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can spell as \ud83d
-        raise RowError(name, f"not Unicode: half a surrogate pair at character {error.start + 1}", row_id) from error
-    return value
-
-
-def kind_of(value: object) -> str:
-    """Return the kind of a JSON value in words, for messages: "a number", "null"."""
-    names = {
-        type(None): "null",
-        bool: "a truth value",
-        int: "a number",
-        float: "a number",
-        str: "a string",
-        dict: "an object",
-    }
-    return names.get(type(value), f"a {type(value).__name__}")
-
-
 def quoted(names: Iterable[str]) -> str:
-    """Return names in quotes with commas between them, for messages; "none" without any."""
-    return ", ".join(f"'{name}'" for name in names) or "none"
+    """Return names in quotes with commas between them, for messages; "none" without any. What cannot be seen is escaped."""
+    return ", ".join(f"'{visible(name)}'" for name in names) or "none"
 
 
 ORIGIN = [pa.field("line", pa.int64()), pa.field("source", pa.dictionary(pa.int32(), STRING))]

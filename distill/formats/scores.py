@@ -16,9 +16,10 @@ from jaxtyping import Float
 
 from cluster.atomic import open_whole
 from cluster.locations import Location, find_all, locate
+from distill.formats.lines import whole_lines
 from distill.formats.settings import ScoreFormat
-from distill.formats.text import whole_lines
-from distill.formats.trec import RunLine, read_run, write_run
+from distill.formats.trec import read_run, read_value, write_run
+from distill.formats.values import read_id, read_number
 from distill.tables import TableError
 
 
@@ -91,33 +92,22 @@ def _read_tdist(location: Location) -> Iterator[ScoreList]:
 
 
 def _identifier(value: object, source: str, what: str) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, str) and value.split() == [value]:
-        return value
-    raise TableError(
-        f"{source}: {what} id {json.dumps(value)[:80]}, expected a string without white space or a whole number"
-    )
+    try:
+        return read_id(value)
+    except ValueError as error:
+        expected = "expected a string without white space or a whole number"
+        raise TableError(f"{source}: {what} id {json.dumps(value)[:80]}, {expected}") from error
 
 
 def _read_trec(location: Location) -> Iterator[ScoreList]:
     for query_id, group in groupby(read_run(location), lambda line: line.query_id):
         lines = list(group)
         yield _checked(
-            query_id, [line.passage_id for line in lines], [_finite(line) for line in lines], lines[0].source
+            query_id,
+            [line.passage_id for line in lines],
+            [read_value(line, "score", line.score, read_number) for line in lines],
+            lines[0].source,
         )
-
-
-def _finite(line: RunLine) -> float:
-    try:
-        score = float(line.score)
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise TableError(
-            f"{line.source}: score {line.score!r} of passage {line.passage_id!r}, expected a finite number"
-        )
-    return score
 
 
 def _checked(query_id: str, ids: list[str], scores: Sequence[object], source: str) -> ScoreList:

@@ -7,9 +7,26 @@ from pydantic import Field, model_validator
 from cluster.settings import Settings
 from distill.settings.base import Language
 
+TsvLayout = Literal["msmarco", "header", "quoted"]
+"""Layouts of TSV files, see `Fields.tsv`."""
 
-class PassageFields(Settings):
-    """Names of the fields of a passage in JSONL and Parquet files. TSV files have the columns id, text and optionally title."""
+
+class Fields(Settings):
+    """The parts that the fields of passages and of queries share."""
+
+    tsv: TsvLayout = "msmarco"
+    """Layout of TSV files. `msmarco`: id and text, and of passages optionally title, without a header; a first line that reads like one is
+    refused. `header`: the first line names the columns, and the settings here say which is which, as in JSONL. `quoted`: the same with
+    the quotes of CSV, as in DPR's psgs_w100.tsv (columns id, text and title)."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that every record must have."""
+        return tuple(name for name in self.model_dump(exclude={"tsv"}).values() if name is not None)
+
+
+class PassageFields(Fields):
+    """Names of the fields of a passage in JSONL and Parquet files, and in TSV files with a header."""
 
     id: str = "id"
     """Field with the passage id."""
@@ -23,8 +40,8 @@ class PassageFields(Settings):
     """Field with the language code; if None, every passage is in `source_lang`."""
 
 
-class QueryFields(Settings):
-    """Names of the fields of a query in JSONL and Parquet files. TSV files have the columns id and text."""
+class QueryFields(Fields):
+    """Names of the fields of a query in JSONL and Parquet files, and in TSV files with a header."""
 
     id: str = "id"
     """Field with the query id."""
@@ -41,6 +58,10 @@ ScoreFormat = Literal["tdist", "trec"]
 
 ScoreUnit = Literal["log_odds", "log_probability", "similarity"]
 """Units of scores: log p/(1-p) and log p of the probability p that a passage is relevant, and what is neither (cosines, MaxSim, BM25)."""
+
+
+RunOrder = Literal["agreed", "score", "rank"]
+"""What orders the passages of a run, see `distill.formats.trec.read_rankings`."""
 
 
 class PylateExamples(Settings):

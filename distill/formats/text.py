@@ -1,4 +1,4 @@
-"""Readers of text: JSONL, TSV (MS MARCO layout), Parquet and BEIR judgements, from local disk or s3://.
+"""Readers of records: JSONL, TSV, Parquet and BEIR judgements, from local disk or s3://.
 
 Every format is a generator of `(line number, record or RowError)`, so a file is never held whole. `distill.formats.rows` makes rows of
 tables from records. A faulty row is rejected; a faulty file (missing, damaged, of no known format, without a configured field) is a
@@ -8,37 +8,27 @@ Cost: about 7 microseconds a TSV row and 12 a JSONL row on one core (parsing, ch
 two for the 8.8 M passages of MS MARCO; memory is that of the Arrow tables.
 """
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import one_line
 from cluster.locations import Location, SourceError, unreadable
-from distill.formats.rows import (
-    BATCH_ROWS,
-    PassageParser,
-    QueryParser,
-    Record,
-    RowError,
-    Rows,
-    kind_of,
-    quoted,
-)
-from distill.formats.settings import PassageFields, QueryFields
-from distill.tables import TableError
-
-_GRADE_NAMES = frozenset({"score", "grade", "relevance", "rel", "label", "judgement", "judgment"})
-"""Names of the column with grades, in the header of BEIR judgements."""
+from distill.formats.lines import read_lines
+from distill.formats.rows import BATCH_ROWS, PassageParser, QueryParser, Record, RowError, Rows, quoted
+from distill.formats.settings import Fields, PassageFields, QueryFields
+from distill.formats.tsv import read_named_tsv, read_tsv
+from distill.formats.values import kind_of, shortened
 
 FORMATS = (".jsonl", ".jsonl.gz", ".tsv", ".tsv.gz", ".parquet")
 """How names of passage and query files end."""
 
 
 def is_tsv(location: Location) -> bool:
-    """Return true for a file in the MS MARCO layout, whose columns have no names."""
+    """Return true for a TSV file, whose columns have no names unless its fields' `tsv` says so."""
     return location.path.removesuffix(".gz").endswith(".tsv")
 
 
@@ -56,24 +46,35 @@ def read_passages(
     Raises:
         SourceError: the format is not known, or a field is named that TSV does not have.
     """
-    if is_tsv(location):
+    if _is_nameless(location, fields):
         _check_tsv_fields(location, {"doc_id": fields.doc_id, "lang": fields.lang})
         return read_tsv(location, titles=True), PassageParser(PassageFields(title="title"), lang, keep_empty)
     parser = PassageParser(fields, lang, keep_empty)
-    return read_records(location, parser.names), parser
+    return _read_named(location, fields), parser
 
 
 def read_queries(location: Location, fields: QueryFields, lang: str, split: str) -> tuple[Rows, "QueryParser"]:
     """Return the records of a query file and their parser, as `read_passages`; `split` is the split where `fields.split` is None."""
-    if is_tsv(location):
+    if _is_nameless(location, fields):
         _check_tsv_fields(location, {"lang": fields.lang, "split": fields.split})
         return read_tsv(location, titles=False), QueryParser(QueryFields(), lang, split)
     parser = QueryParser(fields, lang, split)
-    return read_records(location, parser.names), parser
+    return _read_named(location, fields), parser
+
+
+def _is_nameless(location: Location, fields: Fields) -> bool:
+    return is_tsv(location) and fields.tsv == "msmarco"
+
+
+def _read_named(location: Location, fields: Fields) -> Rows:
+    """Return records whose fields have names, of a file of any format."""
+    if is_tsv(location):
+        return _with_partition(location, read_named_tsv(location, quotes=fields.tsv == "quoted"))
+    return read_records(location, fields.names)
 
 
 def read_records(location: Location, fields: Sequence[str], formats: Sequence[str] = FORMATS) -> Rows:
-    """Return the records of a Parquet or JSONL file, whichever its name says.
+    """Return the records of a Parquet or JSONL file, whichever its name says. The values of a partition are fields of each.
 
     Args:
         location: the file.
@@ -85,55 +86,37 @@ def read_records(location: Location, fields: Sequence[str], formats: Sequence[st
     """
     if location.path.endswith(tuple(formats)):
         if location.path.endswith(".parquet"):
-            return read_parquet(location, fields)
+            return _with_partition(location, read_parquet(location, fields))
         if location.path.removesuffix(".gz").endswith(".jsonl"):
-            return read_jsonl(location)
+            return _with_partition(location, read_jsonl(location))
     *others, last = formats
     raise SourceError(f"{location.name} is of no known format; names end in {', '.join(others)} or {last}")
+
+
+def _with_partition(location: Location, rows: Rows) -> Rows:
+    return _joined(rows, dict(location.partition)) if location.partition else rows
+
+
+def _joined(rows: Rows, values: Mapping[str, str | None]) -> Iterator[tuple[int, Record | RowError]]:
+    for number, record in rows:
+        if isinstance(record, RowError):
+            yield number, record
+            continue
+        wrong = next((name for name in values if name in record and str(record[name]) != str(values[name])), None)
+        if wrong is None:
+            yield number, {**record, **{name: value for name, value in values.items() if name not in record}}
+        else:
+            reason = f"{shortened(str(record[wrong]))}, but its folder says {shortened(str(values[wrong]))}"
+            yield number, RowError(wrong, reason)
 
 
 def _check_tsv_fields(location: Location, fields: Mapping[str, str | None]) -> None:
     for setting, name in fields.items():
         if name is not None:
             raise SourceError(
-                f"{location.name}: no field '{name}' ({setting}): TSV has id, text and title; use JSONL or Parquet"
+                f"{location.name}: no field '{name}' ({setting}): TSV has id, text and title; use JSONL or Parquet, or TSV with a header "
+                "(set tsv to 'header')"
             )
-
-
-def read_lines(location: Location) -> Iterator[tuple[int, str | RowError]]:
-    r"""Yield the lines of a text file, numbered from 1, without blank ones. A file whose name ends in .gz is decompressed.
-
-    Only `\n` and `\r\n` end a line: the other line separators of Unicode are text. A line that is not UTF-8 is a
-    `RowError`.
-    """
-    try:
-        with location.filesystem.open_input_stream(
-            location.path, compression="gzip" if location.path.endswith(".gz") else None
-        ) as stream:
-            for number, raw in enumerate(io.BufferedReader(stream), start=1):  # pyright: ignore[reportArgumentType]
-                try:
-                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                except UnicodeDecodeError as error:
-                    reason = f"not UTF-8: byte {error.start + 1} of the line is {raw[error.start]:#04x}"
-                    yield number, RowError("", reason)
-                    continue
-                if line and not line.isspace():
-                    yield number, line
-    except OSError as error:
-        raise unreadable(location, error) from error
-
-
-def whole_lines(location: Location) -> Iterator[tuple[str, str]]:
-    """Yield file and line number ("a.run line 3") and the text of each line that is not blank.
-
-    Raises:
-        TableError: a line is not UTF-8.
-    """
-    for number, line in read_lines(location):
-        source = f"{location.name} line {number}"
-        if isinstance(line, RowError):
-            raise TableError(f"{source}: {line}")
-        yield source, line
 
 
 def read_jsonl(location: Location) -> Iterator[tuple[int, Record | RowError]]:
@@ -142,9 +125,21 @@ def read_jsonl(location: Location) -> Iterator[tuple[int, Record | RowError]]:
         yield number, line if isinstance(line, RowError) else _json_object(line)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> Record:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for position, name in enumerate(names) if name in names[:position])
+        raise ValueError(f"the field {twice!r} is there twice")
+    return record
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_once)
+
+
 def _json_object(line: str) -> Record | RowError:
     try:
-        record = json.loads(line)
+        record = _JSON.decode(line)
     except json.JSONDecodeError as error:
         return RowError("", f"not JSON: {error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:
@@ -152,55 +147,22 @@ def _json_object(line: str) -> Record | RowError:
     return record if isinstance(record, dict) else RowError("", f"{kind_of(record)}, expected a JSON object")
 
 
-def read_tsv(location: Location, *, titles: bool) -> Iterator[tuple[int, Record | RowError]]:
-    """Yield the rows of the MS MARCO layout: id and text, separated by a tab, without header or quotes.
-
-    With `titles` there may be a third column, the title (PLAID-X).
-    """
-    expected = "2 (id, text) or 3 (id, text, title)" if titles else "2 (id, text)"
-    for number, line in read_lines(location):
-        columns = line if isinstance(line, RowError) else line.split("\t")
-        if isinstance(columns, RowError):
-            yield number, columns
-        elif len(columns) == 2 or (titles and len(columns) == 3):
-            yield number, {"id": columns[0], "text": columns[1], "title": columns[2] if len(columns) == 3 else ""}
-        else:
-            yield number, RowError("", f"{counted(columns, 'column')}, expected {expected} separated by tabs")
-
-
 def read_parquet(location: Location, fields: Sequence[str]) -> Iterator[tuple[int, Record | RowError]]:
     """Yield the columns `fields` of each row of a Parquet file; line numbers are row numbers from 1."""
     try:
         with location.filesystem.open_input_file(location.path) as file, pq.ParquetFile(file) as parquet:
             present = parquet.schema_arrow.names
+            partition = dict(location.partition)
             for name in fields:
-                if name not in present:
-                    raise SourceError(f"{location.name}: no column '{name}'; it has {quoted(present)}")
+                if name not in present and name not in partition:
+                    raise SourceError(f"{location.name}: no column '{name}'; it has {quoted([*present, *partition])}")
+                if present.count(name) > 1:
+                    raise SourceError(f"{location.name}: the column '{name}' is there {present.count(name)} times")
+            stored = [name for name in dict.fromkeys(fields) if name in present]
             number = 0
-            for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=list(fields)):
+            for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=stored):
                 for record in batch.to_pylist():
                     number += 1
                     yield number, record
     except (OSError, pa.ArrowException) as error:
         raise unreadable(location, error) from error
-
-
-def read_beir_qrels(location: Location) -> Iterator[tuple[int, Record | RowError]]:
-    """Yield the rows of BEIR judgements: query, passage and grade, separated by tabs.
-
-    A first line whose grade is one of `_GRADE_NAMES` is a header and no row. Any other is a row, so that what is wrong with it is told.
-    """
-    for number, line in read_lines(location):
-        columns = line if isinstance(line, RowError) else line.split("\t")
-        if isinstance(columns, RowError):
-            yield number, columns
-        elif len(columns) != 3:
-            reason = f"{counted(columns, 'column')}, expected 3 (query-id, corpus-id, score) separated by tabs"
-            yield number, RowError("", reason)
-        elif number > 1 or columns[2].strip().casefold() not in _GRADE_NAMES:
-            yield number, {"query": columns[0], "passage": columns[1], "grade": columns[2]}
-
-
-def counted(things: Sequence[object], noun: str) -> str:
-    """Return the number of `things` with their noun: "1 column", "3 columns"."""
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"

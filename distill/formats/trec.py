@@ -4,17 +4,23 @@ A run has the lines `query Q0 passage rank score tag`, judgements (qrels) have t
 columns, so no id may hold any. Files are local or s3://, compressed where the name ends in .gz, and read as streams.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
 from cluster.atomic import open_whole
 from cluster.locations import Location
-from distill.formats.rows import WHOLE_NUMBER, Record, RowError
-from distill.formats.text import counted, read_lines, whole_lines
+from distill.formats.lines import read_lines, whole_lines
+from distill.formats.rows import Record, RowError
+from distill.formats.settings import RunOrder
+from distill.formats.tsv import counted
+from distill.formats.values import read_number, read_whole_number, shortened
 from distill.tables import TableError
+
+N = TypeVar("N")
 
 
 class RunLine(NamedTuple):
@@ -49,29 +55,68 @@ def read_run(location: Location) -> Iterator[RunLine]:
         yield RunLine(query_id, passage_id, rank, score, source)
 
 
-def read_rankings(location: Location) -> dict[str, list[str]]:
-    """Return the passages of each query of a run, by rank and, where ranks are equal, by id.
+def read_rankings(location: Location, order: RunOrder = "agreed") -> dict[str, list[str]]:
+    """Return the passages of each query of a run, best first. The lines of a query may stand anywhere.
 
-    Scores are not read, and the lines of a query may stand anywhere. Memory: the ids of the whole file.
+    Args:
+        location: the run.
+        order: `score`: by score, highest first, as trec_eval ranks; equal ones as in the file, and ranks are not read. `rank`: by rank
+            alone; scores are not read. `agreed`: by score and, where scores are equal, by rank and then as in the file; ranks must agree
+            with the scores, unless all of a query are equal and so say nothing (BEIR writes rank 0 for every passage).
+
+    Memory: ids, ranks and scores of the whole file.
 
     Raises:
-        TableError: a line has not six columns, a rank that is no whole number, or a passage that its query already has.
+        TableError: a line has not six columns, a rank that is no whole number, a score that is no finite number, a passage that its query
+            already has, or ranks that do not order the passages (`rank`) or contradict the scores (`agreed`); the message names file and
+            line.
     """
-    ranks: dict[str, dict[str, int]] = {}
+    queries: dict[str, dict[str, tuple[float, int]]] = {}
     for line in read_run(location):
-        of_query = ranks.setdefault(line.query_id, {})
-        if not WHOLE_NUMBER.fullmatch(line.rank):
-            raise TableError(
-                f"{line.source}: rank {line.rank!r} of passage {line.passage_id!r}, expected a whole number"
-            )
+        of_query = queries.setdefault(line.query_id, {})
         if line.passage_id in of_query:
             raise TableError(
                 f"{line.source}: passage {line.passage_id!r} is already in the ranking of query {line.query_id!r}"
             )
-        of_query[line.passage_id] = int(line.rank)
-    return {
-        query: sorted(of_query, key=lambda passage: (of_query[passage], passage)) for query, of_query in ranks.items()
-    }
+        score = 0.0 if order == "rank" else read_value(line, "score", line.score, read_number)
+        rank = 0 if order == "score" else read_value(line, "rank", line.rank, read_whole_number)
+        of_query[line.passage_id] = -score, rank
+    return {query_id: _ranked(location, query_id, of_query, order) for query_id, of_query in queries.items()}
+
+
+def read_value(line: RunLine, what: str, text: str, read: Callable[[str], N]) -> N:
+    """Return what `read` makes of a line's rank or score; raise TableError, which names file and line, for its ValueError."""
+    try:
+        return read(text)
+    except ValueError as error:
+        raise TableError(f"{line.source}: {what} {shortened(text)} of passage {line.passage_id!r}, {error}") from error
+
+
+def _ranked(location: Location, query_id: str, places: Mapping[str, tuple[float, int]], order: RunOrder) -> list[str]:
+    """Return the passages of a query in order; `places` are their scores, negative, and ranks, 0 for what was not read."""
+    ids = sorted(places, key=places.__getitem__)
+    all_equal = len({rank for _, rank in places.values()}) == 1
+    if order == "score" or (order == "agreed" and all_equal):
+        return ids
+    for first, second in pairwise(ids):
+        (above, rank), (below, next_rank) = places[first], places[second]
+        if order == "rank" and rank == next_rank:
+            raise TableError(
+                f"{_source(location, query_id, second)}: query {query_id!r} has passages {first!r} and {second!r} at rank {rank}; "
+                "set select.by.order to 'score'"
+            )
+        if rank > next_rank:
+            raise TableError(
+                f"{_source(location, query_id, second)}: query {query_id!r} has passage {second!r} at rank {next_rank} with score "
+                f"{-below:g}, and {first!r} at rank {rank} with score {-above:g}; set select.by.order to 'score' or 'rank'"
+            )
+    return ids
+
+
+def _source(location: Location, query_id: str, passage_id: str) -> str:
+    """Return file and line of a passage, for a message: lines are not kept in memory."""
+    lines = (line.source for line in read_run(location) if (line.query_id, line.passage_id) == (query_id, passage_id))
+    return next(lines, location.name)
 
 
 def write_run(

@@ -14,18 +14,26 @@ from distill.select.settings import RunSelector, ScoredSelector
 from distill.tables import TableError
 
 
-def candidates_from_run(query_ids: Sequence[str], passages: pa.Table, judged: Judged, by: RunSelector) -> pa.Table:
-    """Return the first k passages of each query in a run file; a query that the run lacks gets an empty list.
+def candidates_from_run(
+    query_ids: Sequence[str], passages: pa.Table, judged: Judged, by: RunSelector
+) -> tuple[pa.Table, dict[str, int]]:
+    """Return the first k passages of each query in a run file, and counts of queries that one of the two lacks.
+
+    A query that the run lacks gets an empty list.
 
     Raises:
         TableError: a passage does not exist in the source; the message names three of them.
     """
-    rankings = read_rankings(locate(by.path))
+    rankings = read_rankings(locate(by.path), by.order)
     lists = [rankings.get(query_id, [])[: by.top_k] for query_id in query_ids]
     unknown = _unknown({passage_id for ids in lists for passage_id in ids}, passages)
     if unknown:
         raise TableError(_unknown_message(by.path, "retrieved", unknown))
-    return candidate_table(query_ids, lists, f"run:{by.path}", judged)
+    counts = {
+        "unknown_queries": len(rankings.keys() - set(query_ids)),
+        "queries_without_list": len(set(query_ids) - rankings.keys()),
+    }
+    return candidate_table(query_ids, lists, f"run:{by.path}", judged), counts
 
 
 def candidates_from_scores(

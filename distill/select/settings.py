@@ -6,7 +6,7 @@ from pydantic import Field
 
 from cluster.settings import PoolSettings, Settings
 from distill.encoders.settings import Dtype, PooledEncoder
-from distill.formats.settings import ScoreFormat
+from distill.formats.settings import RunOrder, ScoreFormat
 from distill.settings.base import Language
 
 
@@ -31,7 +31,10 @@ class RunSelector(Settings):
     path: str
     """The run file, local or s3://, optionally .gz."""
     top_k: int = Field(default=50, ge=1)
-    """Candidates for each query, by rank."""
+    """Candidates for each query, the best ones."""
+    order: RunOrder = "agreed"
+    """What says which passages are best. `score`: the scores, as in trec_eval; ranks are not read. `rank`: the ranks; scores are not read.
+    `agreed`: the scores, and a query whose ranks contradict them is an error; ranks that are all equal (BEIR writes 0) say nothing."""
 
 
 class ScoredSelector(Settings):

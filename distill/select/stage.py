@@ -49,8 +49,11 @@ def _select_from_files(
 ) -> None:
     passages = workspace.input("sources", "passages", ["passage_id"])
     if isinstance(by, RunSelector):
-        workspace.write("candidates", candidates_from_run(query_ids, passages, judged, by))
-        return
-    candidates, counts = candidates_from_scores(query_ids, passages, judged, by)
+        candidates, counts = candidates_from_run(query_ids, passages, judged, by)
+    else:
+        candidates, counts = candidates_from_scores(query_ids, passages, judged, by)
     workspace.write("candidates", candidates)
     workspace.note(**counts)
+    if counts["queries_without_list"]:
+        missing = f"{counts['queries_without_list']} of {len(query_ids)} queries have no list in the files"
+        workspace.note(warning=f"{missing}, and so no candidates of their own")

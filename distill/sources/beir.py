@@ -7,7 +7,8 @@ import pyarrow as pa
 from cluster.locations import Location, SourceError, exists, locate
 from distill.formats.rows import SPLITS, PassageParser, QueryParser, Record, RowError, Rows
 from distill.formats.settings import PassageFields, QueryFields
-from distill.formats.text import read_beir_qrels, read_jsonl
+from distill.formats.text import read_jsonl
+from distill.formats.tsv import read_beir_qrels
 from distill.sources.intake import Intake
 from distill.sources.settings import BeirSource
 from distill.tables import STRING

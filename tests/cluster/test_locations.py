@@ -44,6 +44,46 @@ def test_a_folder_stands_for_its_files_by_name(tmp_path: Path) -> None:
         find_all("deeper", str(tmp_path))
 
 
+def test_a_folder_in_a_folder_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    """An empty one may stand there, and one whose name says that it holds no data."""
+    for name in ("a.jsonl", "deeper/b.jsonl", ".cache/c.jsonl", "_logs/d.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(SourceError, match=rf"^{tmp_path} holds the folder deeper; name that folder too, or the files"):
+        find_all(str(tmp_path))
+    (tmp_path / "deeper/b.jsonl").unlink()
+    assert [Path(file.name).name for file in find_all(str(tmp_path))] == ["a.jsonl"]
+
+
+def test_links_are_followed_and_one_to_nothing_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.jsonl").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    assert [file.name for file in find_all(str(tmp_path / "link"))] == [f"{tmp_path}/link/a.jsonl"]
+    (tmp_path / "data/b.jsonl").symlink_to(tmp_path / "lost")
+    with pytest.raises(SourceError, match=r"data/b\.jsonl is a link to nothing, or no file; remove it"):
+        find_all(str(tmp_path / "data"))
+
+
+def test_folders_of_a_partition_are_searched_and_known(tmp_path: Path) -> None:
+    """As Hive, Spark and pandas write them: values percent-encoded, a missing one by Hive's name."""
+    missing = "__HIVE_DEFAULT_PARTITION__"
+    for name in (
+        "lang=de/year=2020/b.jsonl",
+        "lang=de/year=2020/_SUCCESS",
+        "lang=a%2Fb/c.jsonl",
+        f"lang={missing}/d.jsonl",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = {str(Path(file.name).relative_to(tmp_path)): file.partition for file in find_all(str(tmp_path))}
+    assert found == {
+        f"lang={missing}/d.jsonl": (("lang", None),),
+        "lang=a%2Fb/c.jsonl": (("lang", "a/b"),),
+        "lang=de/year=2020/b.jsonl": (("lang", "de"), ("year", "2020")),
+    }
+
+
 def test_file_uris_are_local_paths(tmp_path: Path) -> None:
     uri = f"file://{tmp_path}/my%20data"
     assert locate(uri).path == f"{tmp_path}/my data"

@@ -25,7 +25,8 @@ from distill.formats.rows import (
     parse_qrel,
 )
 from distill.formats.settings import PassageFields, QueryFields
-from distill.formats.text import FORMATS, read_beir_qrels, read_passages, read_queries
+from distill.formats.text import FORMATS, read_passages, read_queries
+from distill.formats.tsv import read_beir_qrels
 
 
 def place(path: Path) -> Location:
@@ -236,6 +237,60 @@ def test_parquet_that_is_none_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "p.parquet").write_text("id,text\n")
     with pytest.raises(SourceError, match=r"p\.parquet cannot be read: "):
         passages(place(tmp_path / "p.parquet"))
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.float64(), pa.int8(), pa.decimal128(25, 2), pa.dictionary(pa.int32(), pa.string()), pa.large_string()]
+)
+def test_parquet_ids_and_texts_of_any_type_that_holds_them_exactly(tmp_path: Path, kind: pa.DataType) -> None:
+    """pandas stores whole numbers as floats where a row has none."""
+    ids = pa.array(["1", "2"] if pa.types.is_dictionary(kind) or kind == pa.large_string() else [1, 2]).cast(kind)
+    texts = pa.array(["x", "y"]).cast(pa.dictionary(pa.int32(), pa.string()))
+    pq.write_table(pa.table({"id": ids, "text": texts}), tmp_path / "p.parquet")
+    rows, rejected = passages(place(tmp_path / "p.parquet"))
+    assert ([(row["passage_id"], row["text"]) for row in rows], rejected) == ([("1", "x"), ("2", "y")], [])
+
+
+def test_a_partition_is_a_field_of_its_files(tmp_path: Path) -> None:
+    """Language folders as pandas and Spark write them; a value that contradicts its folder is rejected."""
+    pq.write_to_dataset(pa.table({"id": [1, 2], "text": ["eins", "zwei"], "lang": ["de", "fr"]}), tmp_path, ["lang"])
+    (tmp_path / "lang=ru").mkdir()
+    jsonl(tmp_path / "lang=ru/p.jsonl", {"id": 3, "text": "три"}, {"id": 4, "text": "x", "lang": "zh"}, ["y"])
+    (tmp_path / "lang=es").mkdir()
+    (tmp_path / "lang=es/p.tsv").write_text("id\ttext\n5\tcinco\n")
+    found, reasons = [], []
+    for file in find_all(str(tmp_path)):
+        rows, rejected = passages(file, PassageFields(lang="lang", tsv="header"))
+        found += [(row["passage_id"], row["lang"], row["text"]) for row in rows]
+        reasons += [(row["line"], row["field"], row["reason"]) for row in rejected]
+    assert sorted(found) == [("1", "de", "eins"), ("2", "fr", "zwei"), ("3", "ru", "три"), ("5", "es", "cinco")]
+    assert reasons == [(2, "lang", "'zh', but its folder says 'ru'"), (3, "", "a list, expected a JSON object")]
+
+
+def test_a_field_that_is_there_twice(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "id": "b", "text": "x"}\n{"id": "c", "text": "x"}\n')
+    rows, rejected = passages(place(tmp_path / "p.jsonl"))
+    assert [row["passage_id"] for row in rows] == ["c"]
+    assert rejected[0]["reason"] == "not JSON: the field 'id' is there twice"
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 3, names=["id", "text", "text"]), tmp_path / "p.parquet")
+    with pytest.raises(SourceError, match=r"p\.parquet: the column 'text' is there 2 times"):
+        passages(place(tmp_path / "p.parquet"))
+
+
+def test_a_field_named_with_a_byte_order_mark_is_shown_as_such(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no field 'id'; it has '\\ufeffid', 'text'$"):
+        passages(jsonl(tmp_path / "p.jsonl", {"\ufeffid": "a", "text": "x"}))
+
+
+@pytest.mark.parametrize("text", ["\u200b\u200c\ufeff", "\u00ad", "\u3164 \u2060", "\x00\x07"])
+def test_a_text_of_which_nothing_can_be_seen_is_empty(tmp_path: Path, text: str) -> None:
+    _, rejected = passages(jsonl(tmp_path / "p.jsonl", {"id": "a", "text": text}))
+    assert [(row["id"], row["reason"]) for row in rejected] == [("a", "is empty")]
+    rows, parse = read_queries(jsonl(tmp_path / "q.jsonl", {"id": "q", "text": text}), QueryFields(), "en", "train")
+    [(_, record)] = rows
+    assert not isinstance(record, RowError)
+    with pytest.raises(RowError, match="is empty"):
+        parse(record)
 
 
 def test_formats_agree(tmp_path: Path) -> None:

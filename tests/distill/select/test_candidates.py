@@ -103,6 +103,7 @@ def test_candidates_are_what_score_files_list(tmp_path: Path) -> None:
     assert {row["query_id"]: row["passage_ids"] for row in rows} == {"q1": ["p3", "p1"], "q2": [], "q3": ["p1"]}
     assert rows[0]["selector"].startswith("scored:")
     assert workspace.facts == {"unknown_queries": 1, "unknown_passages": 0, "queries_without_list": 1}
+    assert workspace.warnings == ["1 of 3 queries have no list in the files, and so no candidates of their own"]
 
 
 def test_listed_passages_that_do_not_exist(tmp_path: Path) -> None:
@@ -118,7 +119,11 @@ def test_listed_passages_that_do_not_exist(tmp_path: Path) -> None:
     assert workspace.facts["unknown_passages"] == 2
 
 
-def test_a_run_without_queries_of_the_job_gives_empty_lists(tmp_path: Path) -> None:
+def test_a_run_without_queries_of_the_job_gives_empty_lists_and_a_warning(tmp_path: Path) -> None:
     (tmp_path / "a.run").write_text("q7 Q0 nowhere 1 9 x\n")
-    found = candidates(tmp_path, SelectSettings(by=RunSelector(path=str(tmp_path / "a.run"))))
-    assert found == {"q1": [], "q2": [], "q3": []}
+    workspace = LocalWorkspace(tmp_path, "select", inputs())
+    select(workspace, SelectSettings(by=RunSelector(path=str(tmp_path / "a.run"))), "en")
+    rows = workspace.output("candidates").to_pylist()
+    assert {row["query_id"]: row["passage_ids"] for row in rows} == {"q1": [], "q2": [], "q3": []}
+    assert (workspace.facts["unknown_queries"], workspace.facts["queries_without_list"]) == (1, 3)
+    assert workspace.warnings[0].startswith("3 of 3 queries have no list in the files")

@@ -52,6 +52,24 @@ def test_select_from_a_run(tmp_path: Path) -> None:
     assert found == {"q1": ["p3", "p1"], "q2": [], "q3": []}
 
 
+def test_the_scores_of_a_run_decide_and_its_ranks_must_agree(tmp_path: Path) -> None:
+    """Ranks of 0 say nothing; a distance as the score contradicts them."""
+    path = tmp_path / "a.run"
+    path.write_text("q1 Q0 p1 0 7.5 x\nq1 Q0 p2 0 8 x\nq1 Q0 p3 0 -1 x\n")
+    workspace = LocalWorkspace(tmp_path / "1", "select", sources())
+    select(workspace, SelectSettings(by=RunSelector(path=str(path), top_k=2)), "en")
+    assert workspace.output("candidates")["passage_ids"].to_pylist() == [["p2", "p1"], [], []]
+    path.write_text("q1 Q0 p1 1 0.5 x\nq1 Q0 p2 2 0.75 x\n")
+    workspace = LocalWorkspace(tmp_path / "2", "select", sources())
+    with pytest.raises(
+        TableError, match=r"a\.run line 1: query 'q1' has passage 'p1' at rank 1 with score 0\.5, and 'p2'"
+    ):
+        select(workspace, SelectSettings(by=RunSelector(path=str(path), top_k=2)), "en")
+    workspace = LocalWorkspace(tmp_path / "3", "select", sources())
+    select(workspace, SelectSettings(by=RunSelector(path=str(path), top_k=2, order="rank")), "en")
+    assert workspace.output("candidates")["passage_ids"].to_pylist() == [["p1", "p2"], [], []]
+
+
 def test_unknown_passages_of_a_run_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.run"
     path.write_text("q1 Q0 p9 1 9 x\n")
