@@ -12,7 +12,7 @@ from distill.meta.settings import (
     MetaTrainSettings,
     TaskSettings,
 )
-from distill.meta.tasks.transfers import Mode
+from distill.meta.tasks.transfers import Mode, lacking_room
 from distill.settings.base import Language
 from distill.settings.load import JobConfig
 
@@ -35,7 +35,8 @@ class MetaConfig(JobConfig):
     baseline_modes: tuple[Mode, ...] = ("mono_bi",)
     """The transfer modes of the baseline `maml`."""
     languages: tuple[Language, ...] = ("de", "fr", "es")
-    """The languages with examples, of which tasks are made: those that are seen in training."""
+    """The languages with examples, of which tasks are made: those that are seen in training. If there are `tasks.transfers`, they name all
+    of them and no other."""
     source: MetaSource = BundledQuestions()
     """Questions with answers, or sentence pairs with graded scores, in several languages."""
     tasks: TaskSettings = TaskSettings()
@@ -67,9 +68,27 @@ class MetaConfig(JobConfig):
                 f"tasks.query_set '{self.tasks.query_set}' with tasks.negatives '{self.tasks.negatives}': sentence pairs have neither "
                 "similar query sets nor negatives, because their scores grade similarity; set both to 'random'"
             )
-        for mode in self.modes.values():
-            self.tasks.wanted_transfers(self.languages, mode)
+        for mode in dict.fromkeys(self.modes.values()):
+            self._check_transfers(mode)
         return self
+
+    def _check_transfers(self, mode: Mode) -> None:
+        """Check that the transfers of a mode are of all `languages` and no other, and that sets have room for their languages."""
+        transfers = self.tasks.wanted_transfers(self.languages, mode)
+        used = {lang for transfer in transfers for lang in transfer.languages}
+        if strange := sorted(used - set(self.languages)):
+            raise ValueError(
+                f"tasks.transfers of mode {mode} name {', '.join(strange)}, which languages {list(self.languages)} does not hold: results "
+                "would count them as unseen"
+            )
+        if absent := [lang for lang in self.languages if lang not in used]:
+            raise ValueError(
+                f"languages names {', '.join(absent)}, and no transfer of mode {mode} in tasks.transfers does: results would count them "
+                "as seen"
+            )
+        for transfer in transfers:
+            if fault := lacking_room(transfer, self.tasks.shots, self.tasks.queries):
+                raise ValueError(fault)
 
     @property
     def main(self) -> str:

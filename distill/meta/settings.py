@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from cluster.settings import GroupSettings, PoolSettings, Settings
-from distill.meta.tasks.transfers import Mode, Transfer, check_mode, derived
+from distill.meta.tasks.transfers import Mode, Transfer, check_mode, derived, of_mode
 from distill.settings.base import Language
 
 Kind = Literal["retrieval", "similarity"]
@@ -66,7 +66,8 @@ class SentencePairFiles(Settings):
     test: str
     """File of the pairs that are evaluated."""
     max_score: float = Field(default=5.0, gt=0)
-    """The highest score; scores are divided by it (5: STS benchmark)."""
+    """The highest score that the scale has; scores are divided by it (5: STS benchmark; 1: scores from 0 to 1). A score above it is an
+    error, and so is a file without a score in the upper half, unless this is set."""
 
 
 MetaSource = Annotated[
@@ -90,8 +91,8 @@ class TaskSettings(Settings):
     - `trans`: tasks of mono_bi, then of bi_multi (T-MAML)
     - `mono_bi_multi`: a_a-a_b-a_b,a,c, the chain of MAML-Align"""
     transfers: tuple[str, ...] = ()
-    """Transfers in that notation (`el_el-el_ar`, `hi_hi-hi_de`); they must be of the mode. If empty, they are
-    made of `languages`, each in turn being a."""
+    """Transfers in that notation (`el_el-el_ar`, `hi_hi-hi_de`), of the mode and of all `baseline_modes`: each system takes those of its
+    own mode. If empty, they are made of `languages`, each in turn being a."""
     tasks: int = Field(default=7000, ge=1)
     """Tasks in all, the transfers in turn (7,000: the code of arXiv 2309.08185)."""
     shots: int = Field(default=3, ge=1)
@@ -109,6 +110,9 @@ class TaskSettings(Settings):
     """Nearest neighbours of a support question that a similar query set is drawn from (5: the code of arXiv 2309.08185)."""
     folds: int | None = Field(default=5, ge=2)
     """Folds of a cross-validation by article. If null, the source's own split is used, as it always is for sentence pairs."""
+    fold_seed: int | None = None
+    """Seed of the order in which articles are dealt to folds; if null, the job's `seed`. With it, jobs of several seeds have the same
+    folds."""
     run_folds: tuple[int, ...] = ()
     """The folds, from 0, that are trained and evaluated. If empty, all are."""
     tasks_per_shard: int = Field(default=1000, ge=1)
@@ -126,8 +130,9 @@ class TaskSettings(Settings):
 
     @model_validator(mode="after")
     def _transfers_fit(self) -> "TaskSettings":
-        if self.transfers:
-            check_mode(self.mode, [Transfer.parse(text) for text in self.transfers])
+        parsed = [Transfer.parse(text) for text in self.transfers]
+        if parsed:
+            check_mode(self.mode, of_mode(self.mode, parsed) or parsed)
         return self
 
     @model_validator(mode="after")
@@ -149,10 +154,22 @@ class TaskSettings(Settings):
         return self.run_folds or tuple(range(most))
 
     def wanted_transfers(self, languages: tuple[str, ...], mode: Mode | None = None) -> tuple[Transfer, ...]:
-        """Return the transfers of a mode (of the setting if None), in the order in which tasks take turns."""
-        if mode in {None, self.mode} and self.transfers:
-            return tuple(Transfer.parse(text) for text in self.transfers)
-        return derived(mode or self.mode, languages)
+        """Return the transfers of a mode (of the setting if None), in the order in which tasks take turns.
+
+        Raises:
+            ValueError: transfers are named and none, or too few, are of the mode; or too few languages for it.
+        """
+        mode = mode or self.mode
+        if not self.transfers:
+            return derived(mode, languages)
+        chosen = of_mode(mode, [Transfer.parse(text) for text in self.transfers])
+        if not chosen:
+            raise ValueError(
+                f"tasks.transfers names no transfer of mode {mode}, which a system of the job has; add some, or take the mode out of "
+                "baseline_modes"
+            )
+        check_mode(mode, chosen)
+        return chosen
 
 
 class MetaTrainSettings(GroupSettings):

@@ -1,11 +1,13 @@
 """The stages of jobs/maml_align.py as steps of a job. The functions here only describe; nothing heavy is imported before a stage runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import assert_never
 
+import pyarrow as pa
+
 from cluster.resources import Need
-from cluster.stages import Stage, StageRun
+from cluster.stages import Runner, Stage, StageRun
 from distill.meta.config import MetaConfig
 from distill.meta.settings import (
     BundledQuestions,
@@ -101,13 +103,21 @@ def tasks(config: MetaConfig, mode: Mode, fold: Fold, data: Stage, neighbours: S
         "transfers": [str(transfer) for transfer in transfers],
         "fold": [fold.number, fold.count],
         "seed": config.seed,
+        **({} if fold.seed == config.seed else {"fold_seed": fold.seed}),
     }
+
+    def check(runner: Runner) -> None:
+        from distill.meta.tasks.stage import check_tasks
+
+        if runner.finished(data) is not None:
+            check_tasks(_reader(runner, data), chosen, transfers, fold, kind, data.name)
+
     name = f"tasks_{mode}_{fold.number}"
     inputs = (data,) if neighbours is None else (data, neighbours)
     needs = (Need.of_pool(name, chosen.pool, "tasks.pool"),)
     rows = "retrieval_tasks" if kind == "retrieval" else "similarity_tasks"
     work = f"{chosen.tasks:,} tasks of {', '.join(map(str, transfers))}"
-    return Stage(name, 1, run, settings, inputs, (), needs, rows=rows, kind="tasks", work=work)
+    return Stage(name, 1, run, settings, inputs, (), needs, rows=rows, kind="tasks", work=work, check=check)
 
 
 def train(config: MetaConfig, system: str, method: MetaMethod, fold: Fold, begun: Stage, made: Stage) -> Stage:
@@ -151,15 +161,22 @@ def evaluate(config: MetaConfig, system: str, fold: Fold, data: Stage, encoder: 
 
         evaluate_encoder(workspace, config.evaluate, kind, fold, data.name, encoder.name, checkpoint)
 
+    def check(runner: Runner) -> None:
+        from distill.meta.evaluate.stage import check_evaluation
+
+        if runner.finished(data) is not None:
+            check_evaluation(_reader(runner, data), config.evaluate, kind, fold, data.name)
+
     kept = ("languages", "depth")
     settings = {name: getattr(config.evaluate, name) for name in kept} | {
         "fold": [fold.number, fold.count],
-        "seed": config.seed,
+        "seed": fold.seed,
     }
     needs = (Need.of_pool(name, config.evaluate.pool, "evaluate.pool"),)
     rows = "question_precision" if kind == "retrieval" else "pair_similarity"
     work = f"mAP@{config.evaluate.depth}" if kind == "retrieval" else "Pearson, Spearman"
-    return Stage(name, 2, run, settings, (data, encoder), (), needs, rows=rows, kind="evaluate", work=work)
+    inputs = (data, encoder)
+    return Stage(name, 2, run, settings, inputs, (), needs, rows=rows, kind="evaluate", work=work, check=check)
 
 
 def compare(config: MetaConfig, evaluations: Mapping[str, Mapping[int, Stage]]) -> Stage:
@@ -182,7 +199,13 @@ def folds(config: MetaConfig) -> list[Fold]:
     """Return the folds that are run."""
     kind = config.source.kind
     count = None if kind == "similarity" else config.tasks.folds
-    return [Fold(number, count, config.seed) for number in config.tasks.wanted_folds(kind)]
+    seed = config.seed if config.tasks.fold_seed is None else config.tasks.fold_seed
+    return [Fold(number, count, seed) for number in config.tasks.wanted_folds(kind)]
+
+
+def _reader(runner: Runner, data: Stage) -> "Callable[[str, list[str]], pa.Table]":
+    """Return a function that reads columns of a table of a finished stage."""
+    return lambda table, columns: runner.table(data, table).read(columns=columns)
 
 
 def _files(source: MetaSource) -> tuple[str, ...]:

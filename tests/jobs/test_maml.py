@@ -132,8 +132,26 @@ def test_another_method_reuses_what_it_shares(finished: Path, capsys: pytest.Cap
 def test_a_transfer_that_the_data_cannot_fill_says_what_is_missing(finished: Path) -> None:
     from distill.tables import TableError
 
-    with pytest.raises(TableError, match=r"'el'"):
+    before = {path.name for path in (finished / "store" / "stages").iterdir()}
+    with pytest.raises(TableError, match=r"meta_sources, fold 0: transfer 'de_de-de_el-de_el,de,zh' needs 'el'"):
         run(pipeline(config(finished, "--languages", "[de, el, zh]")))
+    with pytest.raises(TableError, match=r"meta_sources has nothing in th \(evaluate.languages\); it has de, en, es"):
+        run(pipeline(config(finished, "--evaluate.languages", "[de, th]")))
+    split = config(finished, "--tasks.run_folds", "[0]")
+    split = split.model_copy(update={"tasks": split.tasks.model_copy(update={"folds": None})})
+    for stage, what in (("tasks", "no task can be made"), ("evaluate_zero_shot_0", "nothing to evaluate")):
+        with pytest.raises(TableError, match=f"{what}: the source has no split of its own; set tasks.folds"):
+            run(pipeline(split).until(stage))
+    assert {path.name for path in (finished / "store" / "stages").iterdir()} == before
+
+
+def test_what_the_data_lacks_is_said_as_soon_as_they_are_read(ray_session: None, tmp_path: Path) -> None:
+    """In a new storage too: after the sources and before any encoder, task or training."""
+    from distill.tables import TableError
+
+    with pytest.raises(TableError, match=r"needs 'el', and no training candidate is in that language"):
+        run(pipeline(config(tmp_path, "--languages", "[de, el, zh]")))
+    assert [path.name.partition("-")[0] for path in (tmp_path / "store" / "stages").iterdir()] == ["meta_sources"]
 
 
 def test_an_endpoint_is_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from cluster.locations import SourceError
+from cluster.workspace import Workspace
 from distill.formats.rows import ORIGIN, SPLITS, Record, Rejects, RowError, Rows, batches, content, identifier
 from distill.meta.settings import SentencePairFiles
 from distill.meta.sources.fields import existing_file, jsonl_rows, language
@@ -29,21 +30,28 @@ class SentencePair(NamedTuple):
 _PAIR_ROWS = pa.schema([*((column.name, column.type) for column in SENTENCE_PAIRS.columns), *ORIGIN])
 
 
-def read_sentence_pairs(source: SentencePairFiles, rejects: Rejects) -> pa.Table:
+def read_sentence_pairs(workspace: Workspace, source: SentencePairFiles, rejects: Rejects) -> pa.Table:
     """Return SENTENCE_PAIRS of the three files, sorted by id and language; pair ids begin with their split.
 
+    A file whose highest score is at most half of a `source.max_score` that was set is a warning.
+
     Raises:
-        SourceError: a file is missing or empty, too many of its rows are rejected, or a pair occurs twice in one language.
+        SourceError: a file is missing or empty, too many of its rows are rejected, a pair occurs twice in one language, a score is above
+            `source.max_score`, or those of a file are at most half of it and it was not set.
     """
     files = {
         split: existing_file(path) for split, path in zip(SPLITS, (source.train, source.dev, source.test), strict=True)
     }
     tables = []
     for split, file in files.items():
-        parse = _PairParser(split, source.max_score)
-        parts = list(batches(file.name, _versions(jsonl_rows(file), file.name), parse, _PAIR_ROWS, rejects))
+        parse, scale = _PairParser(split, source.max_score), _Scale(file.name, source.max_score)
+        parts = list(batches(file.name, _versions(jsonl_rows(file), scale), parse, _PAIR_ROWS, rejects))
         if not parts:
             raise SourceError(f"{file.name} holds no sentence pair")
+        if doubt := scale.doubt():
+            if "max_score" not in source.model_fields_set:
+                raise SourceError(f"{doubt}; set source.max_score to the highest score that your scale has")
+            workspace.note(warning=doubt)
         tables.extend(parts)
     pairs = pa.concat_tables(tables)
     check_unique(pairs, ("pair_id", "lang"), "sentence pair")
@@ -51,7 +59,43 @@ def read_sentence_pairs(source: SentencePairFiles, rejects: Rejects) -> pa.Table
     return SENTENCE_PAIRS.check(pairs.select(SENTENCE_PAIRS.schema.names), "sources").sort_by(order)
 
 
-def _versions(rows: Rows, name: str) -> Iterator[tuple[int, Record | RowError]]:
+@dataclass
+class _Scale:
+    """The scores of a file and the highest one that their scale has.
+
+    Attributes:
+        name: the file.
+        top: `source.max_score`.
+        highest: the highest score of the file.
+    """
+
+    name: str
+    top: float
+    highest: float = 0.0
+
+    def see(self, line: int, score: object) -> None:
+        """Take note of a row's score; raise SourceError if it is above the scale."""
+        if type(score) not in {int, float}:
+            return
+        number = float(str(score))
+        if number > self.top:
+            raise SourceError(
+                f"{self.name} line {line}: the score {number:g} is above source.max_score {self.top:g}, by which scores are divided; set "
+                "it to the highest score that your scale has"
+            )
+        self.highest = max(self.highest, number)
+
+    def doubt(self) -> str:
+        """Return what speaks against the scale: no score in its upper half; an empty text if there is one."""
+        if self.highest > self.top / 2:
+            return ""
+        return (
+            f"the highest score of {self.name} is {self.highest:g} and source.max_score {self.top:g}, by which scores are divided: its "
+            f"pairs count as at most {self.highest / self.top:g} of 1 alike"
+        )
+
+
+def _versions(rows: Rows, scale: _Scale) -> Iterator[tuple[int, Record | RowError]]:
     """Yield a record (id, score, lang, s1, s2) for each language of each row."""
     for line, record in rows:
         if isinstance(record, RowError):
@@ -60,8 +104,9 @@ def _versions(rows: Rows, name: str) -> Iterator[tuple[int, Record | RowError]]:
         missing = [key for key in ("id", "score", "s1", "s2") if key not in record]
         if missing:
             raise SourceError(
-                f"{name} line {line}: no field '{missing[0]}'; it has {', '.join(map(repr, record)) or 'none'}"
+                f"{scale.name} line {line}: no field '{missing[0]}'; it has {', '.join(map(repr, record)) or 'none'}"
             )
+        scale.see(line, record["score"])
         wrong = [key for key in ("s1", "s2") if not isinstance(record[key], dict) or not record[key]]
         if wrong:
             yield line, RowError(wrong[0], "expected an object of sentences by language", _shown(record["id"]))

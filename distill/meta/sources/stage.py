@@ -35,7 +35,7 @@ def ingest(workspace: Workspace, source: MetaSource, max_rejected: float) -> Non
     rejects = Rejects(max_rejected)
     match source:
         case SentencePairFiles():
-            workspace.write("sentence_pairs", read_sentence_pairs(source, rejects))
+            workspace.write("sentence_pairs", read_sentence_pairs(workspace, source, rejects))
         case BundledQuestions():
             _write_questions(workspace, read_bundled(rejects))
         case LareqaQuestions():

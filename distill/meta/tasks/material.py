@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from distill.meta.tasks.transfers import LanguageSet, Transfer
+from distill.meta.tasks.transfers import LanguageSet, Transfer, lacking_room
 from distill.tables import TableError
 
 
@@ -101,13 +101,14 @@ class Questions:
         Raises:
             TableError: names the transfer, the language and what is missing.
         """
+        _check_room(transfer, sizes)
         for language_set in transfer.sets:
             _known(transfer, language_set.query_lang, self.versions, "question")
             for lang in language_set.candidate_langs:
                 _known(transfer, lang, self._languages, "candidate")
         needed = 0
         for number, language_set in enumerate(transfer.sets):
-            needed += _room(transfer, number, sizes)
+            needed += sizes.of(number)
             answerable, usable = self._answerable(language_set), self.usable(language_set)
             asked, read = language_set.query_lang, _list(language_set.candidate_langs)
             what = f"questions in '{asked}' with candidates in {read} that answer them"
@@ -157,12 +158,13 @@ class Pairs:
         Raises:
             TableError: names the transfer, the language and what is missing.
         """
+        _check_room(transfer, sizes)
         needed = dict.fromkeys(self.SPLITS, 0)
         for number, language_set in enumerate(transfer.sets):
             split = self.split(number)
             for lang in (language_set.query_lang, *language_set.candidate_langs):
                 _known(transfer, lang, self.rows[split], f"pair of split {split}")
-            needed[split] += _room(transfer, number, sizes)
+            needed[split] += sizes.of(number)
             count = len(self.usable(language_set, number))
             if count < needed[split]:
                 languages = _list((language_set.query_lang, *language_set.candidate_langs))
@@ -189,16 +191,9 @@ def _known(transfer: Transfer, lang: str, languages: Iterable[str], what: str) -
         )
 
 
-def _room(transfer: Transfer, number: int, sizes: Sizes) -> int:
-    """Return the size of a set; raise TableError if it has more candidate languages than that."""
-    languages = transfer.sets[number].candidate_langs
-    if sizes.of(number) < len(languages):
-        name = "tasks.queries" if number else "tasks.shots"
-        raise TableError(
-            f"transfer '{transfer}': set '{transfer.sets[number]}' has {len(languages)} candidate languages, and {name} is "
-            f"{sizes.of(number)}; raise it to {len(languages)}, so that each occurs in every task"
-        )
-    return sizes.of(number)
+def _check_room(transfer: Transfer, sizes: Sizes) -> None:
+    if fault := lacking_room(transfer, sizes.shots, sizes.queries):
+        raise TableError(fault)
 
 
 def _too_few(transfer: Transfer, number: int, needed: int, count: int, what: str) -> TableError:

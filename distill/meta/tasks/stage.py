@@ -6,10 +6,12 @@ A task depends on its number, the seed, the fold and the ids of the data: not on
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.stored_table import StoredTable
 from cluster.workspace import Shard, Shared, Workspace, row_shards
@@ -18,6 +20,9 @@ from distill.meta.sources.folds import Fold, source_articles
 from distill.meta.tasks.material import Item, Pairs, Questions, Sizes
 from distill.meta.tasks.transfers import LanguageSet, Transfer, phases, transfer_at
 from distill.tables import RETRIEVAL_TASKS, SIMILARITY_TASKS, TableError, lookup
+
+Reader = Callable[[str, list[str]], pa.Table]
+"""Reads columns of a table of a source."""
 
 
 def make_tasks(
@@ -53,24 +58,52 @@ def make_tasks(
         ValueError: the transfers are of no mode together, or vectors are needed and no stage is named.
     """
     plan = Plan(phases(transfers), fold.number, seed)
+    check_tasks(partial(workspace.input, sources), settings, transfers, fold, kind, sources)
     if kind == "retrieval":
-        worker, arguments = QuestionTasks, _question_arguments(workspace, settings, plan, fold, sources, vectors)
+        worker, arguments = QuestionTasks, _question_arguments(workspace, settings, fold, sources, vectors)
     else:
-        worker, arguments = PairTasks, _pair_arguments(workspace, settings, plan, sources)
+        worker, arguments = PairTasks, _pair_arguments(workspace, settings, sources)
     shards = row_shards(settings.tasks, settings.tasks_per_shard)
     workspace.map_shards(shards, worker, {"settings": settings, "plan": plan, **arguments}, settings.pool, "tasks")
 
 
+def check_tasks(
+    read: Reader, settings: TaskSettings, transfers: Sequence[Transfer], fold: Fold, kind: Kind, sources: str
+) -> None:
+    """Check that a source suffices for the tasks of some transfers; no text is read.
+
+    Args:
+        read: reads columns of a table of the source.
+        settings: sizes of the sets.
+        transfers: the languages of the sets.
+        fold: the fold; its held-out rows do not count.
+        kind: questions or sentence pairs.
+        sources: the name of the source's stage, for messages.
+
+    Raises:
+        TableError: the data lacks a language, or too little of it can fill a transfer.
+    """
+    if kind == "similarity":
+        _check_all(Pairs(read("sentence_pairs", ["pair_id", "lang", "split"])).check, settings, transfers, sources)
+        return
+    questions = read("questions", ["question_id", "xling_id", "lang", "article", "split"])
+    answers = read("answers", ["answer_id", "lang", "article", "split"])
+    if fold.count is None and pc.unique(questions["split"]).to_pylist() == [""]:
+        raise TableError(f"{sources}: no task can be made: the source has no split of its own; set tasks.folds")
+    articles = source_articles(questions, answers)
+    answered = read("answered", ["xling_id", "answer_id"])
+    material = Questions(fold.trained(questions, articles), fold.trained(answers, articles), answered)
+    _check_all(material.check, settings, transfers, f"{sources}, fold {fold.number}")
+
+
 def _question_arguments(
-    workspace: Workspace, settings: TaskSettings, plan: "Plan", fold: Fold, sources: str, vectors: str | None
+    workspace: Workspace, settings: TaskSettings, fold: Fold, sources: str, vectors: str | None
 ) -> dict[str, Any]:
     every, candidates = (workspace.input(sources, table) for table in ("questions", "answers"))
     articles = source_articles(every, candidates)
     questions = fold.trained(every, articles)
     answers = fold.trained(candidates, articles)
     answered = workspace.input(sources, "answered")
-    material = Questions(questions, answers, answered)
-    _check_all(material.check, settings, plan, f"{sources}, fold {fold.number}")
     arguments: dict[str, Any] = {"questions": questions, "answers": answers, "answered": answered}
     if not settings.needs_vectors:
         return arguments
@@ -86,19 +119,19 @@ def _question_arguments(
     return arguments
 
 
-def _pair_arguments(workspace: Workspace, settings: TaskSettings, plan: "Plan", sources: str) -> dict[str, Any]:
+def _pair_arguments(workspace: Workspace, settings: TaskSettings, sources: str) -> dict[str, Any]:
     if settings.needs_vectors:
         raise TableError(
             f"sentence pairs have no query sets '{settings.query_set}' with negatives '{settings.negatives}': their scores grade "
             "similarity; set tasks.query_set and tasks.negatives to random"
         )
-    pairs = workspace.input(sources, "sentence_pairs")
-    _check_all(Pairs(pairs).check, settings, plan, sources)
-    return {"pairs": pairs}
+    return {"pairs": workspace.input(sources, "sentence_pairs")}
 
 
-def _check_all(check: Callable[[Transfer, Sizes], None], settings: TaskSettings, plan: "Plan", where: str) -> None:
-    for transfer in (transfer for group in plan.phases for transfer in group):
+def _check_all(
+    check: Callable[[Transfer, Sizes], None], settings: TaskSettings, transfers: Sequence[Transfer], where: str
+) -> None:
+    for transfer in transfers:
         try:
             check(transfer, Sizes(settings.shots, settings.queries))
         except TableError as error:

@@ -138,6 +138,27 @@ def check_mode(mode: Mode, transfers: Sequence[Transfer]) -> None:
         raise ValueError(f"mode {mode} needs transfers of all its modes: {given} lacks {_forms(absent)}")
 
 
+def of_mode(mode: Mode, transfers: Sequence[Transfer]) -> tuple[Transfer, ...]:
+    """Return those of the transfers that are of a mode, or of one of the modes of a union, in their order.
+
+    Raises:
+        ValueError: one is of no mode.
+    """
+    return tuple(transfer for transfer in transfers if mode_of(transfer) in modes_in(mode))
+
+
+def lacking_room(transfer: Transfer, shots: int, queries: int) -> str:
+    """Return what is wrong where a set of a transfer has more candidate languages than triplets or pairs; an empty text if none has."""
+    for number, one in enumerate(transfer.sets):
+        name, size = ("tasks.queries", queries) if number else ("tasks.shots", shots)
+        if size < len(one.candidate_langs):
+            return (
+                f"transfer '{transfer}': set '{one}' has {len(one.candidate_langs)} candidate languages, and {name} is {size}; raise it to "
+                f"{len(one.candidate_langs)}, so that each occurs in every task"
+            )
+    return ""
+
+
 def modes_in(mode: Mode) -> tuple[SimpleMode, ...]:
     """Return the modes that a mode consists of: itself, or those of a union."""
     return _PARTS[mode]

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -316,8 +317,8 @@ def test_sentence_pairs(tmp_path: Path) -> None:
 def test_bad_sentence_pairs(tmp_path: Path) -> None:
     sides = {"s1": {"en": "A.", "de": "B."}, "s2": {"en": "C."}}
     bad = [
-        {"id": 0, "score": 2, **sides},
-        {"id": 1, "score": 5.5, "s1": {"en": "A."}, "s2": {"en": "C."}},
+        {"id": 0, "score": 4, **sides},
+        {"id": 1, "score": -0.5, "s1": {"en": "A."}, "s2": {"en": "C."}},
         {"id": 2, "score": True, "s1": {"en": "A."}, "s2": {"en": "C."}},
         {"id": 3, "score": 1, "s1": "A.", "s2": {"en": "C."}},
         {"id": 4, "score": 1, "s1": {"en": " "}, "s2": {"en": "C."}},
@@ -326,7 +327,7 @@ def test_bad_sentence_pairs(tmp_path: Path) -> None:
     found = [(row["line"], row["id"], row["field"], row["reason"]) for row in rows(workspace, "rejected")]
     assert found == [
         (1, "0", "s2", "has no sentence in de, which the other side has"),
-        (2, "1", "score", "5.5, expected a number from 0 to 5 (source.max_score)"),
+        (2, "1", "score", "-0.5, expected a number from 0 to 5 (source.max_score)"),
         (3, "2", "score", "True, expected a number from 0 to 5 (source.max_score)"),
         (4, "3", "s1", "expected an object of sentences by language"),
         (5, "4", "s1", "is empty in en"),
@@ -337,6 +338,47 @@ def test_bad_sentence_pairs(tmp_path: Path) -> None:
         taken(tmp_path, pair_files(tmp_path, dev=[{"id": 0, "score": 1, "s1": {}}]))
     with pytest.raises(SourceError, match=r"test\.jsonl holds no sentence pair"):
         taken(tmp_path, pair_files(tmp_path, test=[]))
+
+
+def scored(folder: Path, scores: dict[str, list[float]], **settings: Any) -> SentencePairFiles:
+    files = {
+        split: write_lines(
+            folder / f"{split}.jsonl",
+            [{"id": i, "score": score, "s1": {"en": "A."}, "s2": {"en": "C."}} for i, score in enumerate(found)],
+        )
+        for split, found in scores.items()
+    }
+    return SentencePairFiles.model_validate({**files, **settings})
+
+
+def test_scores_of_another_scale(tmp_path: Path) -> None:
+    """From 0 to 1 with the highest score 5, a pair of equal sentences would be trained as a fifth alike."""
+    fine = {"train": [0, 2.5, 4.8], "dev": [5.0], "test": [2.51]}
+    found = rows(taken(tmp_path, scored(tmp_path, fine)), "sentence_pairs")
+    assert {row["pair_id"]: row["score"] for row in found} == {
+        "train/0": 0.0, "train/1": 0.5, "train/2": pytest.approx(0.96), "dev/0": 1.0, "test/0": pytest.approx(0.502),
+    }  # fmt: skip
+    low = fine | {"dev": [0.25, 1.0]}
+    message = (
+        r"the highest score of \S+dev\.jsonl is 1 and source\.max_score 5, by which scores are divided: "
+        r"its pairs count as at most 0\.2 of 1 alike"
+    )
+    with pytest.raises(SourceError, match=message + r"; set source\.max_score to the highest score"):
+        taken(tmp_path, scored(tmp_path, low))
+    workspace = taken(tmp_path / "set", scored(tmp_path, low, max_score=5))
+    assert len(rows(workspace, "sentence_pairs")) == 6
+    [warning] = workspace.warnings
+    assert re.fullmatch(message, warning)
+    assert not taken(tmp_path / "one", scored(tmp_path, {split: [0.25, 1.0] for split in fine}, max_score=1)).warnings
+
+
+def test_a_score_above_the_scale(tmp_path: Path) -> None:
+    above = {"train": [5.0], "dev": [5.0, 4.0, 5.5], "test": [5.0]}
+    with pytest.raises(
+        SourceError,
+        match=r"dev\.jsonl line 3: the score 5\.5 is above source\.max_score 5, by which scores are divided",
+    ):
+        taken(tmp_path, scored(tmp_path, above), 1.0)
 
 
 # --- object stores ---------------------------------------------------------------------------------------------------
