@@ -79,6 +79,8 @@ class MixSettings(Settings):
     query's own passages always have scores."""
     epochs: int = Field(default=1, ge=1)
     """Passes over the training queries, each with draws of its own."""
+    queries: int | None = Field(default=None, ge=1)
+    """Training queries at most, drawn at random from those that examples can be made of; if None, all."""
     imported: ImportedExamples | None = None
     """Candidates, scores and texts of other tools' files instead of the job's own: `jobs/train.py` then runs the stages mix and train
     alone."""

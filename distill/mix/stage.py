@@ -3,6 +3,7 @@
 What an example holds is a pure function of ids and a seed (`distill.mix.draws`).
 """
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from random import Random
@@ -78,6 +79,9 @@ def mix(
         raise TableError(
             f"no training query has {settings.n_way} candidates with texts in {', '.join(languages)}: see table rejected"
         )
+    if settings.queries is not None and len(material.lists) > settings.queries:
+        workspace.note(queries_not_drawn=len(material.lists) - settings.queries)
+        material = material._replace(lists=_drawn(material.lists, settings.queries, seed))
     repeat = len(draw_languages(settings.strategy, 1, languages, Random(0))) if material.languages else 1  # noqa: S311
     size = max(1, _EXAMPLES_PER_SHARD // (repeat * settings.group)) * settings.group
     length = len(material.lists) + -len(material.lists) % settings.group
@@ -87,6 +91,13 @@ def mix(
     ]
     arguments = {"settings": settings, "seed": seed, **material._asdict()}
     workspace.map_shards(shards, MixWorker, arguments, PoolSettings(), unit="examples")
+
+
+def _drawn(lists: pa.Table, count: int, seed: int) -> pa.Table:
+    """Return the lists of `count` queries, drawn by a hash of seed and id, in their order."""
+    ids = lists["query_id"].to_pylist()
+    chosen = sorted(ids, key=lambda query_id: hashlib.sha256(f"{seed}/queries/{query_id}".encode()).digest())[:count]
+    return lists.filter(pc.is_in(lists["query_id"], value_set=pa.array(chosen, pa.string())))
 
 
 def _imported_material(

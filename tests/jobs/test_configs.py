@@ -5,11 +5,8 @@ from pathlib import Path
 import pytest
 
 from distill.config import Config, load
-from distill.encoders.settings import LateInteractionStudent, PretrainedStudent, SingleVectorStudent
 from distill.meta.config import MetaConfig
-from distill.score.settings import MonoT5Teacher
 from distill.settings.load import ConfigError, load_as
-from distill.train.loss_settings import KlLoss, RelevanceMarginLoss
 from jobs import arm, maml_align, mtd, td
 from jobs.running.command import run
 
@@ -55,22 +52,6 @@ def test_plans_of_meta_learning(name: str, tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "store").exists()
 
 
-def test_the_settings_of_the_released_code_of_maml_align() -> None:
-    """meryemmhamdi1/meta-multi-sem-search: 7,000 tasks, 4 a step for 2 epochs, 5 inner steps of 1e-3, AdamW of 5e-5, lambda 0.5."""
-    found = load_as(MetaConfig, [CONFIGS / "maml_lareqa.yaml"])
-    assert (found.tasks.tasks, found.tasks.shots, found.tasks.queries, found.tasks.folds) == (7000, 3, 3, 5)
-    train = found.train
-    assert (train.inner_steps, train.inner_rate, train.learning_rate, train.margin) == (5, 1e-3, 5e-5, 1.0)
-    assert train.steps * train.tasks_per_batch == 2 * found.tasks.tasks
-    assert (train.distillation_weight, train.order, train.adapting_steps, train.sums_losses) == (0.5, "first", 5, False)
-    released = load_as(MetaConfig, [CONFIGS / "maml_lareqa.yaml"], ["--train.variant", "released_code"]).train
-    assert (released.adapting_steps, released.sums_losses) == (0, True)
-    assert [str(transfer) for transfer in found.tasks.wanted_transfers(found.languages)] == [
-        "el_el-el_ar-el_ar,el,hi",
-        "hi_hi-hi_de-hi_de,hi,ar",
-    ]
-
-
 @pytest.mark.parametrize("name", sorted(JOBS))
 def test_plans(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--storage", str(tmp_path / "store")]
@@ -88,51 +69,6 @@ def test_plans(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not (tmp_path / "store").exists()
     # jobs/train.py, jobs/index.py ... find the stages of every job.
     assert [stage.folder for stage in mtd.pipeline(found).stages] == [stage.folder for stage in job.stages]
-
-
-@pytest.mark.parametrize("name", ["td_zh", "td_fa", "td_ru", "mtd_neuclir", "mtd_clef"])
-def test_the_papers_settings(name: str) -> None:
-    """arXiv 2401.04810 and 2405.00977, and the released models' artifact.metadata."""
-    found = config(name)
-    student, train, mix, teacher = found.student, found.train, found.mix, found.score.teacher
-    assert isinstance(student, LateInteractionStudent)
-    assert isinstance(student.start, PretrainedStudent)
-    assert (student.start.model, student.dim, student.query_tokens, student.passage_tokens) == (
-        "xlm-roberta-large", 128, 32, 220,
-    )  # fmt: skip
-    assert (student.marker_mode, student.mask_punctuation, student.attend_to_mask_tokens) == ("overwrite", True, False)
-    assert (train.steps, train.batch_size, train.workers, train.learning_rate) == (200_000, 64, 8, 5e-6)
-    assert (train.schedule, train.warmup_steps, train.weight_decay, train.max_grad_norm) == ("constant", 0, 0.0, 2.0)
-    assert train.loss == KlLoss()
-    assert (mix.n_way, mix.sampling, mix.draw_from, mix.negatives) == (6, "random", None, None)
-    assert isinstance(teacher, MonoT5Teacher)
-    assert teacher.model == "unicamp-dl/mt5-13b-mmarco-100k"
-    assert (found.score.query_lang, found.score.passage_lang) == (None, None)  # it reads English
-    assert found.select.by.top_k == 50
-    languages = {"mtd_neuclir": ("zh", "fa", "ru"), "mtd_clef": ("de", "es", "fr")}
-    assert found.mixed_languages == languages.get(name, (name[-2:],))
-
-
-def test_the_round_robin_of_the_released_model() -> None:
-    found = config("mtd_neuclir", "--mix.strategy", "round_robin", "--train.batch_size", "48")
-    assert found.train.batch_size // found.train.workers == 2 * 3  # two entries in three languages
-
-
-def test_the_settings_of_adaptive_relevance_margins() -> None:
-    """The released code's configuration for MPNet."""
-    found = config("arm_msmarco")
-    student, train = found.student, found.train
-    assert isinstance(student, SingleVectorStudent)
-    assert isinstance(student.start, PretrainedStudent)
-    assert (student.start.model, student.pooling, student.normalize) == ("microsoft/mpnet-base", "cls", True)
-    assert (student.query_tokens, student.passage_tokens) == (20, 200)
-    assert (train.batch_size, train.learning_rate, train.weight_decay) == (128, 5e-7, 1e-6)
-    assert (train.schedule, train.decay) == ("exponential", 0.99999)
-    assert train.loss == RelevanceMarginLoss(margin="distributed", error="squared", alignment="code")
-    assert (found.mix.sampling, found.mix.n_way, found.mix.epochs) == ("pairs", 2, 128)
-    assert train.dev is not None
-    assert (train.dev.every, train.dev.measure, train.dev.patience) == (500, "nDCG@10", 16)
-    assert found.mixed_languages == ("en",)
 
 
 def test_translate_distill_is_for_one_language() -> None:

@@ -69,6 +69,7 @@ def _examples(mix: MixSettings) -> str:
     """Return the examples that the mix stage makes, in words."""
     words = [f"{mix.epochs} epochs of {mix.n_way}-way examples"]
     words.append("in the languages of the files" if mix.imported and not mix.translates_imported else mix.strategy)
+    words += [f"of at most {mix.queries:,} queries"] if mix.queries is not None else []
     words += [f"sampling {mix.sampling}"] if mix.sampling != "random" else []
     words += [f"from {mix.imported.type} files"] if mix.imported else []
     return ", ".join(words)
@@ -87,16 +88,18 @@ def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> 
     """Return the stage that trains a student on `examples`."""
     name = "english_train" if examples.name == "english_mix" else "train"
 
+    watched = config.languages or (config.source_lang,)  # a student of one language is watched in it
+
     def run(workspace: StageRun) -> None:
         from distill.train.stage import TrainingTask
         from distill.train.stage import train as train_student
 
-        task = TrainingTask(
-            examples.name, config.source_lang, config.student_query_lang, config.languages, config.batch_unit
-        )
+        task = TrainingTask(examples.name, config.source_lang, config.student_query_lang, watched, config.batch_unit)
         train_student(workspace, config.train, config.student, config.seed, task)
 
     settings = {"train": config.train.identity(), "student": config.student.identity(), "seed": config.seed}
+    if config.train.dev is not None and not config.languages:
+        settings["dev_languages"] = list(watched)
     reads = model_files(config.student.start.model) if config.student.start.type == "pretrained" else ()
     needs = (
         Need(name, config.train.workers, config.train.cpus_per_worker, config.train.gpus_per_worker, "train.workers"),

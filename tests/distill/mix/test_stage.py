@@ -68,6 +68,17 @@ def test_every_training_query_once_an_epoch_and_no_other(tmp_path: Path) -> None
     assert ids[:5] != ids[5:]
 
 
+def test_fewer_queries_are_drawn_by_their_ids_once_for_all_epochs(tmp_path: Path) -> None:
+    """By SHA-256 of `7/queries/q0` and so on the order is q1 q4 q0 q2 q3; a number above that of the queries takes all."""
+    workspace = LocalWorkspace(tmp_path, "mix", tables())
+    mix(workspace, MixSettings(n_way=2, epochs=2, queries=3), "en", LANGUAGES, seed=7)
+    ids = [row["query_id"] for row in workspace.output("examples").to_pylist()]
+    assert sorted(ids[:3]) == sorted(ids[3:]) == ["q0", "q1", "q4"]
+    assert workspace.notes["queries_not_drawn"] == 2
+    every = run(tmp_path / "all", MixSettings(n_way=2, queries=9)).to_pylist()
+    assert len(every) == 5
+
+
 def test_round_robin_repeats_the_entry_in_every_language(tmp_path: Path) -> None:
     rows = run(tmp_path, MixSettings(strategy="round_robin", n_way=3)).to_pylist()
     assert len(rows) == 15
