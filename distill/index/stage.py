@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -49,10 +50,25 @@ def all_documents(workspace: Workspace, sources: str) -> pa.Table:
     columns = ["passage_id", "lang", "title", "text"]
     stage, table = ("translate", "translations") if sources == "sources" else (sources, "parallel")
     passages, parts = workspace.input(sources, "passages"), workspace.input(sources, "parts")
-    other = with_text(workspace.input(stage, table)).select(columns)
-    documents = pa.concat_tables([passages.select(columns), other]).combine_chunks()
+    other = with_text(workspace.input(stage, table))
+    if stage == "translate":
+        other = _without_copies(other, parts)
+    documents = pa.concat_tables([passages.select(columns), other.select(columns)]).combine_chunks()
     documents = documents.add_column(1, "doc_id", document_ids(documents["passage_id"], parts))
     return documents.sort_by([("passage_id", "ascending"), ("lang", "ascending")])
+
+
+def _without_copies(translations: pa.Table, parts: pa.Table) -> pa.Table:
+    """Return TRANSLATIONS without passages of a document's version in another language, where the document was cut in this one itself."""
+    cut = parts.filter(pc.not_equal(parts["lang"], ""))
+    if not len(cut):
+        return translations
+    rows = pc.index_in(translations["passage_id"], value_set=cut["passage_id"].combine_chunks())
+    documents, origins = (cut[name].combine_chunks().take(rows) for name in ("doc_id", "lang"))
+    versions = pc.unique(pc.binary_join_element_wise(cut["doc_id"], cut["lang"], "@"))
+    has_own = pc.is_in(pc.binary_join_element_wise(documents, translations["lang"], "@"), value_set=versions)
+    copied = pc.and_(has_own, pc.not_equal(origins, translations["lang"]))
+    return translations.filter(pc.invert(pc.fill_null(copied, fill_value=False)))
 
 
 def _tables(part: pa.Table, start: int, vectors: Sequence[Float[Tensor, "_ D"]]) -> dict[str, pa.Table]:

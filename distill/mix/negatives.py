@@ -6,8 +6,10 @@ score limits), applied to a teacher's scores.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from distill.mix.settings import MixSettings, NegativeSettings
+from distill.sources.documents import best_of_documents
 
 
 class TooFewError(ValueError):
@@ -20,16 +22,24 @@ class Choice:
     Args:
         settings: the options and the size of an example.
         grades: query -> passages that are judged relevant -> grade; read only with `settings.negatives`.
+        documents: passage -> its document, where documents are judged: the positive is the best-scored candidate of a document, the first
+            where there are no scores, and its other passages are neither positives nor negatives.
 
     Attributes:
         dropped: candidates that each option dropped, over all queries; those that several would drop count for the first.
     """
 
-    def __init__(self, settings: MixSettings, grades: Mapping[str, Mapping[str, int]]) -> None:
+    def __init__(
+        self,
+        settings: MixSettings,
+        grades: Mapping[str, Mapping[str, int]],
+        documents: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._settings = settings
         self._n_way = settings.n_way
         self._negatives = settings.negatives
         self._grades = grades
+        self._documents = documents
         self.dropped: Counter[str] = Counter()
 
     def __call__(
@@ -60,6 +70,9 @@ class Choice:
         }
         best = max(judged.values(), default=0)
         positives = [position for position, grade in judged.items() if grade == best]
+        if self._documents:
+            own = [self._documents.get(passage_ids[position], passage_ids[position]) for position in positives]
+            positives = [positives[i] for i in best_of_documents(own, [scores[position] for position in positives])]
         if not positives and needs_positive(self._negatives):
             raise TooFewError(self._without_positive(query_id))
         limit = score_limit(self._negatives, [scores[position] for position in positives])

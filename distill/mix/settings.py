@@ -13,7 +13,9 @@ class NegativeSettings(Settings):
     """The candidates that an example may be drawn from.
 
     A judged passage is one with a grade above 0. The positives of a query are those of its judged passages with a score that have the
-    highest grade; its negatives are the candidates that are not judged relevant. Scores are those that examples hold, after temperature and
+    highest grade; its negatives are the candidates that are not judged relevant. Where documents are judged, the positive is the
+    best-scored candidate of a relevant document (without a teacher the selector's first), and the document's other passages are neither
+    positives nor negatives. Scores are those that examples hold, after temperature and
     scale.
     """
 

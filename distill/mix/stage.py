@@ -21,6 +21,7 @@ from distill.mix.draws import Turn, draw_examples, draw_languages, share_passage
 from distill.mix.negatives import Choice, TooFewError
 from distill.mix.settings import MixSettings
 from distill.mix.texts import Texts
+from distill.sources.documents import training_qrels
 from distill.tables import CANDIDATES, EXAMPLES, REJECTED, SCORES, TableError, lookup
 from distill.text import with_text
 
@@ -127,7 +128,8 @@ def _own_material(
     translations = with_text(translations.filter(pc.is_in(translations["lang"], pa.array(languages, pa.string()))))
     lists = _scored(workspace, scores_stage) if scores_stage else _unscored(workspace)
     lists = lookup(lists, "query_id", queries["query_id"].combine_chunks(), "training queries without candidates")
-    choice = Choice(settings, _grades(workspace, queries) if settings.negatives else {})
+    grades, documents = _grades(workspace, queries) if settings.negatives else ({}, {})
+    choice = Choice(settings, grades, documents)
     usable, rejected, left_out = usable_lists(lists, Texts(passages, translations, languages), choice)
     if choice.dropped:
         workspace.note(negatives_dropped=dict(choice.dropped))
@@ -169,14 +171,14 @@ def _unscored(workspace: Workspace) -> pa.Table:
     return candidates.select(["query_id", "passage_ids"]).append_column("scores", scores)
 
 
-def _grades(workspace: Workspace, queries: pa.Table) -> dict[str, dict[str, int]]:
-    """Return the passages that are judged relevant to each of these queries, with their grades."""
-    qrels = workspace.input("sources", "qrels")
+def _grades(workspace: Workspace, queries: pa.Table) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Return the passages that are judged relevant to each of these queries, with their grades, and the documents of parts."""
+    qrels, parts = training_qrels(workspace)
     kept = pc.and_(pc.greater(qrels["relevance"], 0), pc.is_in(qrels["query_id"], queries["query_id"].combine_chunks()))
     grades: dict[str, dict[str, int]] = {}
     for row in qrels.filter(kept).to_pylist():
         grades.setdefault(row["query_id"], {})[row["passage_id"]] = row["relevance"]
-    return grades
+    return grades, dict(zip(parts["passage_id"].to_pylist(), parts["doc_id"].to_pylist(), strict=True))
 
 
 def usable_lists(lists: pa.Table, texts: Texts, choice: Choice) -> tuple[pa.Table, pa.Table, int]:

@@ -4,7 +4,7 @@ Every score stage writes one row for each row of `candidates`, in that order; ro
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 from cluster.stored_table import StoredTable
 from cluster.workspace import Workspace
 from distill.numerics.ragged import Ragged
-from distill.tables import SCORES, TableError
+from distill.sources.documents import best_of_documents, document_ids, training_qrels
+from distill.tables import PARTS, SCORES, TableError
 
 BLOCK_PAIRS = 250_000
 """Pairs of query and passage that are in memory at once, about."""
@@ -157,23 +158,28 @@ def selector_ranks(lists: ScoreLists, candidates: pa.Table) -> Int[np.ndarray, "
 
 @dataclass(frozen=True)
 class Judgements:
-    """The passages that are judged relevant, of some queries.
+    """The passages that are judged relevant, of some queries; every passage of a document that is.
 
     Attributes:
         query_ids: a query for each judgement.
         passage_ids: its passage.
+        parts: PARTS of the documents that are judged; without rows where passages are.
     """
 
     query_ids: pa.Array
     passage_ids: pa.Array
+    parts: pa.Table = field(default_factory=PARTS.empty)
 
     @classmethod
-    def of(cls, qrels: pa.Table, queries: pa.Table, splits: Sequence[str]) -> "Judgements":
-        """Return those of QRELS with a grade above 0 whose query is in one of the splits of QUERIES."""
+    def of(
+        cls, qrels: pa.Table, queries: pa.Table, splits: Sequence[str], parts: pa.Table | None = None
+    ) -> "Judgements":
+        """Return those of QRELS by passage with a grade above 0 whose query is in one of the splits of QUERIES."""
         ids = queries["query_id"].filter(pc.is_in(queries["split"], pa.array(splits, pa.string()))).combine_chunks()
         kept = pc.and_(pc.greater(qrels["relevance"], 0), pc.is_in(qrels["query_id"], ids))
         qrels = qrels.filter(kept).combine_chunks()
-        return cls(qrels["query_id"].combine_chunks(), qrels["passage_id"].combine_chunks())
+        parts = PARTS.empty() if parts is None else parts
+        return cls(qrels["query_id"].combine_chunks(), qrels["passage_id"].combine_chunks(), parts)
 
     def relevant(self, lists: ScoreLists) -> tuple[Bool[np.ndarray, " P"], Bool[np.ndarray, " Q"]]:
         """Return whether each candidate is judged relevant, and whether each query has such judgements at all."""
@@ -190,6 +196,23 @@ class Judgements:
         pairs = np.where(own < 0, -1, lists.lists.owners * len(known) + own)
         return np.isin(pairs, wanted), judged
 
+    def representatives(self, lists: ScoreLists, relevant: Bool[np.ndarray, " P"]) -> Bool[np.ndarray, " P"]:
+        """Return which candidates tell a relevant one from others: all but the passages of relevant documents that are not their best.
+
+        Nobody judged those: a document is relevant by its best-scored passage.
+        """
+        kept = np.ones(len(relevant), bool)
+        (rows,) = np.nonzero(relevant)
+        if not len(self.parts) or not len(rows):
+            return kept
+        documents = document_ids(lists.passage_ids.take(pa.array(rows)), self.parts).to_pylist()
+        best = best_of_documents(
+            [*zip(lists.lists.owners[rows].tolist(), documents, strict=True)], lists.scores[rows].tolist()
+        )
+        kept[rows] = False
+        kept[rows[best]] = True
+        return kept
+
 
 def _positions(ids: pa.Array, known: pa.Array) -> Int[np.ndarray, " N"]:
     """Return the position of each id among the known ones, -1 where it is none of them."""
@@ -200,4 +223,5 @@ def _positions(ids: pa.Array, known: pa.Array) -> Int[np.ndarray, " N"]:
 def read_judgements(workspace: Workspace, splits: Sequence[str]) -> Judgements:
     """Return the relevant passages of queries in these splits. Test judgements are for the evaluation alone."""
     queries = workspace.input("sources", "queries", ["query_id", "split"])
-    return Judgements.of(workspace.input("sources", "qrels"), queries, splits)
+    qrels, parts = training_qrels(workspace)
+    return Judgements.of(qrels, queries, splits, parts)

@@ -40,6 +40,9 @@ def find_temperature(
     for _, found in blocks(tables):
         lists = combined(method, in_unit(found, held, settings.unit))
         relevant, _ = judgements.relevant(lists)
+        kept = judgements.representatives(lists, relevant)
+        if not kept.all():
+            lists, relevant = lists.take(kept), relevant[kept]
         shares = lists.lists.means(relevant)
         usable = (shares > 0) & (shares < 1)
         chosen = usable & ((seen + np.cumsum(usable) - 1) % step == 0)

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from cluster.settings import PoolSettings
 from cluster.workspace import Workspace
+from distill.sources.documents import training_qrels
 from distill.tables import CANDIDATES, PASSAGES, QUERIES, TableError, lookup
 
 PASSAGE_COLUMNS = ("passage_id", "title", "text")
@@ -79,10 +80,15 @@ def _refuse_missing(wanted: pa.Array, present: pa.ChunkedArray, what: str, advic
 
 
 def judged_passages(workspace: Workspace) -> pa.Table:
-    """Return query and passage of judgements above 0 of training and development queries, best grade first; never of test queries."""
+    """Return query and passage of judgements above 0 of training and development queries, best grade first; never of test queries.
+
+    Of a judged document these are all passages in the source language, so that the teacher can tell which of them is the relevant one.
+    """
     queries = workspace.input("sources", "queries", ["query_id", "split"])
     asked = queries["query_id"].filter(pc.not_equal(queries["split"], "test")).combine_chunks()
-    qrels = workspace.input("sources", "qrels")
+    qrels, _ = training_qrels(workspace)
+    known = workspace.input("sources", "passages", ["passage_id"])["passage_id"].combine_chunks()
+    qrels = qrels.filter(pc.is_in(qrels["passage_id"], value_set=known))
     kept = pc.and_(pc.greater(qrels["relevance"], 0), pc.is_in(qrels["query_id"], value_set=asked))
     order = [("query_id", "ascending"), ("relevance", "descending"), ("passage_id", "ascending")]
     return qrels.filter(kept).sort_by(order).select(["query_id", "passage_id"])

@@ -117,7 +117,7 @@ class SelectSettings(Settings):
     """Language in which the selector reads passages; any but `source_lang` is read from the translations. If None, `source_lang`."""
     add_judged: bool = False
     """If true, passages that are judged relevant join the candidates of training and development queries, after the selected ones, so that
-    the teacher scores them too. Test judgements are never read."""
+    the teacher scores them too; of documents that are judged relevant all passages do. Test judgements are never read."""
     queries_per_shard: int = Field(default=20_000, ge=1)
     """Queries in a shard, the unit of commit and retry."""
     pool: PoolSettings = PoolSettings()

@@ -26,11 +26,13 @@ class Cut(NamedTuple):
 
     Attributes:
         tables: the rows of each table that was given, those that are cut replaced by their passages, which follow one another.
+        made: passage_id and lang of these passages.
         counts: language -> documents that were cut and the passages made of them.
         apart: documents in several languages that were cut, and so have versions that no longer correspond.
     """
 
     tables: list[pa.Table]
+    made: pa.Table
     counts: dict[str, dict[str, int]]
     apart: int
 
@@ -52,7 +54,7 @@ def cut_documents(tables: Sequence[pa.Table], settings: CutSettings) -> Cut:
     found = [_windows(table, atoms, settings.length, stride) for table in tables]
     cut_ids = {passage_id for cuts in found for passage_id, _ in cuts.values()}
     if not cut_ids:
-        return Cut(list(tables), {}, 0)
+        return Cut(list(tables), PASSAGE_ROWS.empty_table().select(["passage_id", "lang"]), {}, 0)
     wanted = pa.array(sorted(cut_ids), STRING)
     kept, made, counts = [], [], {}
     versions: dict[str, int] = {}
@@ -63,7 +65,8 @@ def cut_documents(tables: Sequence[pa.Table], settings: CutSettings) -> Cut:
         made.append(pa.concat_tables([PASSAGE_ROWS.empty_table(), *parts]))
     _check_new_ids(kept, made)
     apart = sum(number > 1 for number in versions.values())
-    return Cut([pa.concat_tables(pair) for pair in zip(kept, made, strict=True)], counts, apart)
+    new = pa.concat_tables(made).select(["passage_id", "lang"])
+    return Cut([pa.concat_tables(pair) for pair in zip(kept, made, strict=True)], new, counts, apart)
 
 
 def _reader(settings: CutSettings) -> Callable[[Sequence[str]], list[Sequence[Atom]]]:

@@ -4,18 +4,24 @@ A passage without a row in the table `parts` is a document of its own. No id is 
 an id says which of the two it is.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.locations import SourceError
+from cluster.workspace import Workspace
 from distill.sources.checks import origin
 from distill.tables import PARTS, QRELS, STRING
 
 
-def parts_of(tables: Sequence[pa.Table]) -> pa.Table:
+def parts_of(tables: Sequence[pa.Table], cut: pa.Table | None = None) -> pa.Table:
     """Return PARTS of passages (PASSAGE_ROWS) whose versions agree on their document.
+
+    Args:
+        tables: the passages.
+        cut: passage_id and lang of those that were cut from documents.
 
     Raises:
         SourceError: a passage has the id of a document that another passage is a part of.
@@ -32,9 +38,12 @@ def parts_of(tables: Sequence[pa.Table]) -> pa.Table:
             f"{origin(passage)}: '{passage['passage_id']}' is a passage, and a document of which '{part['passage_id']}' is a part "
             f"({origin(part)}); judgements could mean either: give the passage another id"
         )
-    return PARTS.check(
-        parts.select(["passage_id", "doc_id"]).group_by(["passage_id", "doc_id"]).aggregate([]), "sources"
-    )
+    parts = parts.group_by(["passage_id", "doc_id"], use_threads=False).aggregate([])
+    langs = pa.nulls(len(parts), STRING)
+    if cut is not None:
+        rows = pc.index_in(parts["passage_id"], value_set=cut["passage_id"].combine_chunks())
+        langs = cut["lang"].combine_chunks().take(rows.combine_chunks())
+    return PARTS.check(parts.append_column("lang", pc.fill_null(langs, "")), "sources")
 
 
 def check_one_level(qrels: pa.Table, parts: pa.Table) -> None:
@@ -93,25 +102,40 @@ def document_ids(passage_ids: pa.Array | pa.ChunkedArray, parts: pa.Table) -> pa
     return pc.coalesce(parts["doc_id"].combine_chunks().take(rows), passage_ids)
 
 
-def passage_qrels(qrels: pa.Table, passages: pa.Table) -> pa.Table:
+def passage_qrels(qrels: pa.Table, parts: pa.Table) -> pa.Table:
     """Return judgements by passage: a document's judgement as one of each of its passages, with its grade.
 
-    Which of a relevant document's passages are relevant nobody judged: whoever trains on them takes the best-scored one.
+    Which of a relevant document's passages are relevant nobody judged: who needs one takes the best-scored (`best_of_documents`).
 
     Args:
         qrels: QRELS, of passages or documents.
-        passages: columns passage_id and doc_id of PASSAGES.
+        parts: PARTS of the collection.
     """
-    parts = passages.select(["passage_id", "doc_id"])
-    parts = parts.filter(pc.not_equal(parts["passage_id"], parts["doc_id"]))
     is_document = pc.is_in(qrels["passage_id"], value_set=parts["doc_id"].combine_chunks())
     whole = qrels.filter(is_document)
     if not len(whole):
         return qrels
-    parts = parts.rename_columns(["part", "passage_id"])
-    joined = whole.join(parts, "passage_id", join_type="inner")
+    names = parts.select(["passage_id", "doc_id"]).rename_columns(["part", "passage_id"])
+    joined = whole.join(names, "passage_id", join_type="inner")
     expanded = pa.table(
-        {"query_id": joined["query_id"], "passage_id": joined["part"].cast(STRING), "relevance": joined["relevance"]}
+        {"query_id": joined["query_id"], "passage_id": joined["part"], "relevance": joined["relevance"]},
+        schema=QRELS.schema,
     )
-    others = qrels.filter(pc.invert(is_document)).select(QRELS.schema.names)
-    return QRELS.check(pa.concat_tables([others.cast(QRELS.schema), expanded.cast(QRELS.schema)]))
+    return QRELS.check(pa.concat_tables([qrels.filter(pc.invert(is_document)).cast(QRELS.schema), expanded]))
+
+
+def training_qrels(workspace: Workspace) -> tuple[pa.Table, pa.Table]:
+    """Return the judgements of the stage `sources` by passage, and the PARTS of the documents that are judged."""
+    qrels, parts = workspace.input("sources", "qrels"), workspace.input("sources", "parts")
+    judged = pc.is_in(parts["doc_id"], value_set=pc.unique(qrels["passage_id"]))
+    return passage_qrels(qrels, parts), parts.filter(judged)
+
+
+def best_of_documents(documents: Sequence[Hashable], scores: Sequence[float]) -> list[int]:
+    """Return the position of the best-scored passage of each document, the first of equals, in order; a NaN is the lowest score."""
+    best: dict[Hashable, int] = {}
+    for position, document in enumerate(documents):
+        before = best.setdefault(document, position)
+        if scores[position] > scores[before] or (math.isnan(scores[before]) and not math.isnan(scores[position])):
+            best[document] = position
+    return sorted(best.values())

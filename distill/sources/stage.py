@@ -63,9 +63,10 @@ def ingest(
     check_unique(queries, ("query_id", "lang"), "query")
     check_versions(queries, "query_id", "split", "query")
     check_versions(pa.concat_tables([passages, parallel]), "passage_id", "doc_id", "passage")
+    made = None
     if source.cut is not None:
-        passages, parallel = _cut(workspace, (passages, parallel), source.cut, source_lang)
-    parts = parts_of([passages, parallel])
+        (passages, parallel), made = _cut(workspace, (passages, parallel), source.cut, source_lang)
+    parts = parts_of([passages, parallel], made)
     ids = [chunk for table in (passages, parallel) for chunk in table["passage_id"].chunks]
     qrels = intake.known_qrels([*ids, *parts["doc_id"].chunks])
     check_one_level(qrels, parts)
@@ -85,8 +86,8 @@ def ingest(
 
 def _cut(
     workspace: Workspace, tables: tuple[pa.Table, pa.Table], settings: CutSettings, source_lang: str
-) -> list[pa.Table]:
-    """Cut the documents of both tables, and note what was cut."""
+) -> tuple[list[pa.Table], pa.Table]:
+    """Cut the documents of both tables, and note what was cut; return the tables, and id and language of the passages that were made."""
     cut = cut_documents(tables, settings)
     workspace.note(cut=cut.counts)
     if cut.apart:
@@ -95,7 +96,7 @@ def _cut(
             f"translations of each other; an engine (translate.engine) translates those in {source_lang} for training"
         )
         workspace.note(warning=warning, cut_apart=cut.apart)
-    return cut.tables
+    return cut.tables, cut.made
 
 
 def _add_bundled(intake: Intake) -> None:

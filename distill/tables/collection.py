@@ -54,10 +54,15 @@ PARTS = Table(
     (
         Column("passage_id", STRING, "the passage; those that `source.cut` makes are named `ID#LANG.N`"),
         Column("doc_id", STRING, "its document, in every language; no passage has this id"),
+        Column(
+            "lang",
+            STRING,
+            "the language of the version that `source.cut` cut; empty where the source itself has the passage",
+        ),
     ),
     ("passage_id",),
     "no meaning",
-    {"passage_id": "d7#en.2", "doc_id": "d7"},
+    {"passage_id": "d7#en.2", "doc_id": "d7", "lang": "en"},
 )
 
 _TRANSLATION_MEASURES = (

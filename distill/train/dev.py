@@ -23,6 +23,8 @@ from distill.encoders.encoder import Encoder
 from distill.measures.metrics import measure
 from distill.numerics.best import top_k
 from distill.numerics.blocks import maxsim_of_each
+from distill.numerics.groups import Groups
+from distill.sources.documents import document_ids, judged_unit, passage_qrels
 from distill.tables import QRELS, RUN, TableError
 from distill.text import passage_texts
 from distill.train.settings import DevSettings
@@ -35,11 +37,13 @@ def write_dev(
 ) -> None:
     """Draw the development set from the stages `sources` and `translate` and write it to `folder`. Memory: the ids of the collection.
 
-    Queries are those of split dev in `query_lang` that have a judgement above 0. Queries and passages are drawn by hashes of their ids.
+    Queries are those of split dev in `query_lang` that have a judgement above 0. Queries and passages are drawn by hashes of their ids. All
+    passages of judged documents are in the pool; where documents are judged they are ranked by their best passages.
     """
     queries = workspace.input("sources", "queries")
     queries = queries.filter(pc.and_(pc.equal(queries["split"], "dev"), pc.equal(queries["lang"], query_lang)))
-    qrels = workspace.input("sources", "qrels")
+    qrels, parts = workspace.input("sources", "qrels"), workspace.input("sources", "parts")
+    unit = judged_unit(qrels, parts)
     relevant = qrels.filter(pc.greater(qrels["relevance"], 0))
     queries = queries.filter(pc.is_in(queries["query_id"], value_set=relevant["query_id"].combine_chunks()))
     if not len(queries):
@@ -49,7 +53,7 @@ def write_dev(
     chosen = _drawn(queries["query_id"].to_pylist(), settings.queries)
     queries = queries.filter(pc.is_in(queries["query_id"], value_set=pa.array(chosen, pa.string())))
     qrels = qrels.filter(pc.is_in(qrels["query_id"], value_set=pa.array(chosen, pa.string())))
-    judged = set(qrels["passage_id"].to_pylist())
+    judged = set(passage_qrels(qrels, parts)["passage_id"].to_pylist())
     passages = StoredTable.open(workspace.filesystem, f"{workspace.input_folder('sources')}/passages")
     ids = passages.read(columns=["passage_id"])["passage_id"].to_pylist()
     others = _drawn([i for i in ids if i not in judged], max(0, settings.passages - len(judged)))
@@ -58,6 +62,8 @@ def write_dev(
     folder_of_translations = f"{workspace.input_folder('translate')}/translations"
     tables.append(StoredTable.open(workspace.filesystem, folder_of_translations))
     pool = pa.concat_tables([_only(table, wanted, languages) for table in tables])
+    ranked = document_ids(pool["passage_id"], parts) if unit == "doc_id" else pool["passage_id"]
+    pool = pool.append_column("ranked_id", ranked)
     for name, table in {"queries": queries.select(["query_id", "text"]), "qrels": qrels, "passages": pool}.items():
         write_table(workspace.filesystem, f"{folder}/{name}.parquet", table)
 
@@ -111,30 +117,48 @@ class DevSet:
         query_ids = self.queries["query_id"].to_pylist()
         queries = encoder.encode_queries(self.queries["text"].to_pylist())
         for language, passages in self.passages.items():
+            groups = Groups(passages["ranked_id"].to_pylist())
             share = torch.arange(rank, len(passages), world)
             texts = passage_texts(passages.take(share.numpy()))
-            best = top_k(maxsim_of_each(queries, encoder.encode_passages(texts, tokens_per_batch)), _DEPTH, share)
+            scores = maxsim_of_each(queries, encoder.encode_passages(texts, tokens_per_batch))
+            best = best_documents([(scores, groups.of[share])], len(groups))
             if world > 1:
                 parts: list[Any] = [None] * world
                 distributed.all_gather_object(parts, best)
-                scores, positions = (torch.cat(columns, dim=1) for columns in zip(*parts, strict=True))
-                best = top_k(scores, _DEPTH, positions)
-            run = _run(query_ids, passages["passage_id"].to_pylist(), *best, language)
+                best = best_documents(parts, len(groups))
+            run = _run(query_ids, groups.keys, *best, language)
             values[language] = float(measure(run, QRELS.check(self.qrels), [name], query_ids)[name].mean())
         return values
 
 
+def best_documents(
+    parts: Sequence[tuple[Float[Tensor, "Q n"], Int[Tensor, "*rows n"]]], count: int
+) -> tuple[Float[Tensor, "Q K"], Int[Tensor, "Q K"]]:
+    """Return the scores and numbers of the best documents for each query, from their passages' scores.
+
+    Args:
+        parts: scores with the numbers of the documents they are of, of each query's own or one list for all. A document may be in several.
+        count: how many documents there are in all.
+    """
+    queries = len(parts[0][0])
+    best = torch.full((queries, count), -torch.inf)
+    for scores, numbers in parts:
+        best.scatter_reduce_(1, numbers.expand(queries, -1), scores.float(), "amax")
+    return top_k(best, _DEPTH)
+
+
 def _run(
     query_ids: Sequence[str],
-    passage_ids: Sequence[str],
+    ranked_ids: Sequence[str],
     scores: Float[Tensor, "Q K"],
     positions: Int[Tensor, "Q K"],
     tag: str,
 ) -> pa.Table:
     return RUN.from_rows(
-        {"query_id": query_id, "passage_id": passage_ids[position], "rank": rank, "score": score, "tag": tag}
+        {"query_id": query_id, "passage_id": ranked_ids[position], "rank": rank, "score": score, "tag": tag}
         for query_id, values, row in zip(query_ids, scores.tolist(), positions.tolist(), strict=True)
         for rank, (position, score) in enumerate(zip(row, values, strict=True), 1)
+        if score > -torch.inf
     )
 
 

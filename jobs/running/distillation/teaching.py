@@ -33,8 +33,8 @@ def sources(config: Config, source: Source | None = None, name: str = "sources")
     tokenizer = model_files(chosen.cut.tokenizer) if chosen.cut is not None else ()
     return Stage(
         name,
-        # 2: texts that cannot be seen are empty, judgements of what exists nowhere are rejected. 3 writes `parts`.
-        version=3,
+        # 2: texts that cannot be seen are empty, judgements of what exists nowhere are rejected. 4 writes `parts`.
+        version=4,
         run=run,
         settings=settings,
         reads=(*source_files(chosen), *tokenizer),

@@ -73,7 +73,11 @@ def long_documents(qrels: list[str]) -> dict[str, dict[str, pa.Table]]:
         {"passage_id": i, "source_lang": "en", "lang": "de", "title": "", "text": t, "translator": "t", "flags": []}
         for i, t in zip(texts, ("biene", "biene honig", "stein", "brücke", "fluss", "sonne"), strict=True)
     ]
-    parts = [{"passage_id": row["passage_id"], "doc_id": row["doc_id"]} for row in passages if row["passage_id"] != "c"]
+    parts = [
+        {"passage_id": row["passage_id"], "doc_id": row["doc_id"], "lang": ""}
+        for row in passages
+        if row["passage_id"] != "c"
+    ]
     queries = [{"query_id": "q1", "lang": "en", "text": "bee " * 20, "split": "test"}]
     scores = [
         {"query_id": "q1", "passage_ids": ["b1", "a3", "b2", "c"], "scores": [1.0, 2.0, 3.0, 2.0], "teacher": "t"}

@@ -6,7 +6,7 @@ import pytest
 from distill.mix.negatives import Choice, TooFewError, score_limit
 from distill.mix.settings import MixSettings, NegativeSettings
 from distill.mix.stage import mix
-from distill.tables import PASSAGES, QRELS, QUERIES, SCORES, TRANSLATIONS
+from distill.tables import PARTS, PASSAGES, QRELS, QUERIES, SCORES, TRANSLATIONS
 from tests.workspaces import LocalWorkspace
 
 IDS = ["p1", "p2", "p3", "p4", "p5", "p6", "p7"]
@@ -24,6 +24,26 @@ def chosen(n_way: int = 2, usable: list[int] | None = None, **options: object) -
 def test_the_positive_comes_first_and_other_judged_passages_are_no_negatives() -> None:
     assert chosen() == (1, ["p3", "p1", "p2", "p4", "p6", "p7"])
     assert chosen(include_positive=False) == (0, IDS)
+
+
+@pytest.mark.parametrize(
+    ("scores", "positive"),
+    [(SCORES_BY_RANK, "p3"), ([float("nan")] * 7, "p3"), ([5.0, 9.0, 7.0, 7.5, 4.0, 1.0, -2.0], "p4")],
+)
+def test_the_positive_of_a_judged_document_is_its_best_scored_passage(scores: list[float], positive: str) -> None:
+    """p3, p4 and p7 are passages of d1 (grade 3), p5 of d2 (grade 1): none of them is a negative."""
+    documents = {"p3": "d1", "p4": "d1", "p7": "d1", "p5": "d2"}
+    grades = {"q": {"p3": 3, "p4": 3, "p7": 3, "p5": 1}}
+    settings = MixSettings(n_way=2, negatives=NegativeSettings())
+    first, places = Choice(settings, grades, documents)("q", IDS, scores, list(range(7)))
+    assert (first, [IDS[place] for place in places]) == (1, [positive, "p1", "p2", "p6"])
+
+
+def test_two_judged_documents_have_a_positive_each() -> None:
+    documents = {"p3": "d1", "p4": "d1", "p7": "d2", "p5": "d2"}
+    choice = Choice(MixSettings(n_way=2, negatives=NegativeSettings()), {"q": dict.fromkeys(documents, 2)}, documents)
+    first, places = choice("q", IDS, SCORES_BY_RANK, list(range(7)))
+    assert (first, [IDS[place] for place in places]) == (2, ["p3", "p5", "p1", "p2", "p6"])
 
 
 def test_ranks() -> None:
@@ -120,6 +140,7 @@ def inputs() -> dict:
                 {"passage_id": i, "doc_id": i, "lang": "en", "title": "", "text": i} for i in [*IDS, "elsewhere"]
             ),
             "queries": QUERIES.from_rows({"query_id": q, "lang": "en", "text": q, "split": "train"} for q in queries),
+            "parts": PARTS.empty(),
             "qrels": QRELS.from_rows(
                 {"query_id": q, "passage_id": p, "relevance": grade}
                 for q, by in judged.items()

@@ -7,7 +7,7 @@ from distill.mix.draws import training_order
 from distill.mix.settings import MixSettings, NegativeSettings
 from distill.mix.stage import mix
 from distill.mix.texts import Texts
-from distill.tables import CANDIDATES, PASSAGES, QRELS, QUERIES, SCORES, TRANSLATIONS, TableError
+from distill.tables import CANDIDATES, PARTS, PASSAGES, QRELS, QUERIES, SCORES, TRANSLATIONS, TableError
 from tests.workspaces import LocalWorkspace
 
 LANGUAGES = ("de", "fr", "zh")
@@ -193,6 +193,7 @@ def without_teacher(judged: dict[str, list[str]]) -> dict:
             {"query_id": q, "passage_ids": IDS, "selector": "x"} for q in ("q3", "q0", "q4", "q1", "q2", "t0")
         )
     }
+    inputs["sources"]["parts"] = PARTS.empty()
     inputs["sources"]["qrels"] = QRELS.from_rows(
         {"query_id": q, "passage_id": i, "relevance": 2} for q, ids in judged.items() for i in ids
     )

@@ -20,7 +20,17 @@ from distill.score.settings import (
     TeacherCheckSettings,
 )
 from distill.score.temperature import fit_temperature
-from distill.tables import CANDIDATES, QRELS, QUERIES, REJECTED, SCORES, TEACHER_REPORT, TRUNCATED_PAIRS, TableError
+from distill.tables import (
+    CANDIDATES,
+    PARTS,
+    QRELS,
+    QUERIES,
+    REJECTED,
+    SCORES,
+    TEACHER_REPORT,
+    TRUNCATED_PAIRS,
+    TableError,
+)
 from tests.workspaces import LocalWorkspace
 
 QUERY_IDS = [f"q{q:02d}" for q in range(30)]
@@ -51,7 +61,7 @@ def inputs(**scores: pa.Table) -> dict[str, dict[str, pa.Table]]:
     ]
     candidates = [{"query_id": q, "passage_ids": IDS, "selector": "s"} for q in QUERY_IDS]
     return {
-        "sources": {"queries": QUERIES.from_rows(queries), "qrels": QRELS.from_rows(qrels)},
+        "sources": {"queries": QUERIES.from_rows(queries), "parts": PARTS.empty(), "qrels": QRELS.from_rows(qrels)},
         "select": {"candidates": CANDIDATES.from_rows(candidates)},
         **{stage: {"scores": table} for stage, table in scores.items()},
     }
@@ -165,6 +175,7 @@ def test_the_embedded_defaults_teacher_passes(tmp_path: Path) -> None:
         "sources": {
             "passages": PASSAGES.from_rows(passages),
             "queries": QUERIES.from_rows(q for q in queries if q["query_id"] in asked),
+            "parts": PARTS.empty(),
             "qrels": QRELS.from_rows(qrels),
         },
         "select": {

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -7,7 +8,7 @@ import pytest
 
 from cluster.stored_table import StoredTable
 from distill.score.lists import Judgements, ScoreLists, blocks, common, selector_ranks
-from distill.tables import CANDIDATES, QRELS, QUERIES, SCORES, TableError
+from distill.tables import CANDIDATES, PARTS, QRELS, QUERIES, SCORES, TableError
 
 
 def scores(rows: dict[str, dict[str, float]], teacher: str = "t") -> pa.Table:
@@ -98,3 +99,17 @@ def test_judged_candidates() -> None:
     none, judged = Judgements.of(qrels.slice(0, 0), queries, ("dev",)).relevant(lists)
     assert not none.any()
     assert not judged.any()
+
+
+def test_a_relevant_document_is_told_by_its_best_passage() -> None:
+    """a1 to a3 are passages of document a, b1 and b2 of b; a is relevant to q0 and q1, b to q1."""
+    lists = ScoreLists.of(
+        scores({"q0": {"a1": 1, "b1": 9, "a2": 3, "c": 2, "a3": 3}, "q1": {"b2": 1, "a1": 5, "b1": 0}, "q2": {"a1": 1}})
+    )
+    parts = PARTS.from_rows({"passage_id": i, "doc_id": i[0], "lang": ""} for i in ("a1", "a2", "a3", "b1", "b2"))
+    relevant = np.array([1, 0, 1, 0, 1, 1, 1, 1, 0], bool)
+    judgements = Judgements(pa.array([], pa.string()), pa.array([], pa.string()), parts)
+    kept = judgements.representatives(lists, relevant)
+    # a2 is the first of equals in q0; each document has one in q1; nothing is relevant to q2.
+    assert kept.tolist() == [False, True, True, True, False, True, True, False, True]
+    assert Judgements(judgements.query_ids, judgements.passage_ids).representatives(lists, relevant).all()

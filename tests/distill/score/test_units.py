@@ -30,7 +30,7 @@ from distill.score.settings import (
     unit_of,
 )
 from distill.score.units import in_unit, log_odds, log_probability
-from distill.tables import CANDIDATES, QRELS, QUERIES, SCORES, TableError
+from distill.tables import CANDIDATES, PARTS, QRELS, QUERIES, SCORES, TableError
 from distill.train.losses import kl_divergence
 from tests.workspaces import LocalWorkspace
 
@@ -61,6 +61,7 @@ def calibrated(tmp_path: Path, teacher: SingleTeacher, unit: Unit, scores: list[
     before = {
         "sources": {
             "queries": QUERIES.from_rows([{"query_id": "q", "lang": "en", "text": "q", "split": "train"}]),
+            "parts": PARTS.empty(),
             "qrels": QRELS.empty(),
         },
         "select": {"candidates": CANDIDATES.from_rows([{"query_id": "q", "passage_ids": IDS, "selector": "s"}])},

@@ -6,7 +6,7 @@ import pytest
 from distill.select.candidates import passages_in, queries_in
 from distill.select.settings import Bm25Selector, RunSelector, ScoredSelector, SelectSettings
 from distill.select.stage import select
-from distill.tables import PASSAGES, QRELS, QUERIES, TRANSLATIONS, TableError
+from distill.tables import PARTS, PASSAGES, QRELS, QUERIES, TRANSLATIONS, TableError
 from tests.workspaces import LocalWorkspace
 
 GERMAN = {"p1": "der Tanz der Bienen", "p2": "Honig aus Nektar", "p3": "eine Brücke aus Stein"}
@@ -37,6 +37,7 @@ def inputs() -> dict:
         "sources": {
             "passages": PASSAGES.from_rows(passages),
             "queries": QUERIES.from_rows(queries),
+            "parts": PARTS.empty(),
             "qrels": QRELS.from_rows(qrels),
         },
         "translate": {"translations": TRANSLATIONS.from_rows(translations)},
@@ -127,3 +128,15 @@ def test_a_run_without_queries_of_the_job_gives_empty_lists_and_a_warning(tmp_pa
     assert {row["query_id"]: row["passage_ids"] for row in rows} == {"q1": [], "q2": [], "q3": []}
     assert (workspace.facts["unknown_queries"], workspace.facts["queries_without_list"]) == (1, 3)
     assert workspace.warnings[0].startswith("3 of 3 queries have no list in the files")
+
+
+def test_of_a_judged_document_all_passages_are_added(tmp_path: Path) -> None:
+    """d1 is of p1 and p2, and of a passage in German only, which the teacher cannot read."""
+    tables = inputs()
+    parts = [{"passage_id": i, "doc_id": "d1", "lang": ""} for i in ("p1", "p2", "p9")]
+    tables["sources"]["parts"] = PARTS.from_rows(parts)
+    judged = (("q2", "d1", 1), ("q1", "p3", 1), ("q3", "d1", 1))
+    tables["sources"]["qrels"] = QRELS.from_rows({"query_id": q, "passage_id": p, "relevance": r} for q, p, r in judged)
+    settings = SelectSettings(by=Bm25Selector(top_k=3, fill=False), add_judged=True)
+    found = candidates(tmp_path, settings, tables)
+    assert found == {"q1": ["p1", "p3"], "q2": ["p1", "p2"], "q3": ["p3"]}

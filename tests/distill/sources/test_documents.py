@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 from cluster.locations import SourceError
 from distill.formats.settings import PassageFields
-from distill.sources.documents import document_ids, judged_unit, passage_qrels
+from distill.sources.documents import best_of_documents, document_ids, judged_unit, passage_qrels
 from distill.sources.settings import CutSettings, FileSource
 from distill.sources.stage import ingest
 from distill.tables import PARTS, QRELS
 from distill.tables import PASSAGES as PASSAGES_TABLE
 from tests.workspaces import LocalWorkspace
 
-PARTS_TABLE = PARTS.from_rows({"passage_id": f"d{n}_{k}", "doc_id": f"d{n}"} for n in (1, 2) for k in (1, 2))
-PASSAGES = pa.concat_tables([PARTS_TABLE, pa.table({"passage_id": ["d3"], "doc_id": ["d3"]}).cast(PARTS_TABLE.schema)])
+PARTS_TABLE = PARTS.from_rows(
+    {"passage_id": f"d{n}_{k}", "doc_id": f"d{n}", "lang": ""} for n in (1, 2) for k in (1, 2)
+)
 
 
 def qrels(*ids: str) -> pa.Table:
@@ -39,7 +39,7 @@ def test_the_document_of_a_passage() -> None:
 
 
 def test_a_documents_judgement_is_one_of_each_of_its_passages() -> None:
-    expanded = passage_qrels(qrels("d1", "d3", "d2"), PASSAGES).sort_by("passage_id")
+    expanded = passage_qrels(qrels("d1", "d3", "d2"), PARTS_TABLE).sort_by("passage_id")
     assert [(row["passage_id"], row["relevance"]) for row in expanded.to_pylist()] == [
         ("d1_1", 0),
         ("d1_2", 0),
@@ -48,8 +48,14 @@ def test_a_documents_judgement_is_one_of_each_of_its_passages() -> None:
         ("d3", 1),
     ]
     same = qrels("d1_1", "d3")
-    assert passage_qrels(same, PASSAGES) is same
-    assert pc.all(pc.equal(passage_qrels(same, PASSAGES)["relevance"], same["relevance"])).as_py()
+    assert passage_qrels(same, PARTS_TABLE) is same
+
+
+def test_the_best_passage_of_each_document() -> None:
+    nan = float("nan")
+    assert best_of_documents(["a", "b", "a", "c", "b"], [1.0, 3.0, 2.0, 0.0, 3.0]) == [1, 2, 3]
+    assert best_of_documents(["a", "a", "b", "b"], [nan, nan, nan, -9.0]) == [0, 3]
+    assert best_of_documents([], []) == []
 
 
 def read(folder: Path, passages: list[dict[str, str]], qrels: str, **settings: Any) -> LocalWorkspace:
@@ -76,7 +82,9 @@ def test_judgements_of_documents_are_read(tmp_path: Path) -> None:
     workspace = read(tmp_path, OWN, "q1 0 d2 1\n")
     assert workspace.output("qrels").to_pylist() == [{"query_id": "q1", "passage_id": "d2", "relevance": 1}]
     parts = PARTS.check(workspace.output("parts"))
-    assert sorted(map(tuple, (row.values() for row in parts.to_pylist()))) == [(row["id"], row["doc"]) for row in OWN]
+    assert sorted(map(tuple, (row.values() for row in parts.to_pylist()))) == [
+        (row["id"], row["doc"], "") for row in OWN
+    ]
     assert workspace.facts == {"documents_of_parts": 3, "judged": "documents"}
 
 
@@ -126,7 +134,8 @@ def test_judged_documents_are_cut(tmp_path: Path) -> None:
     assert english["text"].to_pylist() == ["one two three", "four five", "six"]
     german = workspace.output("parallel").sort_by("passage_id")
     assert german["passage_id"].to_pylist() == ["d1#de.1", "d1#de.2", "d2"]
-    assert len(workspace.output("parts")) == 4
+    parts = sorted((row["passage_id"], row["doc_id"], row["lang"]) for row in workspace.output("parts").to_pylist())
+    assert parts == [(f"d1#{lang}.{n}", "d1", lang) for lang in ("de", "en") for n in (1, 2)]
     assert workspace.facts["cut"] == {"en": {"documents": 1, "passages": 2}, "de": {"documents": 1, "passages": 2}}
     assert workspace.facts["cut_apart"] == 1
     [warning] = workspace.warnings

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from distill.encoders.checkpoints import load_encoder
-from distill.tables import PASSAGES, QRELS, QUERIES, TRANSLATIONS, TableError
-from distill.train.dev import DevSet, best_step, dev_means, is_exhausted, write_dev
+from distill.tables import PARTS, PASSAGES, QRELS, QUERIES, TRANSLATIONS, TableError
+from distill.train.dev import DevSet, best_documents, best_step, dev_means, is_exhausted, write_dev
 from distill.train.settings import DevSettings
 from tests.workspaces import LocalWorkspace
 
@@ -25,6 +25,7 @@ def sources(**splits: str) -> dict[str, pa.Table]:
         "passages": PASSAGES.from_rows(
             {"passage_id": i, "doc_id": i, "lang": "en", "title": "", "text": t} for i, t in TEXTS.items()
         ),
+        "parts": PARTS.empty(),
         "qrels": QRELS.from_rows(
             {"query_id": query, "passage_id": passage, "relevance": grade}
             for query, passage, grade in (("q1", "p1", 1), ("q2", "p2", 1), ("q3", "p3", 0), ("q4", "p4", 1))
@@ -116,6 +117,7 @@ def test_passages_that_tie_at_the_depth_are_the_same_for_any_number_of_workers(
     passages = PASSAGES.from_rows(
         {"passage_id": i, "doc_id": i, "lang": "de", "title": "", "text": t} for i, t in same.items()
     )
+    passages = passages.append_column("ranked_id", passages["passage_id"])
     dev = DevSet(tables["queries"].slice(1, 1), tables["qrels"].slice(1, 1), {"de": passages})
     encoder = load_encoder(tiny_student)
     barrier, sent = Barrier(workers), [None] * workers
@@ -159,3 +161,30 @@ def test_patience_counts_evaluations_after_the_best() -> None:
     assert is_exhausted(history(0.25, 0.5, 0.25, 0.375), 2)
     assert not is_exhausted(history(0.25, 0.5, 0.25, 0.75), 2)
     assert not is_exhausted(history(0.5, 0.25, 0.25), None)
+
+
+def test_documents_rank_by_their_best_passages(tmp_path: Path, tiny_student: Path) -> None:
+    """p1 and p2 are parts of d1, which is judged: both are in the pool, and the list holds d1 once."""
+    tables = sources()
+    tables["parts"] = PARTS.from_rows({"passage_id": i, "doc_id": "d1", "lang": ""} for i in ("p1", "p2"))
+    tables["qrels"] = QRELS.from_rows([{"query_id": "q1", "passage_id": "d1", "relevance": 1}])
+    stage = LocalWorkspace(tmp_path, "train", {"sources": tables, "translate": translations()})
+    write_dev(stage, DevSettings(passages=3), "en", ("de",), f"{stage.folder}/dev")
+    dev = DevSet.read(pafs.LocalFileSystem(), f"{stage.folder}/dev")
+    pool = dev.passages["de"]
+    assert {"p1", "p2"} <= set(pool["passage_id"].to_pylist())
+    assert pool["ranked_id"].to_pylist()[:2] == ["d1", "d1"]
+    encoder = load_encoder(tiny_student)
+    [query] = encoder.encode_queries(["bee dance"])
+    scores = [(query @ v.T).amax(1).sum().item() for v in encoder.encode_passages(pool["text"].to_pylist())]
+    rank = 1 + sum(score > max(scores[:2]) for score in scores[2:])
+    assert dev.evaluate(encoder, "RR@10", 64) == {"de": pytest.approx(1 / rank)}
+
+
+def test_a_document_whose_passages_are_on_several_workers_has_its_best_score() -> None:
+    """Shares of two workers, cut at the depth: documents 0, 1 and 2; document 1 is on both."""
+    one = best_documents([(torch.tensor([[1.0, 5.0]]), torch.tensor([0, 1]))], 3)
+    other = best_documents([(torch.tensor([[7.0, 2.0]]), torch.tensor([1, 2]))], 3)
+    values, numbers = best_documents([one, other], 3)
+    assert numbers.tolist() == [[1, 2, 0]]
+    assert values.tolist() == [[7.0, 2.0, 1.0]]
