@@ -62,8 +62,8 @@ class Stage:
         uses_ray: whether it needs a cluster at all.
         kind: the kind of stage, which stages of several names may share (`score` of `score_0`); empty: the name. Not part of the digest.
         work: the stage's work in words and numbers, for a plan; a function of the runner where it depends on finished stages.
-        estimate: a function of the runner that gives tokens and operations, or None before the stages it counts are finished; no function
-            where no model of known cost runs.
+        estimate: a function of the runner that gives the least and the most tokens and operations, or None where they are known only after
+            an earlier stage; no function where no model of known cost runs.
         check: raises UserError where the stage cannot succeed, as far as that is known. It is called before the first stage of a job, and
             again after every stage that reads a source, so what depends on data returns quietly until the data are there.
     """
@@ -79,7 +79,7 @@ class Stage:
     uses_ray: bool = True
     kind: str = ""
     work: "str | Callable[[Runner], str]" = ""
-    estimate: "Callable[[Runner], Work | None] | None" = None
+    estimate: "Callable[[Runner], tuple[Work, Work] | None] | None" = None
     check: "Callable[[Runner], None] | None" = None
 
     @cached_property

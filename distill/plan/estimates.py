@@ -116,7 +116,7 @@ def score_work(
             limits = (teacher.max_query_tokens, teacher.max_passage_tokens)
             return _encoder_work(teacher, limits, queries, passages, query_count, pair_count)
         case LateInteractionTeacher():
-            limits = _late_interaction_limits(teacher)
+            limits = late_interaction_limits(teacher.model, teacher.revision)
             return _encoder_work(teacher, limits, queries, passages, query_count, pair_count)
         case CrossEncoderTeacher() | MonoT5Teacher() | CausalTeacher():
             shape = read_shape(teacher.model, teacher.revision)
@@ -176,12 +176,12 @@ def _encoder_work(
     return Work(pair_count, sides[0].tokens + sides[1].tokens, sides[0].operations + sides[1].operations)
 
 
-def _late_interaction_limits(teacher: LateInteractionTeacher) -> tuple[int, int]:
+def late_interaction_limits(model: str, revision: str | None) -> tuple[int, int]:
     """Return the lengths at which a late-interaction checkpoint cuts, by its small files; where they name none, texts are whole."""
     files = ("artifact.metadata", "config_sentence_transformers.json", "sentence_bert_config.json")
-    contents = [json.loads(text) for text in (_read_any(teacher, name) for name in files) if text is not None]
+    contents = [json.loads(text) for text in (read_small(model, revision, name) for name in files) if text is not None]
     if not contents:
-        raise ModelError(f"'{teacher.model}' is not a late-interaction checkpoint: it has none of {', '.join(files)}")
+        raise ModelError(f"'{model}' is not a late-interaction checkpoint: it has none of {', '.join(files)}")
     facts: dict[str, Any] = {}
     for content in reversed(contents):
         facts |= {name: value for name, value in content.items() if value is not None}
@@ -192,11 +192,9 @@ def _late_interaction_limits(teacher: LateInteractionTeacher) -> tuple[int, int]
     return queries, facts.get("doc_maxlen") or facts.get("document_length") or longest
 
 
-def _read_any(teacher: LateInteractionTeacher, name: str) -> str | None:
-    """Return the text of a teacher's file; None where it has no such file."""
-    path = cached_file(
-        locate(teacher.model), name, revision=teacher.revision, _raise_exceptions_for_missing_entries=False
-    )
+def read_small(model: str, revision: str | None, name: str) -> str | None:
+    """Return the text of a model's file; None where it has no such file."""
+    path = cached_file(locate(model), name, revision=revision, _raise_exceptions_for_missing_entries=False)
     return Path(str(path)).read_text(encoding="utf-8") if path else None
 
 

@@ -1,6 +1,7 @@
 """BEIR folders as a source."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -23,8 +24,8 @@ def add_beir(intake: Intake, source: BeirSource, source_lang: str) -> None:
     Raises:
         SourceError: a file of the layout is missing, or a query is judged in two splits.
     """
-    passages, queries = _file(source.path, "corpus.jsonl"), _file(source.path, "queries.jsonl")
-    for file in filter(None, (_find(source.path, f"qrels/{split}.tsv") for split in SPLITS)):
+    files = beir_files(source.path)
+    for file in files.qrels.values():
         intake.add_qrels(file.name, read_beir_qrels(file))
     qrels = intake.qrels.table()
     if not len(qrels):
@@ -32,10 +33,32 @@ def add_beir(intake: Intake, source: BeirSource, source_lang: str) -> None:
             f"{source.path}: no judgements; a BEIR folder has qrels/train.tsv, qrels/dev.tsv or qrels/test.tsv"
         )
     fields = PassageFields(id="_id", title="title")
-    intake.add_passages(passages.name, read_jsonl(passages), PassageParser(fields, source_lang))
+    intake.add_passages(files.passages.name, read_jsonl(files.passages), PassageParser(fields, source_lang))
     splits = _splits(qrels)
-    rows = _with_split(intake, read_jsonl(queries), splits)
-    intake.add_queries(queries.name, rows, QueryParser(QueryFields(id="_id", split=_SPLIT), source_lang, "train"))
+    rows = _with_split(intake, read_jsonl(files.queries), splits)
+    intake.add_queries(files.queries.name, rows, QueryParser(QueryFields(id="_id", split=_SPLIT), source_lang, "train"))
+
+
+@dataclass(frozen=True)
+class BeirFiles:
+    """The files of a BEIR folder.
+
+    Attributes:
+        passages: corpus.jsonl, or .jsonl.gz.
+        queries: queries.jsonl, likewise.
+        qrels: qrels/SPLIT.tsv of the splits that have one.
+    """
+
+    passages: Location
+    queries: Location
+    qrels: Mapping[str, Location]
+
+
+def beir_files(folder: str) -> BeirFiles:
+    """Find the files of a BEIR folder. Raises SourceError where it has no passages or no queries."""
+    qrels = {split: _find(folder, f"qrels/{split}.tsv") for split in SPLITS}
+    passages, queries = _file(folder, "corpus.jsonl"), _file(folder, "queries.jsonl")
+    return BeirFiles(passages, queries, {split: file for split, file in qrels.items() if file is not None})
 
 
 def _find(folder: str, name: str) -> Location | None:

@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.stages import Runner, Stage, Work
+from cluster.stages import Runner, Stage
 from distill.models.locate import ModelError
 from distill.plan.settings import PlanSettings
 from distill.settings.load import JobConfig
+from jobs.running.estimates import ASSUMED_PASSAGE, ASSUMED_QUERY
 from jobs.running.programs import program
+
+ASSUMED = (
+    f"{ASSUMED_QUERY[0]} to {ASSUMED_QUERY[1]} words a query and {ASSUMED_PASSAGE[0]} to {ASSUMED_PASSAGE[1]} a passage"
+)
 
 
 def print_plan(
@@ -25,7 +30,7 @@ def print_plan(
     """
     print(f"plan of '{config.name}' in {config.storage}; each stage's folder is stages/NAME-DIGEST")
     width = max(20, *(len(stage.name) for stage in stages)) if stages else 20
-    total, waiting, unknown = 0.0, 0, False
+    least, most, waiting, unknown = 0.0, 0.0, 0, False
     for stage in stages:
         manifest = runner.finished(stage)
         if manifest is not None:
@@ -36,12 +41,14 @@ def print_plan(
             costs = cost(stage, runner, hardware)
             said = work_of(stage, runner) + costs.words
             waiting += 1
-            total += costs.hours
+            least, most = least + costs.hours[0], most + costs.hours[1]
             unknown |= costs.unknown
         print(f"  {stage.name:<{width}} {state:<6} {stage.digest}  {said}")
     facts = [f"{waiting} of {len(stages)} stages to run"]
-    if total and hardware:
-        facts.append(f"{_hours(hardware, total)} at {_speed(hardware)}")
+    if most and hardware:
+        facts.append(f"{_hours(hardware, (least, most))} at {_speed(hardware)}")
+    if least != most:
+        facts.append(f"texts that are not downloaded yet are taken to have {ASSUMED}")
     if unknown:
         facts.append(f"after {program('sources')} a plan counts pairs, tokens and GPU-hours on a sample of the data")
     print("; ".join(facts))
@@ -58,12 +65,12 @@ class Cost:
 
     Attributes:
         words: tokens, operations, GPU-hours and price, or why they are not estimated; empty where no model runs.
-        hours: GPU-hours; 0 where they are not known.
+        hours: the least and the most GPU-hours; 0 where they are not known.
         unknown: whether it can be estimated only after an earlier stage.
     """
 
     words: str = ""
-    hours: float = 0.0
+    hours: tuple[float, float] = (0.0, 0.0)
     unknown: bool = False
 
 
@@ -72,25 +79,37 @@ def cost(stage: Stage, runner: Runner, hardware: PlanSettings | None = None) -> 
     if stage.estimate is None:
         return Cost()
     try:
-        work: Work | None = stage.estimate(runner)
+        work = stage.estimate(runner)
     except ModelError as error:
         return Cost(f" (not estimated: {error})")
     if work is None:
         return Cost(unknown=True)
-    if not work.operations:
+    least, most = work
+    if not most.operations:
         return Cost()
-    words = f": {work.tokens:,.0f} tokens, {work.operations:.2g} operations"
+    tokens = _between(f"{least.tokens:,.0f}", f"{most.tokens:,.0f}")
+    words = f": {tokens} tokens, {_between(f'{least.operations:.2g}', f'{most.operations:.2g}')} operations"
     if hardware is None:
         return Cost(words)
     from distill.models.costs import gpu_hours
 
-    hours = gpu_hours(work.operations, hardware.gpu_tflops, hardware.efficiency)
+    hours = (
+        gpu_hours(least.operations, hardware.gpu_tflops, hardware.efficiency),
+        gpu_hours(most.operations, hardware.gpu_tflops, hardware.efficiency),
+    )
     return Cost(f"{words}, {_hours(hardware, hours)}", hours)
 
 
-def _hours(hardware: PlanSettings, hours: float) -> str:
+def _between(least: str, most: str) -> str:
+    return least if least == most else f"{least} to {most}"
+
+
+def _hours(hardware: PlanSettings, hours: tuple[float, float]) -> str:
     price = hardware.price_per_gpu_hour
-    return f"{hours:,.3g} GPU-hours" + ("" if price is None else f", cost {hours * price:,.2f}")
+    words = f"{_between(f'{hours[0]:,.3g}', f'{hours[1]:,.3g}')} GPU-hours"
+    if price is None:
+        return words
+    return f"{words}, cost {_between(f'{hours[0] * price:,.2f}', f'{hours[1] * price:,.2f}')}"
 
 
 def _speed(hardware: PlanSettings) -> str:

@@ -138,8 +138,8 @@ def index(config: Config, documents: Stage, translations: Stage, student: Stage)
     needs = (pool_need("index", config.index.pool),)
 
     def work(runner: Runner) -> str:
-        rows = runner.rows(documents, "passages")
-        count = "all" if rows is None else f"up to {rows * (1 + len(config.languages)):,}"
+        rows = estimates.document_count(config, documents, translations, runner)
+        count = "all" if rows is None else f"up to {rows:,}"
         return f"{count} documents of at most {config.student.passage_tokens} tokens"
 
     return Stage(
@@ -152,7 +152,7 @@ def index(config: Config, documents: Stage, translations: Stage, student: Stage)
         rows="documents",
         kind="index",
         work=work,
-        estimate=partial(estimates.index, config, documents),
+        estimate=partial(estimates.index, config, documents, translations),
     )
 
 
@@ -190,8 +190,9 @@ def retrieve(
     inputs = (documents, translations, *judged, *(stage for pair in students.values() for stage in pair))
     needs = (pool_need("retrieve", config.index.pool),)
     work = f"runs of depth {config.evaluate.depth:,}"
+    estimate = partial(estimates.retrieve, config, documents, translations, len(students))
     # 2: words of BM25. 3 ranks documents by their passages and counts truncated queries.
-    return Stage("retrieve", 3, run, settings, inputs, (), needs, rows="run", work=work)
+    return Stage("retrieve", 3, run, settings, inputs, (), needs, rows="run", work=work, estimate=estimate)
 
 
 def evaluate(config: Config, documents: Stage, indexed: Stage, runs: Stage) -> Stage:

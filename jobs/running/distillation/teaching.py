@@ -64,7 +64,11 @@ def select(config: Config, data: Stage, translations: Stage) -> Stage:
     # Version 3 ranks equal scores of vectors by position; the other selectors did before. Version 4 reads a dense encoder's own pooling;
     # with BM25 it has the words of scripts with shared signs whole.
     version = 4 if isinstance(by, DenseSelector | Bm25Selector) else 3 if isinstance(by, LateInteractionSelector) else 2
-    return Stage("select", version, run, identity, inputs, reads, needs, rows="candidates", work=work)
+    encodes = isinstance(by, DenseSelector | LateInteractionSelector)
+    estimate = partial(estimates.select, config, data) if encodes else None
+    return Stage(
+        "select", version, run, identity, inputs, reads, needs, rows="candidates", work=work, estimate=estimate
+    )
 
 
 def _up_to(config: Config, data: Stage, unit: str) -> Callable[[Runner], str]:
@@ -72,7 +76,7 @@ def _up_to(config: Config, data: Stage, unit: str) -> Callable[[Runner], str]:
     top_k = config.select.by.top_k
 
     def work(runner: Runner) -> str:
-        queries = runner.rows(data, "queries")
+        queries = estimates.query_count(config, data, runner)
         return f"up to {top_k} {unit} a query" if queries is None else f"up to {queries * top_k:,} {unit}"
 
     return work
