@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from cluster.locations import Location, find_all, unreadable
 from distill.formats.rows import MissingFieldError, RowError, Rows
 from distill.formats.settings import PassageFields, QueryFields
-from distill.formats.text import read_beir_qrels, read_passages, read_queries
+from distill.formats.text import read_passages, read_queries
+from distill.formats.tsv import read_beir_qrels
 from distill.sources import corpus
 from distill.sources.beir import beir_files
 from distill.sources.ir_datasets import load_ir_dataset
