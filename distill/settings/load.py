@@ -1,12 +1,15 @@
 """Loading of configurations: YAML files, `POLYRAY_*` environment variables, the command line."""
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -15,14 +18,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from cluster.errors import UserError, one_line
 from cluster.settings import ClusterSettings
-
-
-class ConfigError(UserError, ValueError):
-    """The configuration cannot be used. The message is one line that names the setting, its value and what was expected."""
-
-    exit_code = 2
+from distill.settings.files import ConfigError, parse_value, read_settings
 
 
 class GivenSettings(BaseSettings):
@@ -76,7 +73,7 @@ def load_as(
 
     Unknown names, wrong types and impossible combinations raise a `ConfigError` of one line for each fault.
     """
-    layers: list[dict[str, Any]] = [_yaml(Path(file)) for file in files]
+    layers: list[dict[str, Any]] = [read_settings(Path(file)) for file in files]
     layers += [read_environment(kind), read_arguments(kind, arguments, program)]
     # From the defaults up, so that `--score.teacher.model X` alone finds the teacher's type.
     merged: dict[str, Any] = kind().model_dump(mode="json")
@@ -91,19 +88,53 @@ def load_as(
 def read_environment(kind: type[BaseSettings]) -> dict[str, Any]:
     """Return the settings that `POLYRAY_*` variables name, nested. Raises ConfigError for a value that is not JSON where it must be."""
     try:
-        return EnvSettingsSource(kind)()
+        return _Variables(kind)()
     except ValueError as error:
-        raise ConfigError(f"environment: {error}") from error
+        raise ConfigError(f"environment: {error.__cause__ or error}") from error
+
+
+class _Variables(EnvSettingsSource):
+    """Variables whose lists and groups are JSON or YAML."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        del field
+        return parse_value(value, field_name) if isinstance(value, str) else value
 
 
 def read_arguments(kind: type[BaseSettings], arguments: Sequence[str], program: str = "polyray") -> dict[str, Any]:
     """Return the settings that command-line arguments name, nested. Raises ConfigError for a name that is none."""
-    if not arguments:  # a parser of all settings takes a tenth of a second
-        return {}
+    others, whole = _whole_values(kind, arguments)
+    settings: dict[str, Any] = {}
     try:
-        return CliSettingsSource(kind, cli_parse_args=list(arguments), cli_prog_name=program, **_CLI)()
+        if others:  # a parser of all settings takes a tenth of a second
+            settings = CliSettingsSource(kind, cli_parse_args=others, cli_prog_name=program, **_CLI)()
     except ValueError as error:
         raise ConfigError(_explain_arguments(str(error), kind)) from None
+    for name, value in whole:
+        nested: Any = value
+        for part in reversed(name.split(".")):
+            nested = {part: nested}
+        settings = merge(settings, nested)
+    return settings
+
+
+def _whole_values(kind: type[BaseModel], arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
+    """Take groups, dictionaries and lists of them in JSON or YAML (`{a: 1}`, `[{a: 1}]`) out of the arguments, with their settings.
+
+    The parser of all settings reads JSON alone and knows one alternative of a choice: where one has a list, it makes one of a dictionary.
+    """
+    words, others, whole = list(arguments), [], []
+    while words:
+        word = words.pop(0)
+        name, mark, value = word.removeprefix("--").partition("=")
+        if not mark:
+            value = words[0] if words else ""
+        if word.startswith("--") and re.match(r"\s*(\{|\[\s*\{)", value) and is_collection(kind, name):
+            words = words if mark else words[1:]
+            whole.append((name, parse_value(value, f"command line: --{name}")))
+        else:
+            others.append(word)
+    return others, whole
 
 
 _CLI: dict[str, Any] = {
@@ -143,6 +174,37 @@ def setting_names(kind: Any, prefix: str = "") -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def is_collection(kind: Any, name: str) -> bool:
+    """Return whether a dotted name is of a setting that holds a group, a dictionary or a list, in any alternative, and never plain text."""
+    annotations = list(_annotations(kind, name.split(".")))
+    leaves = [leaf for annotation in annotations for leaf in _leaves(annotation)]
+    collections = [leaf for leaf in leaves if leaf is dict or leaf in {tuple, list} or _is_group(leaf)]
+    return bool(collections) and str not in leaves
+
+
+def _annotations(kind: Any, names: Sequence[str]) -> Iterator[Any]:
+    for group in filter(_is_group, _leaves(kind)):
+        if names[0] in group.model_fields:
+            annotation = group.model_fields[names[0]].annotation
+            yield from _annotations(annotation, names[1:]) if names[1:] else [annotation]
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """Yield the alternatives of an annotation: groups and types, without their arguments."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _leaves(get_args(annotation)[0])
+    elif origin in {Union, UnionType}:
+        for one in get_args(annotation):
+            yield from _leaves(one)
+    else:
+        yield origin or annotation
+
+
+def _is_group(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Return one nested dictionary laid over another. A group whose `type` changes is replaced whole: it has other settings."""
     merged = dict(below)
@@ -166,6 +228,8 @@ def explain(error: ValidationError) -> str:
             if fault["type"] == "extra_forbidden"
             else fault["msg"].removeprefix("Value error, ")
         )
+        if fault["type"] == "string_type" and isinstance(fault["input"], bool | int | float):
+            got += "; quote it: without quotes YAML reads no, off and 1.10 as truth values and numbers"
         faults.append(f"{setting}: {text}{got}" if setting else text)
     return "; ".join(faults)
 
@@ -173,15 +237,3 @@ def explain(error: ValidationError) -> str:
 def dump(config: BaseModel) -> str:
     """Return a configuration as YAML, which `load_as` reads back to an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _yaml(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise ConfigError(f"configuration file {file} does not exist")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is not YAML: {one_line(error)}") from error
-    if content is not None and not isinstance(content, dict):
-        raise ConfigError(f"{file} holds a {type(content).__name__}, expected settings by name")
-    return content or {}

@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, get_args
-
-import yaml
 
 from distill.config import Config
 from distill.meta.config import MetaConfig
 from distill.meta.settings import MetaMethod
+from distill.settings.files import ConfigError, read_settings
 from jobs.running.command import Method, find_config, main, options_parser
 from jobs.running.programs import program, run_program
 
@@ -48,9 +48,8 @@ def find_method(files: Sequence[str], settings: Sequence[str]) -> Method[Any]:
 
     given: dict[str, Any] = {}
     for name in files:
-        file = find_config(name)
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
-        given |= content if isinstance(content, dict) else {}
+        with suppress(ConfigError):  # the method that loads the configuration says what is wrong
+            given |= read_settings(find_config(name))
     method = _argument("method", settings) or os.environ.get("POLYRAY_METHOD") or given.get("method")
     meta_only = set(MetaConfig.model_fields) - set(Config.model_fields)
     if method in get_args(MetaMethod) or (method is None and given.keys() & meta_only):
