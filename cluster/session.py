@@ -1,19 +1,23 @@
 """Sessions: connect to a Ray cluster, or start a local one that ends with the process."""
 
+import importlib
 import logging
 import os
 import secrets
 import socket
+import sys
 import tempfile
 import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cluster import interrupts
 from cluster.errors import UserError, one_line
 from cluster.resources import Need, fault, nodes_there, nodes_to_come
 
 _CONNECT_TIMEOUT_S = 10.0
+_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 class SessionError(UserError, RuntimeError):
@@ -47,6 +51,11 @@ class Session:
         """True if the session starts its own Ray."""
         return self._address in {None, "local"}
 
+    @property
+    def place(self) -> str:
+        """The cluster in words."""
+        return "a local Ray" if self.local else f"the cluster at {self._address}"
+
     def connect(self) -> None:
         """Connect to the cluster or start a local one, once. Raise `SessionError` if it cannot be reached or asks for a token."""
         if self._connected:
@@ -59,25 +68,31 @@ class Session:
             # Workers import our packages also where they are not installed and the job was started elsewhere.
             root = str(Path(__file__).resolve().parents[1])
             os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-            # The token keeps other users of the machine out; it lives as long as the session.
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
-            if os.environ["RAY_AUTH_MODE"] == "token":
-                os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         else:
             self._check_address()
+        _decide_token(local=self.local)
         import ray
 
         if not ray.is_initialized():
+            if not self.local:
+                self._check_cluster()
+            self._started = self.local  # from the first of its processes
             try:
                 self._start(ray)
-                self._started = self.local
             except Exception as error:  # Ray raises bare ones, too: when a node starts too slowly, for example
                 raise SessionError(self._explain(error)) from error
+            finally:
+                interrupts.restore()  # Ray has handlers of its own
         _configure()
         self._connected = True
 
     def _check_address(self) -> None:
         """Raise `SessionError` if nothing listens at the address: Ray would try it for minutes."""
+        if (self._address or "").startswith(("http://", "https://")):
+            raise SessionError(
+                f"{self._address} is a dashboard, to which `ray job submit` sends jobs: give cluster.address and RAY_ADDRESS "
+                "the cluster's own address, such as HOST:6379 or auto, or submit this job"
+            )
         host, _, port = (self._address or "").removeprefix("ray://").strip("[]").rpartition(":")
         if not host or not port.isdigit():  # `auto`, or an address that Ray itself rejects
             return
@@ -87,6 +102,34 @@ class Session:
             raise SessionError(
                 f"no Ray cluster answers at {self._address}: {error}; check cluster.address and RAY_ADDRESS"
             ) from error
+
+    def _check_cluster(self) -> None:
+        """Raise `SessionError` if the address is no cluster's or the token is not its own: Ray would try for 20 s."""
+        if ":" not in (self._address or "") or "://" in (self._address or ""):
+            return
+        import grpc
+        from ray._private.grpc_utils import init_grpc_channel
+
+        channel: Any = init_grpc_channel(str(self._address), [("grpc.enable_http_proxy", 0)])
+        with channel:
+            try:
+                channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=_CONNECT_TIMEOUT_S)
+            except grpc.RpcError as raised:
+                error: Any = raised
+                if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                    raise SessionError(self._wants_token()) from None
+                what = f"{error.code().name.lower()}: {' '.join(str(error.details()).split())[:200]}"
+                raise SessionError(
+                    f"no Ray cluster answers at {self._address}, though something listens there ({what}); "
+                    "check cluster.address and RAY_ADDRESS"
+                ) from None
+
+    def _wants_token(self) -> str:
+        wants = f"the cluster at {self._address} asks for a token"
+        if os.environ.get("RAY_AUTH_MODE") != "token":
+            return f"{wants}: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        known = next((name for name in _TOKEN_VARIABLES[1:] if os.environ.get(name)), "~/.ray/auth_token")
+        return f"{wants}, and refuses the one of {known}: set RAY_AUTH_TOKEN to the cluster's own"
 
     def _start(self, ray: Any) -> None:
         if self.local:
@@ -142,8 +185,26 @@ class Session:
         if self._started:
             import ray
 
-            ray.shutdown()
+            with interrupts.shielded():
+                ray.shutdown()
         self._connected = self._started = False
+
+
+def _decide_token(*, local: bool) -> None:
+    """Set whether this process has a token, and for a local Ray which: Ray reads that when it is imported, its processes later."""
+    known = {name: os.environ.get(name) for name in _TOKEN_VARIABLES}
+    if local:
+        # The token keeps other users of the machine out.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    elif any(os.environ.get(name) for name in _TOKEN_VARIABLES[1:]):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    changed = known != {name: os.environ.get(name) for name in _TOKEN_VARIABLES}
+    if changed and "ray" in sys.modules:
+        raylet: Any = importlib.import_module("ray._raylet")
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _short_temp_dir() -> str:

@@ -6,19 +6,20 @@ limit that: the notes that actors write before they try a shard (`cluster.quaran
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from cluster import interrupts
 from cluster.errors import StageError
 from cluster.quarantine import Attempts, Origin, ShardError, compute
 from cluster.settings import PoolSettings
 from cluster.storage import list_files, open_storage, read_json, write_json, write_table
 from cluster.watch import Watch
-from cluster.workspace import Shard, Shared
+from cluster.workspace import Count, Shard, Shared
 
 MARKERS = "_shards"
 _ATTEMPTS = "_attempts"
@@ -83,6 +84,63 @@ def commit(
     return marker
 
 
+class ShardCount:
+    """How far a pool is with its shards, in their rows; in shards where these are no ranges of rows.
+
+    Args:
+        shards: all of them.
+        committed: the numbers of those that are committed.
+        unit: the name of the rows.
+    """
+
+    def __init__(self, shards: Sequence[Shard], committed: Collection[int], unit: str) -> None:
+        in_rows = any(shard.rows for shard in shards)
+        sizes = [shard.rows if in_rows else 1 for shard in shards]
+        self._unit = unit if in_rows else "shards"
+        self._total = sum(sizes)
+        self._pending = [size for shard, size in zip(shards, sizes, strict=True) if shard.index not in committed]
+        self._done = self._total - sum(self._pending)
+        self.watch: Watch | None = None
+
+    def finish(self, work: Iterable[int]) -> None:
+        """Note that shards are done, by their positions among those that were not committed."""
+        self._done += sum(self._pending[position] for position in work)
+
+    def count(self) -> Count:
+        """Return rows, and how many actors there are."""
+        return Count(self._done, self._total, self._unit, _staff(self.watch))
+
+
+class SeriesCount:
+    """How far a series is, in the rows of its committed shards.
+
+    Args:
+        filesystem: the file system of the stage's folder.
+        folder: the stage's folder.
+        unit: the name of the rows.
+    """
+
+    def __init__(self, filesystem: pafs.FileSystem, folder: str, unit: str) -> None:
+        self._filesystem = filesystem
+        self._folder = folder
+        self._unit = unit
+        self.watch: Watch | None = None
+
+    def finish(self, work: Iterable[int]) -> None:
+        """Do nothing: the markers tell."""
+
+    def count(self) -> Count:
+        """Return rows, and that their time is being measured."""
+        markers = read_markers(self._filesystem, self._folder)
+        rows = sum(marker["args"]["stop"] - marker["args"]["start"] for marker in markers)
+        return Count(rows, None, self._unit, f"measuring their time on {_staff(self.watch)}")
+
+
+def _staff(watch: Watch | None) -> str:
+    alive = watch.alive if watch else 0
+    return f"{alive} actor{'' if alive == 1 else 's'}"
+
+
 def run_shards(
     stage: str,
     commits: Commits,
@@ -90,54 +148,48 @@ def run_shards(
     worker: Callable[..., Any],
     arguments: Mapping[str, Any],
     pool: PoolSettings,
-    unit: str,
-    *,
-    progress: bool = True,
+    counted: ShardCount | SeriesCount,
 ) -> int:
     """Compute and commit `work` on a pool of actors, each made by `worker(**arguments)`; return the number of rows that were left out.
 
     A piece of work is a shard, or a function from the markers of what is committed to the next shard or None: such a series is computed
-    by one actor. `Shared` arguments are made by a task and lie in shared memory, as Arrow tables do.
+    by one actor, and `counted` is told what is done. `Shared` arguments are made by a task and lie in shared memory, as Arrow tables do.
     """
     import ray
     from ray.exceptions import RayError
-    from tqdm import tqdm
 
     if len(work) > _MOST_SHARDS:
         raise StageError(
             f"stage '{stage}': {len(work):,} shards are more than {_MOST_SHARDS:,}; put more rows into each"
         )
     actors = min(pool.max_actors, len(work))
-    rows = lost = 0
-    bar = tqdm(total=len(work), desc=f"  {stage}", unit="shard", disable=None if progress else True, leave=False)
-    watch = Watch(stage, pool.start_timeout_s, pool.stall_timeout_s)
-    with bar:
-        try:
-            shared = {name: _share(ray, value) for name, value in arguments.items()}
-            dataset = ray.data.from_items([{"work": i} for i in range(len(work))], override_num_blocks=len(work))
-            _scale(dataset.context, watch)
-            dataset = dataset.map_batches(
-                ShardActor,
-                fn_constructor_kwargs={
-                    "worker": worker, "arguments": shared, "work": list(work), "commits": commits, "max_restarts": pool.max_restarts,
-                },
-                batch_size=1,
-                batch_format="pyarrow",
-                # One shard at a time for each actor: a second in its queue would wait there while other actors have nothing to do.
-                compute=ray.data.ActorPoolStrategy(
-                    min_size=min(pool.min_actors, actors), max_size=actors, max_tasks_in_flight_per_actor=1
-                ),
-                **actor_options(pool),
-            )  # fmt: skip
-            results: Iterable[Any] = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-            for batch in results:
-                watch.progress()
-                rows += sum(batch["rows"].to_pylist())
-                lost += sum(batch["lost"].to_pylist())
-                bar.update(len(batch))
-                bar.set_postfix_str(f"{rows} {unit}, {watch.alive} actors")
-        except (RayError, ShardError, TimeoutError) as error:
-            raise StageError(explain(stage, error)) from error
+    lost = 0
+    watch = counted.watch = Watch(stage, pool.start_timeout_s, pool.stall_timeout_s)
+    try:
+        shared = {name: _share(ray, value) for name, value in arguments.items()}
+        dataset = ray.data.from_items([{"work": i} for i in range(len(work))], override_num_blocks=len(work))
+        _scale(dataset.context, watch)
+        dataset = dataset.map_batches(
+            ShardActor,
+            fn_constructor_kwargs={
+                "worker": worker, "arguments": shared, "work": list(work), "commits": commits, "max_restarts": pool.max_restarts,
+            },
+            batch_size=1,
+            batch_format="pyarrow",
+            # One shard at a time for each actor: a second in its queue would wait there while other actors have nothing to do.
+            compute=ray.data.ActorPoolStrategy(
+                min_size=min(pool.min_actors, actors), max_size=actors, max_tasks_in_flight_per_actor=1
+            ),
+            **actor_options(pool),
+        )  # fmt: skip
+        results: Iterable[Any] = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        for batch in results:
+            interrupts.check()
+            watch.progress()
+            lost += sum(batch["lost"].to_pylist())
+            counted.finish(batch["work"].to_pylist())
+    except (RayError, ShardError, TimeoutError) as error:
+        raise StageError(explain(stage, error)) from error
     return lost
 
 

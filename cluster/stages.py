@@ -13,6 +13,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -20,14 +21,16 @@ from typing import Any, Protocol
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from cluster import interrupts
 from cluster.errors import StageError
 from cluster.locations import quoted
+from cluster.progress import Progress
 from cluster.session import Need, Session
 from cluster.settings import PoolSettings
-from cluster.shards import Commits, committed, forget_attempts, read_markers, run_shards
+from cluster.shards import Commits, SeriesCount, ShardCount, committed, forget_attempts, read_markers, run_shards
 from cluster.storage import fingerprint, join, list_files, open_storage, read_json, read_table, write_json
 from cluster.stored_table import StoredTable
-from cluster.workspace import Shard, ShardWorker, Workspace
+from cluster.workspace import Count, Shard, ShardWorker, Workspace
 
 _MANIFEST = "manifest.json"
 
@@ -118,7 +121,7 @@ class StageRun(Workspace):
         shards_computed: those of them that were computed by this run.
     """
 
-    def __init__(self, stage: Stage, storage: str, session: Session, *, progress: bool = True) -> None:
+    def __init__(self, stage: Stage, storage: str, session: Session, progress: Progress) -> None:
         filesystem, root = open_storage(storage)
         inputs = {candidate.name: f"{root}/{candidate.folder}" for candidate in stage.inputs}
         uri = quoted(join(storage if "://" in storage else root, stage.folder))
@@ -130,6 +133,10 @@ class StageRun(Workspace):
         self._session = session
         self._progress = progress
         self._measured: set[int] = set()
+
+    def following(self, source: Callable[[], Count | None]) -> AbstractContextManager[None]:
+        """Return a context in which the stage's progress is what `source` says."""
+        return self._progress.following(source)
 
     def map_shards(
         self,
@@ -147,7 +154,9 @@ class StageRun(Workspace):
         if before := len(shards) - len(pending) - len(self._measured & done):
             print(f"  {self.name}: {before} of {len(shards)} shards are done", flush=True)
         if pending:
-            self._run(pending, worker, arguments, pool, unit)
+            shards_done = ShardCount(shards, done, unit)
+            with self.following(shards_done.count):
+                self._run(pending, worker, arguments, pool, shards_done)
 
     def map_series(
         self,
@@ -161,7 +170,9 @@ class StageRun(Workspace):
         before = read_markers(self.filesystem, self.folder)
         if next_shard(before) is None:
             return before
-        self._run([next_shard], worker, arguments, pool, unit)
+        series = SeriesCount(self.filesystem, self.folder, unit)
+        with self.following(series.count):
+            self._run([next_shard], worker, arguments, pool, series)
         after = read_markers(self.filesystem, self.folder)
         self._measured = set(range(len(before), len(after)))
         self.shards_computed += len(self._measured)
@@ -173,11 +184,11 @@ class StageRun(Workspace):
         worker: Callable[..., Any],
         arguments: Mapping[str, Any],
         pool: PoolSettings,
-        unit: str,
+        counted: "ShardCount | SeriesCount",
     ) -> None:
         self._session.connect()
         commits = Commits(self._storage, self.stage.folder)
-        lost = run_shards(self.name, commits, work, worker, arguments, pool, unit, progress=self._progress)
+        lost = run_shards(self.name, commits, work, worker, arguments, pool, counted)
         forget_attempts(self.filesystem, self.folder)
         if lost:
             self.note(
@@ -192,7 +203,7 @@ class Runner:
         storage: where stages lie, a local folder or s3://bucket/prefix.
         session: the cluster.
         max_rejected: share of a stage's rows that may be rejected.
-        progress: whether to show progress bars.
+        progress: whether to show progress.
     """
 
     def __init__(self, storage: str, session: Session, max_rejected: float = 0.01, *, progress: bool = True) -> None:
@@ -224,6 +235,7 @@ class Runner:
 
     def run(self, stage: Stage) -> StageResult:
         """Run a stage unless it is finished, and print one summary line."""
+        interrupts.check()
         manifest = self.finished(stage)
         reused = manifest is not None
         if manifest is None:
@@ -236,12 +248,14 @@ class Runner:
     def _compute(self, stage: Stage) -> Mapping[str, Any]:
         if stage.uses_ray:
             self.session.connect()
-        run = StageRun(stage, self.storage, self.session, progress=self._progress)
+        progress = Progress(stage.name, shown=self._progress)
+        run = StageRun(stage, self.storage, self.session, progress)
         started = time.time()
         write_json(
             self._filesystem, f"{run.folder}/settings.json", {"version": stage.version, "settings": stage.settings}
         )
-        stage.run(run)
+        with progress:
+            stage.run(run)
         seconds = time.time() - started
         manifest = self._manifest(run, seconds)
         rejected, rows = manifest["rejected"], manifest["rows"]

@@ -6,6 +6,7 @@ through its workspace. `cluster.stages.StageRun` is the one that runs shards on 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -31,6 +32,11 @@ class Shard:
 
     index: int
     args: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """The rows that it covers, 0 where its arguments are no range of rows."""
+        return self.args.get("stop", 0) - self.args.get("start", 0)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,23 @@ class SeparableWorker(ShardWorker, Protocol):
     def without_rows(self, shard: Shard, lost: Mapping[int, str]) -> Mapping[str, pa.Table]:
         """Return the shard's tables without some rows; `lost` maps their positions in `row_ids` to reasons, which go to `rejected`."""
         ...
+
+
+@dataclass(frozen=True)
+class Count:
+    """How far a stage is.
+
+    Attributes:
+        done: what is done, in `unit`.
+        total: what there is to do; None where that is not known.
+        unit: the name of what is counted, a plural.
+        more: what else there is to say.
+    """
+
+    done: int
+    total: int | None
+    unit: str
+    more: str = ""
 
 
 class Workspace(ABC):
@@ -151,6 +174,11 @@ class Workspace(ABC):
             self.notes.setdefault("warnings", []).append(warning)
             print(f"  {self.name}: {visible(warning)}", flush=True)
 
+    def following(self, source: Callable[[], Count | None]) -> AbstractContextManager[None]:
+        """Return a context in which the stage's progress is what `source` says; it is called from another thread. Here nothing is shown."""
+        del source
+        return nullcontext()
+
     @abstractmethod
     def map_shards(
         self,
@@ -183,7 +211,8 @@ class Workspace(ABC):
 
 def row_shards(count: int, size: int) -> list[Shard]:
     """Return shards of `size` consecutive rows each, of a table of `count` rows."""
-    return [Shard(i, {"start": start, "stop": start + size}) for i, start in enumerate(range(0, count, size))]
+    starts = range(0, count, size)
+    return [Shard(i, {"start": start, "stop": min(start + size, count)}) for i, start in enumerate(starts)]
 
 
 def shard_rows(table: pa.Table, shard: Shard) -> pa.Table:

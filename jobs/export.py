@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from cluster import interrupts
+
+    interrupts.begin()
 
 import pyarrow.fs as pafs
 

@@ -12,16 +12,18 @@ from pathlib import Path
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from cluster import interrupts
+
+    interrupts.begin()
 
 import json
-import signal
 import time
 from collections.abc import Sequence
-from types import FrameType
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
+from cluster import interrupts
 from cluster.locations import shown
 from cluster.session import Session
 from cluster.settings import ClusterSettings
@@ -31,6 +33,7 @@ from distill.settings.describe import details
 from distill.settings.load import ConfigError, GivenSettings, explain, merge, read_arguments, read_environment
 from distill.settings.serve import ServeSettings
 from jobs.running.programs import help_width, program, run_program, script_parser
+from serve.port import check_port
 
 
 def serve_run(config: Config) -> None:
@@ -42,9 +45,10 @@ def serve_folder(run: str, settings: ServeSettings, cluster: ClusterSettings) ->
     """Serve a run folder until Ctrl-C or SIGTERM, then let running requests finish."""
     checkpoint, index = locations(run)
     with Session(cluster.address, cluster.num_cpus) as session:
+        if session.local:
+            check_port(settings.host, settings.port)
+        print(f"starting the endpoint of {shown(run)} on {session.place}", flush=True)
         session.connect()
-        # After Ray, which has a handler of its own: both signals end the endpoint in the same clean way.
-        signal.signal(signal.SIGTERM, _interrupt)
         from serve.launch import needs, start, stop
 
         session.check(needs(settings), autoscales=cluster.autoscales)
@@ -58,7 +62,8 @@ def serve_folder(run: str, settings: ServeSettings, cluster: ClusterSettings) ->
             while True:
                 time.sleep(1.0)
         finally:
-            stop(ray_ends=session.local)
+            with interrupts.shielded():
+                stop(ray_ends=session.local)
 
 
 def locations(run: str) -> tuple[str, str]:
@@ -109,13 +114,8 @@ def configure(arguments: Sequence[str]) -> tuple[str, ServeSettings, ClusterSett
     return given.run, serve, cluster
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise KeyboardInterrupt
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Serve from the command line; return the exit code: 0 stopped by a signal, 1 failed, 2 wrong usage."""
+    """Serve from the command line; return the exit code: 130 stopped by Ctrl-C, 143 by SIGTERM, 1 failed, 2 wrong usage."""
 
     def action() -> None:
         parser = script_parser("serve", __doc__, add_help=False)
@@ -125,12 +125,9 @@ def main(arguments: Sequence[str]) -> int:
             groups = "\n".join(details(Options, name, help_width()) or "" for name in Options.model_fields)
             print(f"{parser.description}\nSettings, where not those of the run's job:\n\n{groups}")
             return
-        try:
-            serve_folder(*configure(settings))
-        except KeyboardInterrupt:
-            print("stopped", flush=True)
+        serve_folder(*configure(settings))
 
-    return run_program(program("serve"), action)
+    return run_program(program("serve"), action, interrupted="the endpoint has stopped")
 
 
 if __name__ == "__main__":

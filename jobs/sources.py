@@ -12,6 +12,9 @@ from pathlib import Path
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from cluster import interrupts
+
+    interrupts.begin()
 
 from jobs.running.methods import main_until
 

@@ -16,6 +16,9 @@ from pathlib import Path
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from cluster import interrupts
+
+    interrupts.begin()
 
 from distill.config import Config
 from distill.settings.load import ConfigError

@@ -1,9 +1,7 @@
 """Starting and stopping the endpoint on a Serve cluster."""
 
-import errno
 import logging
 import re
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +18,7 @@ from cluster.storage import list_files, open_storage
 from distill.settings.serve import ServeSettings
 from serve.app import QueryEncoder, Searcher
 from serve.errors import ServeError
+from serve.port import check_port
 
 NAME = "polyray"
 """The application's name on the Serve cluster."""
@@ -99,29 +98,6 @@ def stop(*, ray_ends: bool = False) -> None:
 def needs(settings: ServeSettings) -> list[Need]:
     """Return what the endpoint needs of the cluster: a CPU for each encoder and each searcher."""
     return [Need("serve", 2 * settings.replicas, 1.0, 0.0, "serve.replicas")]
-
-
-def check_port(host: str, port: int) -> None:
-    """Check that the endpoint can listen on `host` and `port`. Serve itself would retry for a minute and report only in a replica's log.
-
-    Raises:
-        ServeError: the port is taken, or the host is not an address of this machine.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except socket.gaierror as error:
-        raise ServeError(f"serve.host '{host}' is not an address of this machine: {error.strerror}") from error
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ServeError(
-                f"port {port} of {host} is taken by another program: set serve.port to a free one, or stop it"
-            ) from error
-        raise ServeError(f"cannot listen on port {port} of {host}: {error.strerror}") from error
 
 
 def _check_locations(checkpoint: str, index: str) -> None:

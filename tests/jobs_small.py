@@ -179,11 +179,10 @@ class SmallJob:
         file.write_text(yaml.safe_dump(content), encoding="utf-8")
         return file
 
-    def start(self, *arguments: str, script: str = "mtd.py") -> "Driver":
+    def start(self, *arguments: str, script: str = "mtd.py", terminal: bool = False) -> "Driver":
         """Start the job and return at once."""
-        return Driver(
-            [sys.executable, str(ROOT / "jobs" / script), "--config", str(self.config()), *arguments], self.folder
-        )
+        command = [sys.executable, str(ROOT / "jobs" / script), "--config", str(self.config()), *arguments]
+        return Driver(command, self.folder, terminal=terminal)
 
     def run(self, *arguments: str, script: str = "mtd.py", limit_s: float = LIMIT_S) -> Finished:
         """Run the job to its end."""
@@ -240,9 +239,9 @@ class SmallJob:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The variables that a job is started with: a token that it makes itself, no cluster, no settings of the caller's."""
+    """The variables that a job is started with: those of a user who sets none of Ray's or of Polyray's."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_A", "POLYRAY_"))}
-    return inherited | {"RAY_AUTH_MODE": "token", "HF_HUB_OFFLINE": "1"} | more
+    return inherited | {"HF_HUB_OFFLINE": "1"} | more
 
 
 class Driver:
@@ -252,9 +251,17 @@ class Driver:
         command: what to run.
         folder: where it is run from, and where its output is kept.
         variables: its environment; none: `environment()`.
+        terminal: whether `interrupt` will be used: it gets a process group of its own, as a shell gives its commands.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        variables: Mapping[str, str] | None = None,
+        *,
+        terminal: bool = False,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         number = len(list(folder.glob("*.out")))
         self._files = [folder / f"{number}.{kind}" for kind in ("out", "err")]
@@ -268,6 +275,8 @@ class Driver:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
+                process_group=0 if terminal else None,
+                preexec_fn=_listen if terminal else None,  # noqa: PLW1509 - no other thread starts jobs
             )
         self.pid = self._process.pid
 
@@ -313,6 +322,10 @@ class Driver:
         self._process.wait()
         return family
 
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """A signal to the whole process group, as a terminal sends Ctrl-C."""
+        os.killpg(self.pid, number)
+
     def end(self, limit_s: float = 30.0) -> None:
         """SIGTERM, and SIGKILL if that is not enough."""
         self._process.terminate()
@@ -321,6 +334,11 @@ class Driver:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _listen() -> None:
+    """Undo what a shell does to programs in its background: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def descendants(pid: int) -> dict[int, str]:

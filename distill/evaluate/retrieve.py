@@ -72,7 +72,7 @@ def retrieve(
         "teacher": teacher,
         "source_lang": source_lang,
     }
-    workspace.map_shards(shards, RetrieveWorker, arguments, pool, unit="results")
+    workspace.map_shards(shards, RetrieveWorker, arguments, pool, unit="queries")
     truncated = len(pc.unique(workspace.output("truncated_queries")["query_id"]))
     note_truncated(workspace, "queries", {query_lang: {"texts": len(queries), "truncated": truncated}})
 

@@ -106,6 +106,9 @@ class Loop(ABC, Generic[T]):
     def log_line(self) -> None:
         """Add a line to the log: means over the steps since the last one, the same on every worker."""
 
+    def reached(self, step: int, steps: int, loss: float) -> None:
+        """Tell how far the training is, after a line of the log; nothing here."""
+
     def measure(self) -> None:
         """Measure the model as it is; called every `measure_every` steps."""
 
@@ -135,6 +138,7 @@ class Loop(ABC, Generic[T]):
                 self.take_step(item)
                 if self._is_due(settings.log_every):
                     self.log_line()
+                    self.reached(trainer.step, settings.steps, self.history[self._tables[0]][-1]["loss"])
                 if self.measure_every is not None and self._is_due(self.measure_every):
                     self.measure()
                 if self._is_due(settings.checkpoint_every):

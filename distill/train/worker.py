@@ -25,7 +25,7 @@ from distill.train.settings import TrainSettings
 from distill.train.stream import ExampleStream, examples_of
 from distill.train.trackers import Tracker, open_trackers
 from distill.train.trainer import Step, Trainer, prepare
-from distill.train.worker_group import RayCheckpoints, agree, has_fault, join, leaving_faults
+from distill.train.worker_group import RayCheckpoints, StepReport, agree, has_fault, join, leaving_faults
 
 _UNEVALUATED = -1.0
 """The measure that Ray Train is given for a checkpoint that was not evaluated: below every real one."""
@@ -89,6 +89,7 @@ class StudentLoop(Loop[list[TrainingBatch]]):
         self._tokens = fitting_tokens(job.train.tokens_per_batch, trainer.encoder.backbone.config, device)
         self._stream = ExampleStream(filesystem, job.examples)
         self._trackers: list[Tracker] = []
+        self._told = StepReport(filesystem, job.folder, trainer.rank)
         self._since: list[tuple[Step, int]] = []
         self._clock = time.perf_counter()
 
@@ -130,6 +131,10 @@ class StudentLoop(Loop[list[TrainingBatch]]):
         self._track(values)
         self._since, self._clock = [], now
         agree(self._check, trainer.world)
+
+    def reached(self, step: int, steps: int, loss: float) -> None:
+        """Tell the driver."""
+        self._told.tell(step, steps, loss)
 
     def measure(self) -> None:
         """Measure retrieval on the development set."""

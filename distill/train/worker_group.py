@@ -6,8 +6,10 @@ whole is passed over, with a warning.
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,15 @@ from cluster.copying import LIST, fault_of, upload_whole
 from cluster.errors import StorageError, UserError
 from cluster.settings import GroupSettings
 from cluster.storage import read_bytes, read_json, write_json
-from cluster.workspace import Workspace
+from cluster.workspace import Count, Workspace
 from distill.train.trainer import TrainingError
 
 _RUN = "ray_train"
 """The folder of Ray Train's run below the stage's: its name makes a restarted driver find the run."""
 _SNAPSHOT = "checkpoint_manager_snapshot.json"
 """Ray Train's record of the checkpoints that it keeps, in the run's folder."""
+_REPORT_S = 5.0
+"""Seconds between two reports of the step."""
 
 
 def fit(
@@ -50,12 +54,18 @@ def fit(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    _clear_fault(workspace)
+    class Trainer(TorchTrainer):
+        """Ray's trainer without its handler of Ctrl-C, which stays for good, exits with 0 or 1, and tells nobody."""
+
+        def _register_sigint_handler(self, controller: Any) -> None:
+            """Leave the process its own handler."""
+
+    _clear_files(workspace)
     drop_broken(workspace)
     on_gpu = settings.gpus_per_worker > 0
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": settings.gpus_per_worker} if on_gpu else {})
     workers = (settings.workers, settings.max_workers) if settings.max_workers else settings.workers
-    trainer = TorchTrainer(
+    trainer = Trainer(
         run_worker,
         train_loop_config=dict(config),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=on_gpu, resources_per_worker=resources),
@@ -68,7 +78,8 @@ def fit(
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
     )
     try:
-        result = trainer.fit()
+        with workspace.following(partial(steps_done, workspace)):
+            result = trainer.fit()
     except TrainingFailedError as error:
         _raise_fault(workspace)
         text = str(error).strip().splitlines()
@@ -76,6 +87,7 @@ def fit(
             f"training failed more often than train.max_failures allows: {text[-1] if text else type(error).__name__}"
         ) from error
     _raise_fault(workspace)
+    _clear_files(workspace)
     return result
 
 
@@ -174,6 +186,34 @@ def drop_broken(workspace: Workspace) -> None:
     write_json(filesystem, f"{folder}/{_SNAPSHOT}", record)
 
 
+class StepReport:
+    """How far a training is, left by the first worker in the stage's folder, from where the driver shows it.
+
+    Args:
+        filesystem: the file system of the folder.
+        folder: the stage's folder.
+        rank: this worker's number.
+    """
+
+    def __init__(self, filesystem: pafs.FileSystem, folder: str, rank: int) -> None:
+        self._filesystem = filesystem
+        self._file = _report_file(folder)
+        self._rank = rank
+        self._next = 0.0
+
+    def tell(self, step: int, steps: int, loss: float) -> None:
+        """Write the step and the loss, at most every few seconds."""
+        if self._rank == 0 and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _REPORT_S
+            write_json(self._filesystem, self._file, {"step": step, "steps": steps, "loss": loss})
+
+
+def steps_done(workspace: Workspace) -> Count | None:
+    """Return the last step that the first worker told of, with its loss; None before one."""
+    told = read_json(workspace.filesystem, _report_file(workspace.folder))
+    return None if told is None else Count(told["step"], told["steps"], "steps", f"loss {told['loss']:.4g}")
+
+
 @contextmanager
 def leaving_faults(filesystem: pafs.FileSystem, folder: str, rank: int) -> Iterator[None]:
     """Leave an error that the user can mend for the driver: it would come again, so it is not a failure after which to restart.
@@ -214,13 +254,19 @@ def agree(check: Callable[[], None], world: int) -> None:
         raise TrainingError(faults[0])
 
 
+def _report_file(folder: str) -> str:
+    return f"{folder}/step.json"
+
+
 def _fault_file(folder: str) -> str:
     return f"{folder}/fault.txt"
 
 
-def _clear_fault(workspace: Workspace) -> None:
-    if has_fault(workspace.filesystem, workspace.folder):
-        workspace.filesystem.delete_file(_fault_file(workspace.folder))
+def _clear_files(workspace: Workspace) -> None:
+    """Delete what workers left for the driver."""
+    for path in (_fault_file(workspace.folder), _report_file(workspace.folder)):
+        if workspace.filesystem.get_file_info(path).type == pafs.FileType.File:
+            workspace.filesystem.delete_file(path)
 
 
 def _raise_fault(workspace: Workspace) -> None:

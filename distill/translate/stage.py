@@ -134,11 +134,11 @@ def _translate_rest(
         shards = row_shards(count, settings.passages_per_shard)
     else:
         shards = planned_shards(
-            workspace, count, settings.shard_seconds, TranslateWorker, arguments, actors, unit="translations"
+            workspace, count, settings.shard_seconds, TranslateWorker, arguments, actors, unit="passages"
         )
     # What exists is one more shard, so that it is written once however often the stage is started.
     shards.append(Shard(len(shards), {"existing": True}))
-    workspace.map_shards(shards, TranslateWorker, arguments, actors, unit="translations")
+    workspace.map_shards(shards, TranslateWorker, arguments, actors, unit="passages")
     write_report(workspace, settings.report, existing.parallel)
 
 

@@ -74,7 +74,7 @@ class Pipeline(Job[Config]):
 
     def check_service(self) -> None:
         """Check that the endpoint's port is free."""
-        from serve.launch import check_port
+        from serve.port import check_port
 
         check_port(self.config.serve.host, self.config.serve.port)
 

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.settings.load import ConfigError
-from jobs.running.programs import as_typed, run_program
+from cluster import interrupts
 
 GROUPS = {
     "methods, from raw text to a search endpoint": ("mtd", "td", "arm", "maml_align"),
@@ -30,6 +29,7 @@ SCRIPTS = tuple(name for names in GROUPS.values() for name in names)
 
 def main() -> None:
     """Run the command line of this process and exit with its code."""
+    interrupts.begin()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -40,6 +40,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     name, *rest = arguments
     if name not in SCRIPTS:
+        from distill.settings.load import ConfigError
+        from jobs.running.programs import run_program
 
         def refuse() -> None:
             raise ConfigError(f"there is no command '{name}'; there are {', '.join(SCRIPTS)}")
@@ -61,6 +63,8 @@ def help_text() -> str:
 
 
 def _summary(name: str) -> str:
+    from jobs.running.programs import as_typed
+
     source = (Path(__file__).parents[1] / f"{name}.py").read_text(encoding="utf-8")
     return as_typed((ast.get_docstring(ast.parse(source)) or "").splitlines()[0])
 

@@ -5,30 +5,42 @@ import os
 import re
 import select
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from cluster import interrupts
 from cluster.errors import UserError, report_error
 from distill.settings.load import ConfigError
 
 
-def run_program(
-    name: str, action: Callable[[], None], interrupted: str = "the same command goes on from what is done"
-) -> int:
-    """Run a program's action and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 141 nobody reads its output.
+def run_program(name: str, action: Callable[[], None], interrupted: str = interrupts.GOES_ON) -> int:
+    """Run a program's action and return its exit code.
 
-    An error that the user can mend is printed on stderr as one line that begins with the program's name.
+    0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM, 141 nobody reads its output. An error that the user can mend
+    is printed on stderr as one line that begins with the program's name, and so is an interruption, with what follows from it.
     """
+    with interrupts.guarded():
+        try:
+            return _run(name, action)
+        except BaseException as error:
+            # What a signal ended in: libraries turn some interruptions into errors of their own, or into SystemExit.
+            number = interrupts.came() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else 0)
+            if not number:
+                raise
+            return interrupts.said(name, number, interrupted)
+
+
+def _run(name: str, action: Callable[[], None]) -> int:
     try:
         action()
         sys.stdout.flush()
+        interrupts.check()
     except UserError as error:
+        interrupts.check()
         return report_error(name, error)
-    except KeyboardInterrupt:
-        print(f"\n{name}: interrupted; {interrupted}", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         if not _is_output_closed():
             raise

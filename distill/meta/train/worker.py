@@ -17,7 +17,7 @@ from distill.tables import RETRIEVAL_TASKS, SIMILARITY_TASKS
 from distill.train.loop import Checkpoints, History, Loop
 from distill.train.stream import ExampleStream
 from distill.train.trainer import read_state, write_state
-from distill.train.worker_group import RayCheckpoints, has_fault, join, leaving_faults
+from distill.train.worker_group import RayCheckpoints, StepReport, has_fault, join, leaving_faults
 
 Tasks = Sequence[Sequence[TaskSet]]
 """The tasks of a step on one worker, each a sequence of sets."""
@@ -103,6 +103,7 @@ class MetaLoop(Loop[Tasks]):
         contract = RETRIEVAL_TASKS if job.kind == "retrieval" else SIMILARITY_TASKS
         self._stream = ExampleStream(filesystem, job.tasks, contract)
         self._since: list[MetaStep] = []
+        self._told = StepReport(filesystem, job.folder, trainer.rank)
         self._first = job.settings.tasks_per_batch * trainer.rank // trainer.world
         """Number of this worker's first task among a step's."""
 
@@ -117,6 +118,10 @@ class MetaLoop(Loop[Tasks]):
         trainer = self._encoder_trainer
         tasks = [[task_set.to(trainer.encoder.device) for task_set in sets] for sets in item]
         self._since.append(trainer.meta_step(tasks, self._first))
+
+    def reached(self, step: int, steps: int, loss: float) -> None:
+        """Tell the driver."""
+        self._told.tell(step, steps, loss)
 
     def log_line(self) -> None:
         """Add a line of means over the steps since the last one. The trainer gives every worker the same numbers."""
