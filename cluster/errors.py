@@ -1,5 +1,6 @@
 """Errors whose message tells the user what to do."""
 
+import errno
 import os
 import re
 import sys
@@ -39,6 +40,20 @@ def report_error(program: str, error: Exception) -> int:
     else:
         print(f"{program}: {one_line(error)}", file=sys.stderr)
     return error.exit_code if isinstance(error, UserError) else 1
+
+
+def storage_remedy(error: OSError) -> str | None:
+    """Return what to do about an error of a disk or of S3; None for other errors of the system."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "the disk is full: free some of it"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return "check who owns the folder, and its access rights"
+        case errno.ENOTDIR | errno.EISDIR:
+            return "a file is in the place of a folder, or a folder in that of a file"
+        case _ if "AWS Error" in str(error):
+            return "check the URI, the AWS_* variables and the access rights"
+    return None
 
 
 def how_to_install(extra: str) -> str:

@@ -22,7 +22,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from cluster import interrupts
-from cluster.errors import StageError
+from cluster.errors import StageError, UserError, one_line, storage_remedy
 from cluster.locations import quoted
 from cluster.progress import Progress
 from cluster.session import Need, Session
@@ -254,8 +254,16 @@ class Runner:
         write_json(
             self._filesystem, f"{run.folder}/settings.json", {"version": stage.version, "settings": stage.settings}
         )
-        with progress:
-            stage.run(run)
+        try:
+            with progress:
+                stage.run(run)
+        except OSError as error:
+            remedy = None if isinstance(error, UserError) else storage_remedy(error)
+            if remedy is None:
+                raise
+            raise StageError(
+                f"stage '{stage.name}' failed in {run.location}: {one_line(error, 400)}; {remedy}"
+            ) from error
         seconds = time.time() - started
         manifest = self._manifest(run, seconds)
         rejected, rows = manifest["rejected"], manifest["rows"]

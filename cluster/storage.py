@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from cluster.atomic import write_bytes
-from cluster.errors import StorageError, one_line
+from cluster.errors import StorageError, one_line, storage_remedy
 from cluster.locations import SourceError, locate, shown
 
 
@@ -35,8 +35,23 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([base.rstrip("/"), *parts]) + mark + query
 
 
+def check_reachable(uri: str) -> None:
+    """Ask a storage for its folder, which need not exist yet. Raise `StorageError` if it does not answer, or if there is a file."""
+    filesystem, path = open_storage(uri)
+    try:
+        kind = filesystem.get_file_info(path).type
+        if kind == pafs.FileType.NotFound and not isinstance(filesystem, pafs.LocalFileSystem):
+            filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))  # says where there is no bucket
+    except OSError as error:
+        remedy = storage_remedy(error) or "check the URI and the access rights"
+        raise StorageError(f"storage {shown(uri)} cannot be reached: {one_line(error, 300)}; {remedy}") from error
+    if kind == pafs.FileType.File:
+        raise StorageError(f"storage {shown(uri)} is a file; give a folder")
+
+
 def check_writable(uri: str) -> None:
     """Write, read and delete a small file below `uri`, before any work. Raise `StorageError` if that fails."""
+    check_reachable(uri)
     filesystem, path = open_storage(uri)
     probe = f"{path}/.probe-{uuid.uuid4().hex}"
     try:

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def up_to_tasks(config: MetaConfig) -> TaskPipeline:
         whole = pipeline(config).until("tasks")
-        return TaskPipeline(whole.config, whole.stages, show)
+        return TaskPipeline(whole.config, whole.stages, show=show)
 
     return run_method(replace(METHOD, build=up_to_tasks), rest, script="tasks", description=__doc__)
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
+from cluster.locations import shown
 from cluster.session import Session
 from cluster.stages import Runner, Stage
-from cluster.storage import check_writable
+from cluster.storage import check_reachable, check_writable
 from distill.config import Config
 from distill.settings.describe import commented, details, overview
 from distill.settings.load import ConfigError, JobConfig, load_as, no_such_setting
@@ -25,10 +26,17 @@ C = TypeVar("C", bound=JobConfig)
 
 @dataclass(frozen=True)
 class Job(Generic[C]):
-    """A configured job: its stages in an order in which each comes after its inputs."""
+    """A configured job.
+
+    Attributes:
+        config: its configuration.
+        stages: its stages, in an order in which each comes after its inputs.
+        last: of a part of a job, the stages that it was asked for.
+    """
 
     config: C
     stages: Sequence[Stage]
+    last: Sequence[Stage] = ()
 
     def until(self, name: str) -> Self:
         """Return the job up to the stages `name`, with the stages that they depend on.
@@ -44,7 +52,7 @@ class Job(Generic[C]):
         for stage in reversed(self.stages):
             if stage.name in wanted:
                 wanted |= {needed.name for needed in stage.inputs}
-        return replace(self, stages=[stage for stage in self.stages if stage.name in wanted])
+        return replace(self, stages=[stage for stage in self.stages if stage.name in wanted], last=last)
 
     def print_plan(self, runner: Runner) -> None:
         """Print what would run and what would be reused."""
@@ -141,6 +149,9 @@ def main(
         last = until or options.until
         if last and options.serve:
             raise ConfigError("--serve needs all stages; leave out --until, or run the whole job")
+        if not options.plan:
+            print(f"job '{config.name}', storage {shown(config.storage)}", flush=True)
+        check_reachable(config.storage)
         job = method.build(config)
         run(job.until(last) if last else job, plan=options.plan, report=not last, serve=options.serve)
 
@@ -161,6 +172,10 @@ def run(job: Job[Any], *, plan: bool = False, report: bool = True, serve: bool =
             job.check_service()
         runner.check(job.stages)
         waiting = [stage for stage in job.stages if runner.finished(stage) is None]
+        uses_ray = any(stage.uses_ray for stage in waiting)
+        print(
+            f"{len(waiting)} of {len(job.stages)} stages to run{f' on {session.place}' if uses_ray else ''}", flush=True
+        )
         session.check([need for stage in waiting for need in stage.needs], autoscales=config.cluster.autoscales)
         for position, stage in enumerate(job.stages):
             result = runner.run(stage)
@@ -168,6 +183,10 @@ def run(job: Job[Any], *, plan: bool = False, report: bool = True, serve: bool =
                 runner.check(job.stages[position + 1 :])
         if report:
             job.write_report(runner)
+        else:
+            from jobs.running.results import print_outputs
+
+            print_outputs(runner, job.last)
     if serve:
         job.serve()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cluster import interrupts
-from cluster.errors import UserError, report_error
+from cluster.errors import StorageError, UserError, one_line, report_error, storage_remedy
 from distill.settings.load import ConfigError
 
 
@@ -45,6 +45,12 @@ def _run(name: str, action: Callable[[], None]) -> int:
         if not _is_output_closed():
             raise
         return 141
+    except OSError as error:
+        interrupts.check()
+        remedy = storage_remedy(error)
+        if remedy is None:
+            raise
+        return report_error(name, StorageError(f"{one_line(error, 400)}; {remedy}"))
     return 0
 
 

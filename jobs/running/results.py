@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.locations import shown
-from cluster.stages import Runner
+from cluster.stages import Runner, Stage
 from cluster.storage import join, open_storage, read_table
 from distill.report.facts import StageFacts
 from distill.settings.load import JobConfig, dump
@@ -57,6 +57,25 @@ def print_quality(
     for system, values in rows.items():
         cells = ["-" if value is None else f"{value:.{digits}f}" for value in values]
         print(f"{system:<{_NAME_WIDTH}}" + "".join(f"{cell:>{width}}" for cell in cells))
+
+
+def print_outputs(runner: Runner, stages: Sequence[Stage]) -> None:
+    """Print what stages made and where: every table with its rows; of a training the last loss and the checkpoint."""
+    base = runner.storage if "://" in runner.storage else open_storage(runner.storage)[1]
+    for stage in stages:
+        folder = join(base, stage.folder)
+        tables = runner.results[stage.name].manifest["tables"]
+        print(f"\n{stage.name}: {shown(folder)}")
+        for name, facts in tables.items():
+            print(f"  {name:<22} {facts['rows']:>11,} rows")
+        if "training_log" in tables:
+            log = stage_table(runner, stage.name, "training_log").slice(tables["training_log"]["rows"] - 1).to_pylist()
+            print(
+                f"  {'loss':<22} {log[-1]['loss']:>11.4f} at step {log[-1]['step']}" if log else "  no step was taken"
+            )
+            kept = runner.results[stage.name].manifest["notes"].get("kept_step")
+            of = f" (of step {kept}, the best on the development set)" if kept else ""
+            print(f"  {'checkpoint':<22} {shown(join(folder, 'checkpoint'))}{of}")
 
 
 def print_locations(run: str, runner: Runner, outputs: Mapping[str, str]) -> None:
