@@ -47,6 +47,8 @@ def check_reachable(uri: str) -> None:
         raise StorageError(f"storage {shown(uri)} cannot be reached: {one_line(error, 300)}; {remedy}") from error
     if kind == pafs.FileType.File:
         raise StorageError(f"storage {shown(uri)} is a file; give a folder")
+    if isinstance(filesystem, pafs.LocalFileSystem) and (above := [p for p in Path(path).parents if p.is_file()]):
+        raise StorageError(f"storage {shown(uri)} lies below {above[0]}, which is a file; give a folder")
 
 
 def check_writable(uri: str) -> None:

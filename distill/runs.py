@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.atomic import write_bytes
-from cluster.errors import one_line
+from cluster.errors import one_line, storage_remedy
 from cluster.locations import shown
 from cluster.storage import join, open_storage, read_json, write_json
 from cluster.stored_table import StoredTable
@@ -50,7 +50,9 @@ class Run:
         try:
             facts = read_json(filesystem, f"{folder}/{_FILE}")
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise ConfigError(f"run {shown(location)}: {_FILE} cannot be read: {one_line(error)}") from error
+            remedy = storage_remedy(error) if isinstance(error, OSError) else None
+            said = f"run {shown(location)}: {_FILE} cannot be read: {one_line(error)}"
+            raise ConfigError(f"{said}; {remedy}" if remedy else said) from error
         if facts is None:
             raise ConfigError(
                 f"run {shown(location)}: there is no {_FILE}; give the folder of a finished run, such as polyray-data/runs/mtd"
