@@ -12,7 +12,8 @@ from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.encoders.encoder import Encoder, TokenBatch, TokenRows, freeze_pooler, required_id, tokenized
-from distill.models.locate import ModelError, load_tokenizer
+from distill.models.loading import check_tokens, load_model, load_tokenizer
+from distill.models.locate import ModelError
 from distill.numerics.batching import attention_of, padded
 
 QUERY_MARKER = "[unused0]"
@@ -173,7 +174,8 @@ class LateInteractionEncoder(Encoder):
         New weights come from torch's global generator: seed it first. `model` is a local folder or a name on the hub.
         """
         tokenizer = load_tokenizer(model, revision)
-        backbone = AutoModel.from_pretrained(model, revision=revision, use_safetensors=True, dtype=torch.float32)
+        backbone, _ = load_model(AutoModel, model, revision, absent=("pooler.",), pickled=False, use_safetensors=True)
+        check_tokens(tokenizer, backbone.get_input_embeddings(), model)
         return cls.assemble(backbone, tokenizer, settings)
 
     @classmethod

@@ -3,12 +3,8 @@
 import importlib.util
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cluster.errors import UserError, how_to_install
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class ModelError(UserError, ValueError):
@@ -63,19 +59,3 @@ def fetch_folder(model: str, revision: str | None = None, *, pickled: bool = Fal
     if pickled and not list(Path(folder).glob("*.safetensors")):
         return snapshot_download(found, revision=revision, allow_patterns=[*patterns, "pytorch_model*"])
     return folder
-
-
-def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
-    """Load the fast tokenizer of a model, a local folder or a name on the hub.
-
-    Without one it is a `ModelError`: slow ones do not say which tokens are whose, and of a folder without tokenizer files transformers 5
-    makes one with an empty vocabulary.
-    """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(locate(model), revision=revision)
-    if not tokenizer.is_fast:
-        raise ModelError(f"'{model}' has no fast tokenizer; save one beside it (tokenizer.json)")
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise ModelError(f"'{model}' has no tokenizer files; save its tokenizer beside it")
-    return tokenizer

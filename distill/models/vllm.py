@@ -11,9 +11,11 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from cluster.errors import how_to_install, one_line
+from distill.models.files import check_folder
 from distill.models.locate import ModelError, locate
 
 OLDEST = (0, 32)
@@ -85,6 +87,9 @@ def start_engine(
     Raises:
         ModelError: vllm is missing or too old, or refuses the model or an argument; one line.
     """
+    folder = locate(model)
+    if Path(folder).is_dir():
+        check_folder(folder, pickled=True)
     vllm = import_vllm(setting)
     current_platform = importlib.import_module("vllm.platforms").current_platform
 
@@ -99,7 +104,7 @@ def start_engine(
     arguments = {**defaults, **own, **options, **({"hf_overrides": overrides} if overrides else {})}
     try:
         with _hidden("llvmlite.binding.ffi" if current_platform.is_cpu() else ""):
-            return vllm.LLM(model=locate(model), revision=revision, tokenizer_revision=revision, **arguments)
+            return vllm.LLM(model=folder, revision=revision, tokenizer_revision=revision, **arguments)
     except (ValueError, TypeError, AssertionError, RuntimeError, OSError, NotImplementedError) as error:
         raise ModelError(f"vllm {vllm.__version__} cannot start '{model}': {_one_line(error)}") from error
 

@@ -19,7 +19,8 @@ from cluster.stored_table import StoredTable
 from distill.encoders.settings import LateInteractionStudent, PretrainedStudent, StudentSettings
 from distill.mix.settings import MixSettings
 from distill.models.costs import DecoderShape, EncoderShape, Seq2SeqShape, Shape, model_shape
-from distill.models.locate import ModelError, load_tokenizer, locate
+from distill.models.loading import load_tokenizer
+from distill.models.locate import ModelError, locate
 from distill.score.settings import (
     BiEncoderTeacher,
     CausalTeacher,

@@ -73,7 +73,7 @@ def _reader(settings: CutSettings) -> Callable[[Sequence[str]], list[Sequence[At
     """Return the function that reads texts as atoms."""
     if settings.tokenizer is None:
         return lambda texts: [word_atoms(text) for text in texts]
-    from distill.models.locate import load_tokenizer
+    from distill.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(settings.tokenizer)
 

@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.encoders.checkpoints.hf_colbert import METADATA, read_hf_colbert, write_hf_colbert
-from distill.encoders.checkpoints.modules import CONFIG, MODULES, read_modules
+from distill.encoders.checkpoints.modules import CONFIG, MODULES, read_entries, read_modules
 from distill.encoders.checkpoints.multi_vector import read_multi_vector, write_multi_vector
 from distill.encoders.checkpoints.notes import reader_notes
 from distill.encoders.checkpoints.pylate import read_pylate
@@ -29,11 +29,13 @@ from distill.encoders.checkpoints.sentence_transformers import (
     read_sentence_transformers,
     write_sentence_transformers,
 )
-from distill.encoders.checkpoints.weights import backbone_from_state, read_json, read_weights, refuse
+from distill.encoders.checkpoints.weights import backbone_from_state, read_weights, refuse
 from distill.encoders.encoder import Encoder
 from distill.encoders.late_interaction import LateInteractionEncoder
 from distill.encoders.single_vector import SingleVectorEncoder
-from distill.models.locate import ModelError, fetch_folder, load_tokenizer
+from distill.models.files import read_object
+from distill.models.loading import check_tokens, load_tokenizer, positions_of
+from distill.models.locate import ModelError, fetch_folder
 
 Layout = Literal["hf_colbert", "pylate", "multi_vector", "sentence_transformers", "plain"]
 Format = Literal["hf_colbert", "sentence_transformers"]
@@ -48,8 +50,8 @@ def layout_of(folder: str | Path) -> Layout:
     """Return the layout of a local checkpoint, by its files; a `ModelError` for a model that is no retriever, such as a cross-encoder."""
     folder = Path(folder)
     if (folder / MODULES).is_file():
-        config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-        types = [str(entry["type"]) for entry in read_json(folder / MODULES)]
+        config = read_object(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+        types = [entry["type"] for entry in read_entries(folder / MODULES)]
         kind = config.get("model_type") or ("ColBERT" if "query_prefix" in config else "SentenceTransformer")
         if kind == "ColBERT" or any(name.startswith("pylate.") for name in types):
             return "pylate"
@@ -92,7 +94,22 @@ def load_encoder(model: str | Path, device: str | torch.device = "cpu", revision
             )
         case unknown:
             assert_never(unknown)
+    check_tokens(encoder.tokenizer, encoder.backbone.get_input_embeddings(), str(folder))
+    _check_lengths(encoder, folder)
     return encoder.to(device).eval()
+
+
+def _check_lengths(encoder: Encoder, folder: Path) -> None:
+    """Raise a `ModelError` where texts may be longer than the backbone has positions: the first long one would fail."""
+    positions = positions_of(encoder.backbone.config)
+    if positions is None or not isinstance(encoder, LateInteractionEncoder | SingleVectorEncoder):
+        return
+    for name, tokens in (("queries", encoder.settings.query_tokens), ("passages", encoder.settings.passage_tokens)):
+        if tokens > positions:
+            raise ModelError(
+                f"'{folder}': its settings allow {name} of {tokens} tokens, but the backbone has {positions} positions; lower the length "
+                f"in {METADATA if layout_of(folder) == 'hf_colbert' else 'sentence_bert_config.json'}"
+            )
 
 
 def load_late_interaction(folder: str | Path, device: str | torch.device = "cpu") -> LateInteractionEncoder:
@@ -128,7 +145,10 @@ def load_backbone(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeni
     folder = Path(folder)
     if layout_of(folder) not in {"plain", "hf_colbert"}:
         folder = read_modules(folder)[0].folder
-    return backbone_from_state(folder, read_weights(folder), heads=True), load_tokenizer(str(folder))
+    state, tokenizer = read_weights(folder), load_tokenizer(str(folder))
+    backbone = backbone_from_state(folder, state, heads=True)
+    check_tokens(tokenizer, backbone.get_input_embeddings(), str(folder))
+    return backbone, tokenizer
 
 
 def save_encoder(

@@ -12,15 +12,20 @@ from typing import Any, get_args
 from distill.encoders.checkpoints.weights import (
     backbone_from_state,
     projection_of,
-    read_json,
     read_weights,
     refuse,
     require,
+    text,
+    texts,
+    truth,
+    whole_number,
     write_backbone,
     write_json,
 )
 from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder, SkipList
-from distill.models.locate import ModelError, load_tokenizer
+from distill.models.files import read_object
+from distill.models.loading import load_tokenizer
+from distill.models.locate import ModelError
 
 METADATA = "artifact.metadata"
 _SAME_SCORE = (
@@ -37,7 +42,7 @@ def read_hf_colbert(folder: Path) -> LateInteractionEncoder:
     file = folder / METADATA
     if not file.is_file():
         raise ModelError(f"'{folder}' is not a late-interaction checkpoint: it has no {METADATA}")
-    metadata = read_json(file)
+    metadata = read_object(file)
     settings = settings_of(file, metadata)
     state = read_weights(folder)
     if "linear.weight" not in state:
@@ -60,17 +65,17 @@ def settings_of(file: Path, metadata: Mapping[str, Any]) -> EncoderSettings:
     require(file, metadata, "skip_list", list(get_args(SkipList)), f"expected one of {', '.join(get_args(SkipList))}")
     default = EncoderSettings()
     return EncoderSettings(
-        dim=metadata.get("dim", default.dim),
-        query_tokens=metadata.get("query_maxlen", default.query_tokens),
-        passage_tokens=metadata.get("doc_maxlen", default.passage_tokens),
+        dim=whole_number(file, metadata, "dim", default.dim),
+        query_tokens=whole_number(file, metadata, "query_maxlen", default.query_tokens),
+        passage_tokens=whole_number(file, metadata, "doc_maxlen", default.passage_tokens),
         marker_mode=metadata.get("marker_mode", "overwrite"),
-        mask_punctuation=metadata.get("mask_punctuation", default.mask_punctuation),
-        attend_to_mask_tokens=metadata.get("attend_to_mask_tokens", default.attend_to_mask_tokens),
-        query_expansion=metadata.get("query_expansion", default.query_expansion),
+        mask_punctuation=truth(file, metadata, "mask_punctuation", default=default.mask_punctuation),
+        attend_to_mask_tokens=truth(file, metadata, "attend_to_mask_tokens", default=default.attend_to_mask_tokens),
+        query_expansion=truth(file, metadata, "query_expansion", default=default.query_expansion),
         skip_list=metadata.get("skip_list", "first_piece"),
-        skip_words=tuple(metadata.get("skip_words", default.skip_words)),
-        query_marker=metadata.get("query_token_id", default.query_marker),
-        passage_marker=metadata.get("doc_token_id", default.passage_marker),
+        skip_words=texts(file, metadata, "skip_words", default.skip_words),
+        query_marker=text(file, metadata, "query_token_id", default.query_marker),
+        passage_marker=text(file, metadata, "doc_token_id", default.passage_marker),
     )
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from distill.encoders.checkpoints.weights import read_json, read_weights, refuse, require
+from distill.encoders.checkpoints.weights import read_weights, refuse, require, whole_number
+from distill.models.files import read_json, read_object
 from distill.models.locate import ModelError
 
 MODULES = "modules.json"
@@ -60,8 +61,8 @@ def read_modules(folder: Path) -> list[Module]:
     """Read the modules of a checkpoint, in order. Classes of other projects are a `ModelError`."""
     file = folder / MODULES
     modules = []
-    for number, entry in enumerate(read_json(file)):
-        kind = str(entry["type"])
+    for number, entry in enumerate(read_entries(file)):
+        kind = entry["type"]
         if not kind.startswith(_OWNERS):
             raise refuse(file, f"[{number}].type", kind, "only modules of sentence-transformers and PyLate are known")
         own = folder / entry["path"]
@@ -69,10 +70,23 @@ def read_modules(folder: Path) -> list[Module]:
     return modules
 
 
+def read_entries(file: Path) -> list[dict[str, Any]]:
+    """Return the entries of modules.json, each with a `type` and a `path`; anything else is a `ModelError`."""
+    entries = read_json(file)
+    if not isinstance(entries, list) or not entries:
+        raise ModelError(f"{file} holds no list of modules; fetch the checkpoint again")
+    for number, entry in enumerate(entries):
+        for field in ("type", "path"):
+            value = entry.get(field) if isinstance(entry, dict) else None
+            if not isinstance(value, str):
+                raise refuse(file, f"[{number}].{field}", value, "expected a text; fetch the checkpoint again")
+    return entries
+
+
 def _module(kind: str, folder: Path) -> Module:
     files = sorted(folder.glob("sentence_*_config.json")) if kind == "Transformer" else [folder / "config.json"]
     file = files[0] if files else folder / TRANSFORMER
-    return Module(kind, folder, file, read_json(file) if file.is_file() else {})
+    return Module(kind, folder, file, read_object(file) if file.is_file() else {})
 
 
 def expect_kinds(folder: Path, modules: Sequence[Module], allowed: Sequence[Sequence[str]], what: str) -> None:
@@ -95,7 +109,7 @@ def check_transformer(module: Module) -> None:
 def longest_text(module: Module, tokenizer: PreTrainedTokenizerBase, config: Any) -> int:
     """Return the length in tokens at which texts are cut where nothing else is said: by the module, the tokenizer and the positions."""
     if module.config.get("max_seq_length") is not None:
-        return int(module.config["max_seq_length"])
+        return whole_number(module.file, module.config, "max_seq_length", 1)
     positions = getattr(config, "max_position_embeddings", None)
     limit = min(tokenizer.model_max_length, positions if positions and positions > 0 else tokenizer.model_max_length)
     if limit > 1_000_000:
@@ -125,6 +139,8 @@ def read_projection(module: Module, hidden: int) -> Tensor:
 def prompts_of(file: Path, config: Mapping[str, Any]) -> tuple[str, str]:
     """Return the texts that sentence-transformers 6 puts before queries and documents: the prompts `query` and `document`."""
     prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(value, str | None) for value in prompts.values()):
+        raise refuse(file, "prompts", prompts, "expected texts by name; correct the file")
     for other in ("passage", "corpus"):
         if prompts.get(other) and prompts.get("document") is None:
             remedy = "sentence-transformers 6 reads 'document' alone; rename the prompt"

@@ -30,7 +30,6 @@ from distill.encoders.checkpoints.modules import (
 from distill.encoders.checkpoints.weights import (
     backbone_from_state,
     projection_of,
-    read_json,
     read_weights,
     require,
     write_backbone,
@@ -38,7 +37,9 @@ from distill.encoders.checkpoints.weights import (
     write_weights,
 )
 from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
-from distill.models.locate import ModelError, load_tokenizer
+from distill.models.files import read_json
+from distill.models.loading import load_tokenizer
+from distill.models.locate import ModelError
 
 _PROBES = ("bee", "A bee's dance, (again).", ". . honey", "été 蜜蜂 رقص", "bee " * 600)
 _TYPES = {

@@ -11,7 +11,8 @@ from distill.encoders.checkpoints import layout_of
 from distill.encoders.checkpoints.sentence_transformers import read_sentence_transformers, stated_normalize
 from distill.encoders.settings import Dtype, PooledEncoder
 from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
-from distill.models.locate import ModelError, fetch_folder, load_tokenizer
+from distill.models.loading import check_tokens, load_model, load_tokenizer
+from distill.models.locate import ModelError, fetch_folder
 
 
 def load_pooled(wanted: PooledEncoder, dtype: Dtype, device: str | torch.device, setting: str) -> SingleVectorEncoder:
@@ -45,6 +46,7 @@ def load_pooled(wanted: PooledEncoder, dtype: Dtype, device: str | torch.device,
             raise ModelError(
                 f"{setting}.model '{wanted.model}' is a late-interaction checkpoint ({layout}); set type to late_interaction"
             )
+    check_tokens(encoder.tokenizer, encoder.backbone.get_input_embeddings(), wanted.model)
     given: dict[str, Any] = {"query_tokens": wanted.max_query_tokens, "passage_tokens": wanted.max_passage_tokens}
     for name in ("normalize", "query_prefix", "passage_prefix"):
         if (value := getattr(wanted, name)) is not None:
@@ -71,12 +73,7 @@ def _shown(value: Any) -> str:
 
 def _backbone(folder: Path, dtype: Dtype) -> PreTrainedModel:
     """Return the backbone of a folder; a pooler that is not among the weights is left out."""
-    backbone, info = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), output_loading_info=True)
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
-    if missing:
-        raise ModelError(
-            f"'{folder}' lacks {len(missing)} weights of {type(backbone).__name__}, among them {missing[:3]}"
-        )
-    if any(name.startswith("pooler.") for name in info["missing_keys"]):
+    backbone, absent = load_model(AutoModel, str(folder), dtype=dtype, absent=("pooler.",))
+    if any(name.startswith("pooler.") for name in absent):
         backbone.pooler = None
     return backbone

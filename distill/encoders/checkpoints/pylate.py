@@ -16,16 +16,10 @@ from distill.encoders.checkpoints.modules import (
     read_projection,
     refuse_unknown,
 )
-from distill.encoders.checkpoints.weights import (
-    backbone_from_state,
-    projection_of,
-    read_json,
-    read_weights,
-    refuse,
-    require,
-)
+from distill.encoders.checkpoints.weights import backbone_from_state, projection_of, read_weights, refuse, require
 from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
-from distill.models.locate import load_tokenizer
+from distill.models.files import read_json
+from distill.models.loading import load_tokenizer
 
 _OWN = {
     "query_prefix", "document_prefix", "query_length", "document_length", "attend_to_expansion_tokens", "do_query_expansion",

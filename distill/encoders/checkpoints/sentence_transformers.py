@@ -27,7 +27,6 @@ from distill.encoders.checkpoints.modules import (
 )
 from distill.encoders.checkpoints.weights import (
     backbone_from_state,
-    read_json,
     read_weights,
     refuse,
     require,
@@ -37,7 +36,8 @@ from distill.encoders.checkpoints.weights import (
 )
 from distill.encoders.settings import Pooling
 from distill.encoders.single_vector import Dense, SingleVectorEncoder, SingleVectorSettings
-from distill.models.locate import load_tokenizer
+from distill.models.files import read_json
+from distill.models.loading import load_tokenizer
 
 _TANH = "torch.nn.modules.activation.Tanh"
 _ACTIVATIONS: dict[str, type[nn.Module]] = {

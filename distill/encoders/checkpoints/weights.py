@@ -10,19 +10,11 @@ from jaxtyping import Float
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
+from distill.models.files import WEIGHTS, check_folder, read_header, read_json, weight_files
+from distill.models.loading import check_finite, load_config, named_faults
 from distill.models.locate import ModelError
-
-WEIGHTS = "model.safetensors"
-
-
-def read_json(file: Path) -> Any:
-    """Return the content of a JSON file; a `ModelError` if it cannot be read."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read as JSON: {error}") from error
 
 
 def write_json(file: Path, content: Any) -> None:
@@ -41,43 +33,51 @@ def require(file: Path, content: Mapping[str, Any], field: str, allowed: Sequenc
         raise refuse(file, field, content[field], remedy)
 
 
+def whole_number(file: Path, content: Mapping[str, Any], field: str, default: int) -> int:
+    """Return a field that is a whole number from 1, the default where it is missing; anything else is a `ModelError`."""
+    value = content.get(field, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise refuse(file, field, value, "expected a whole number from 1; correct the file")
+    return value
+
+
+def truth(file: Path, content: Mapping[str, Any], field: str, *, default: bool) -> bool:
+    """Return a field that is true or false, the default where it is missing; anything else is a `ModelError`."""
+    value = content.get(field, default)
+    if not isinstance(value, bool):
+        raise refuse(file, field, value, "expected true or false; correct the file")
+    return value
+
+
+def text(file: Path, content: Mapping[str, Any], field: str, default: str) -> str:
+    """Return a field that is a text, the default where it is missing; anything else is a `ModelError`."""
+    value = content.get(field, default)
+    if not isinstance(value, str):
+        raise refuse(file, field, value, "expected a text; correct the file")
+    return value
+
+
+def texts(file: Path, content: Mapping[str, Any], field: str, default: Sequence[str]) -> tuple[str, ...]:
+    """Return a field that is a list of texts, the default where it is missing; anything else is a `ModelError`."""
+    value = content.get(field, default)
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise refuse(file, field, value, "expected a list of texts; correct the file")
+    return tuple(value)
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Read all tensors of a folder's model.safetensors, or of the files that its index names.
 
-    Pickled weights are refused: loading them can run code.
+    Pickled weights are refused: loading them can run code. So are files that are damaged, and weights that are NaN or infinite.
     """
-    index = folder / f"{WEIGHTS}.index.json"
-    if (folder / WEIGHTS).is_file():
-        files = [folder / WEIGHTS]
-    elif index.is_file():
-        files = [folder / name for name in sorted(set(read_json(index)["weight_map"].values()))]
-    else:
-        raise ModelError(_no_weights(folder))
     state: dict[str, Tensor] = {}
-    for file in files:
-        if not file.is_file():
-            raise ModelError(f"{index} names {file.name}, which is not there; fetch the checkpoint again")
-        with safe_open(file, framework="pt") as tensors:
-            state |= {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+    for file in weight_files(folder):
+        read_header(file)
+        with named_faults(str(file)), safe_open(file, framework="pt") as tensors:
+            own = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+        check_finite(own.items(), str(file))
+        state |= own
     return state
-
-
-def _no_weights(folder: Path) -> str:
-    start = f"'{folder}' has no .safetensors weights"
-    pickles = sorted([*folder.glob("pytorch_model.bin"), *folder.glob("*.dnn")])
-    if (folder / "adapter_config.json").is_file():
-        return f"{start} but an adapter; merge it with peft's merge_and_unload and save the whole model"
-    if not pickles:
-        return f"{start}; save it with transformers' save_pretrained, which writes {WEIGHTS}"
-    state = f"torch.load({str(pickles[0])!r}, map_location='cpu', weights_only=True)"
-    if pickles[0].suffix == ".dnn":
-        state = f"torch.load({str(pickles[0])!r}, map_location='cpu', weights_only=False)['model_state_dict']"
-    line = (
-        f"import torch, safetensors.torch as s; s.save_file({{n: t.clone().contiguous() for n, t in {state}.items()}}, "
-        f"{str(folder / WEIGHTS)!r}, {{'format': 'pt'}})"
-    )
-    trust = ", if you trust whoever made it," if pickles[0].suffix == ".dnn" else ""
-    return f'{start}, and pickled ones are not loaded, because that can run code; convert {pickles[0].name}{trust} with: python -c "{line}"'
 
 
 def projection_of(weight: Float[Tensor, "D H"]) -> nn.Linear:
@@ -100,12 +100,23 @@ def backbone_from_state(folder: Path, state: Mapping[str, Tensor], *, heads: boo
     A pooler that the weights do not have is left out: nothing may depend on random weights. Other missing weights are a `ModelError`, and
     so are weights that the backbone does not have, unless `heads` says that the checkpoint may have heads, which are left out.
     """
-    backbone = AutoModel.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+    check_folder(folder)
+    config = load_config(str(folder))
+    with named_faults(str(folder)):
+        backbone = AutoModel.from_config(config, dtype=torch.float32)
     prefix = f"{backbone.base_model_prefix}."
     own = {
         _name(name.removeprefix(prefix)): value.float() if value.is_floating_point() else value
         for name, value in state.items()
     }
+    for name, weight in backbone.state_dict().items():
+        if name in own and own[name].shape != weight.shape:
+            raise refuse(
+                folder / WEIGHTS,
+                f"the shape of '{name}'",
+                list(own[name].shape),
+                f"but by config.json it is {list(weight.shape)}; the two are of different models: fetch the checkpoint again",
+            )
     result = backbone.load_state_dict(own, strict=False)
     missing = [name for name in result.missing_keys if not name.startswith("pooler.")]
     if missing:

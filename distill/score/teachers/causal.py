@@ -12,7 +12,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from distill.encoders.settings import Dtype
-from distill.models.locate import load_tokenizer, locate
+from distill.models.loading import check_tokens, load_model, load_tokenizer
 from distill.numerics.batching import attention_of, fitting_tokens, padded, token_budget_batches
 from distill.score.settings import CausalTeacher, PromptSettings, TransformersEngine, VllmEngine
 from distill.score.teachers.checks import check_agreement, check_positions
@@ -47,6 +47,7 @@ class Causal(ComposedScorer):
         match settings.engine:
             case TransformersEngine():
                 engine = NextTokenLogits(settings, answers, dtype, tokens_per_batch, device)
+                check_tokens(tokenizer, engine.embeddings, settings.model)
                 engine.self_check(composer.compose(["what is it"], ["it is this"], [(0, 0)])[0])
             case VllmEngine():
                 from distill.score.teachers.vllm import VllmLogits
@@ -161,13 +162,12 @@ class NextTokenLogits:
         self._name = settings.model
         self._ids = list(answers)
         self._device = device
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            locate(settings.model), revision=settings.revision, dtype=getattr(torch, dtype)
-        )
+        model, _ = load_model(AutoModelForCausalLM, settings.model, settings.revision, dtype=dtype)
         check_positions(model.config, settings.max_tokens, settings.model)
         self._tokens_per_batch = fitting_tokens(tokens_per_batch, model.config, device)
         self._model = model.to(device).eval()
         self._body: Any = self._model.base_model
+        self.embeddings = self._model.get_input_embeddings()
         head: Any = model.get_output_embeddings()
         self._rows = head.weight[self._ids].detach().float()
         self._cap: float | None = getattr(model.config, "final_logit_softcapping", None)

@@ -7,20 +7,15 @@ import transformers
 from jaxtyping import Float
 from torch import Tensor
 
+from distill.models.loading import positions_of
 from distill.models.locate import ModelError
 from distill.score.teachers.prompts import SETTING
-
-_SHIFTED = ("roberta", "camembert", "longformer", "mpnet")
 
 
 def check_positions(config: Any, max_tokens: int, model: str) -> None:
     """Raise a `ModelError` where a model has fewer positions than `max_tokens`."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None:
-        return
-    if any(name in config.model_type for name in _SHIFTED):  # the first positions stand for padding
-        positions -= config.pad_token_id + 1
-    if 0 < positions < max_tokens:
+    positions = positions_of(config)
+    if positions is not None and positions < max_tokens:
         raise ModelError(f"'{model}' has {positions} positions, fewer than max_tokens {max_tokens}; lower {SETTING}")
 
 

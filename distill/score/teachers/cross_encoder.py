@@ -8,10 +8,11 @@ import torch
 import transformers
 from jaxtyping import Float
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from distill.encoders.settings import Dtype
-from distill.models.locate import ModelError, load_tokenizer, locate
+from distill.models.loading import check_tokens, load_config, load_model, load_tokenizer
+from distill.models.locate import ModelError
 from distill.numerics.batching import attention_of, fitting_tokens, padded, token_budget_batches
 from distill.score.settings import CrossEncoderTeacher, TransformersEngine, VllmEngine
 from distill.score.teachers.checks import check_agreement, check_positions
@@ -27,12 +28,13 @@ class CrossEncoder(ComposedScorer):
 
     def __init__(self, settings: CrossEncoderTeacher, dtype: Dtype, tokens_per_batch: int, device: str) -> None:
         tokenizer = load_tokenizer(settings.model, settings.revision)
-        config = AutoConfig.from_pretrained(locate(settings.model), revision=settings.revision)
+        config = load_config(settings.model, settings.revision)
         composer = PairComposer(tokenizer, settings.max_tokens, settings.model, segments=has_segments(config))
         engine: LogitEngine
         match settings.engine:
             case TransformersEngine():
                 engine = ClassificationLogits(settings, dtype, tokens_per_batch, device)
+                check_tokens(tokenizer, engine.embeddings, settings.model)
             case VllmEngine():
                 from distill.score.teachers.vllm import VllmLogits
 
@@ -58,9 +60,7 @@ class ClassificationLogits:
 
     def __init__(self, settings: CrossEncoderTeacher, dtype: Dtype, tokens_per_batch: int, device: str) -> None:
         self._device = device
-        model = AutoModelForSequenceClassification.from_pretrained(
-            locate(settings.model), revision=settings.revision, dtype=getattr(torch, dtype)
-        )
+        model, _ = load_model(AutoModelForSequenceClassification, settings.model, settings.revision, dtype=dtype)
         if model.config.num_labels != 1:
             raise ModelError(
                 f"cross-encoder '{settings.model}' has {model.config.num_labels} labels; a teacher needs one"
@@ -76,6 +76,7 @@ class ClassificationLogits:
         self._pad: int = model.config.pad_token_id
         self._tokens_per_batch = fitting_tokens(tokens_per_batch, model.config, device)
         self._model: Any = model.to(device).eval()
+        self.embeddings = self._model.get_input_embeddings()
         self._shorten(settings.model)
 
     @torch.inference_mode()

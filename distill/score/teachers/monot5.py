@@ -12,7 +12,8 @@ from torch.nn import functional
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
 from distill.encoders.settings import Dtype
-from distill.models.locate import ModelError, load_tokenizer, locate
+from distill.models.loading import check_tokens, load_model, load_tokenizer
+from distill.models.locate import ModelError
 from distill.numerics.batching import attention_of, fitting_tokens, padded, token_budget_batches
 from distill.score.settings import MonoT5Teacher
 from distill.score.teachers.checks import check_agreement
@@ -72,6 +73,7 @@ class MonoT5(ComposedScorer):
         composer = monot5_composer(settings, tokenizer)
         ids = (answer_id(tokenizer, answers[0], settings.model), answer_id(tokenizer, answers[1], settings.model))
         engine = Seq2SeqLogits(settings, ids, dtype, tokens_per_batch, device)
+        check_tokens(tokenizer, engine.embeddings, settings.model)
         engine.self_check(composer.compose(["what is it"], ["it is this"], [(0, 0)])[0])
         provenance = Provenance(
             kind=settings.type,
@@ -128,11 +130,10 @@ class Seq2SeqLogits:
         self._name = settings.model
         self._answers = answers
         self._device = device
-        model = AutoModelForSeq2SeqLM.from_pretrained(
-            locate(settings.model), revision=settings.revision, dtype=getattr(torch, dtype)
-        )
+        model, _ = load_model(AutoModelForSeq2SeqLM, settings.model, settings.revision, dtype=dtype)
         self._tokens_per_batch = fitting_tokens(tokens_per_batch, model.config, device)
         self._model: Any = model.to(device).eval()
+        self.embeddings = self._model.get_input_embeddings()
         self._pad: int = model.config.pad_token_id
         self._start: int = model.config.decoder_start_token_id
         self._rows = self._model.get_output_embeddings().weight[list(answers)].detach().float()

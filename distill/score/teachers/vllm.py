@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
+from transformers import PretrainedConfig
 
-from distill.models.locate import ModelError, locate
+from distill.models.loading import load_any_tokenizer, load_config
+from distill.models.locate import ModelError
 from distill.models.vllm import import_vllm, start_engine
 from distill.score.settings import CausalTeacher, CrossEncoderTeacher, VllmEngine
 from distill.score.teachers.checks import check_positions
@@ -50,7 +51,7 @@ class VllmLogits:
             raise TypeError(f"the engine of '{settings.model}' is {engine.type}, not vllm")
         self._answers: tuple[int, ...] = answers or ()
         self._generates = engine.task == "generate"
-        config = AutoConfig.from_pretrained(locate(settings.model), revision=settings.revision)
+        config = load_config(settings.model, settings.revision)
         self._has_segments = getattr(config, "type_vocab_size", 0) > 1
         check_positions(config, settings.max_tokens, settings.model)
         own: dict[str, Any] = {
@@ -148,7 +149,7 @@ def causal_overrides(
             f"token {max(answers)} of '{settings.model}' lies beyond the first {share} rows of the output matrix, all that vllm "
             f"classifies with when {tensor_parallel_size} GPUs share a model; {other_task}"
         )
-    tokenizer = AutoTokenizer.from_pretrained(locate(settings.model), revision=settings.revision)
+    tokenizer = load_any_tokenizer(settings.model, settings.revision)
     tokens = tokenizer.convert_ids_to_tokens(list(answers))
     if tokenizer.convert_tokens_to_ids(tokens) != list(answers):
         raise ModelError(f"the answers {tokens} of '{settings.model}' are not the tokens {answers} of its tokenizer")

@@ -4,9 +4,8 @@ transformers 5 has loaded MADLAD's encoder embedding from its output head (issue
 (issue 45005). So what was loaded is compared with the tensors in the files.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,21 +17,8 @@ from distill.translate.engines.interface import TranslatorError
 
 _ROWS = 8
 _MATRICES = ("shared.weight", "embed_tokens.weight", "lm_head.weight")
-_COMPUTED = ("embed_positions.weight", "embed_positions.weights", "final_logits_bias")
-
-
-def check_loading(model: str, information: Mapping[str, Any]) -> None:
-    """Check that the files hold every weight in its shape; raise TranslatorError otherwise, since the others would be random."""
-    missing = [
-        key
-        for key in information.get("missing_keys", ())
-        if not key.endswith((*_COMPUTED, "embed_tokens.weight", "lm_head.weight"))
-    ]
-    faults = [*missing, *(str(key) for key in information.get("mismatched_keys", ()))]
-    if faults:
-        raise TranslatorError(
-            f"model '{model}' lacks weights or has some of another shape: {', '.join(sorted(faults)[:3])}; it is not whole"
-        )
+COMPUTED = ("embed_positions.weight", "embed_positions.weights", "final_logits_bias")
+"""How the names of weights end that are computed or zero, and so need not be in the files."""
 
 
 def check_embeddings(model: PreTrainedModel, folder: str, revision: str | None) -> None:

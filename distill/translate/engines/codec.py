@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import regex
 
+from distill.models.loading import load_any_tokenizer
 from distill.translate.engines.interface import TranslatorError
 from distill.translate.languages import flores, marian_codes, short_codes
 from distill.translate.settings import ModelTranslator
@@ -154,12 +155,10 @@ class Codec:
 
 def load_tokenizer(folder: str, revision: str | None) -> Any:
     """Load the tokenizer of a model."""
-    from transformers import AutoTokenizer
-
     with warnings.catch_warnings():
         # Marian's asks for sacremoses, whose normaliser it then never calls.
         warnings.filterwarnings("ignore", message=".*sacremoses.*")
-        return AutoTokenizer.from_pretrained(folder, revision=revision)
+        return load_any_tokenizer(folder, revision)
 
 
 def _family(tokenizer: Any, model_type: str, model: str) -> Family:

@@ -28,7 +28,7 @@ from cluster.errors import one_line
 from distill.models.locate import locate
 from distill.translate.engines.codec import Codec, load_tokenizer
 from distill.translate.engines.interface import TranslatorError
-from distill.translate.engines.transformers import load_model
+from distill.translate.engines.transformers import load_translator
 from distill.translate.settings import CTranslate2Translator
 
 _LAYOUT = 1
@@ -110,7 +110,7 @@ def _convert(folder: Path, settings: CTranslate2Translator, model: str, source_l
     import transformers
 
     revision = settings.revisions.get(model)
-    original = load_model(locate(model), revision, "float32")
+    original = load_translator(locate(model), revision, "float32")
     tokenizer = load_tokenizer(locate(model), revision)
     codec = Codec(tokenizer, original.config, settings, model)
     if getattr(tokenizer, "separate_vocabs", False):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import how_to_install
+from distill.models.loading import load_config
 from distill.models.locate import locate
 from distill.translate.engines.codec import Codec, load_tokenizer
 from distill.translate.engines.conversion import converted, vocabulary
@@ -30,15 +31,13 @@ class CTranslate2Engine:
     def __init__(
         self, settings: CTranslate2Translator, model: str, device: str, threads: int, source_lang: str, lang: str
     ) -> None:
-        import transformers
-
         ctranslate2 = _library(device)
         revision = settings.revisions.get(model)
         folder = converted(settings, model, source_lang, lang)
         self.name = f"{model}{f'@{revision}' if revision else ''} ctranslate2/{settings.quantization}"
         self.version = ctranslate2.__version__
         self._settings = settings
-        config = transformers.AutoConfig.from_pretrained(locate(model), revision=revision)
+        config = load_config(model, revision)
         self._codec = Codec(load_tokenizer(locate(model), revision), config, settings, model)
         self._tokens = vocabulary(folder)
         self._ids = {token: number for number, token in enumerate(self._tokens)}

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM
 
+from distill.models.loading import check_tokens, load_model
 from distill.models.locate import locate
 from distill.numerics.batching import token_budget_batches
-from distill.translate.engines.checks import check_embeddings, check_loading, check_logits
+from distill.translate.engines.checks import COMPUTED, check_embeddings, check_logits
 from distill.translate.engines.codec import Codec, load_tokenizer
 from distill.translate.engines.interface import Translated
 from distill.translate.settings import ModelTranslator, TransformersTranslator
@@ -35,8 +36,9 @@ class TransformersEngine:
         self.version = transformers.__version__
         self._settings = settings
         self._device = device
-        self._model: Any = load_model(folder, revision, settings.dtype).to(torch.device(device))
+        self._model: Any = load_translator(folder, revision, settings.dtype).to(torch.device(device))
         self._codec = Codec(load_tokenizer(folder, revision), self._model.config, settings, model)
+        check_tokens(self._codec.tokenizer, self._model.get_input_embeddings(), model)
         prepare_generation(self._model, settings)
 
     def translate(self, sentences: Sequence[str], source_lang: str, lang: str) -> list[Translated]:
@@ -71,14 +73,12 @@ class TransformersEngine:
         return [_until(row, end) for row in outputs[:, 1:].tolist()]
 
 
-def load_model(folder: str, revision: str | None, dtype: str) -> Any:
+def load_translator(folder: str, revision: str | None, dtype: str) -> Any:
     """Load a sequence-to-sequence model and check its weights against its files: transformers has tied some wrongly, without a warning."""
-    config = AutoConfig.from_pretrained(folder, revision=revision)
-    loaded, information = AutoModelForSeq2SeqLM.from_pretrained(
-        folder, config=config, revision=revision, dtype=getattr(torch, dtype), output_loading_info=True
-    )
+    # A matrix that is tied may be loaded from the wrong one, which `check_embeddings` sees.
+    absent = (*COMPUTED, "embed_tokens.weight", "lm_head.weight")
+    loaded, _ = load_model(AutoModelForSeq2SeqLM, folder, revision, dtype=dtype, absent=absent)
     model = loaded.eval()
-    check_loading(folder, information)
     check_embeddings(model, folder, revision)
     check_logits(model, folder)
     return model

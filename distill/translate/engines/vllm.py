@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from transformers import AutoTokenizer
-
-from distill.models.locate import locate
+from distill.models.loading import load_any_tokenizer
 from distill.models.vllm import import_vllm, start_engine
 from distill.translate.engines.interface import Translated, TranslatorError
 from distill.translate.engines.prompting import extract, fill, language_name
@@ -44,7 +42,7 @@ class VllmTranslation:
         self.name = f"{settings.model}@{revision} vllm" if revision else f"{settings.model} vllm"
         self._vllm = import_vllm(_SETTING)
         self.version = self._vllm.__version__
-        self._tokenizer = AutoTokenizer.from_pretrained(locate(settings.model), revision=revision)
+        self._tokenizer = load_any_tokenizer(settings.model, revision)
         around = len(compose(settings, self._tokenizer, "", "", "").ids)
         self._longest_prompt = around + settings.max_source_tokens + _SLACK
         own: dict[str, Any] = {

@@ -10,7 +10,7 @@ from transformers import AutoModel
 
 from distill.encoders.checkpoints import save_encoder
 from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
-from distill.models.locate import load_tokenizer
+from distill.models.loading import load_tokenizer
 from distill.tables import ANSWERED, ANSWERS, QUESTIONS, SENTENCE_PAIRS
 
 WORDS = ["bee", "honey", "river", "bridge", "stone", "city", "map", "light", "wave", "sound", "sun", "flower"]

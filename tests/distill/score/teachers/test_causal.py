@@ -7,7 +7,8 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from distill.models.locate import ModelError, load_tokenizer
+from distill.models.loading import load_tokenizer
+from distill.models.locate import ModelError
 from distill.score.settings import CausalTeacher, PromptSettings
 from distill.score.teachers.causal import Causal, causal_answers
 from tests.tiny_teachers import PASSAGES, QUERIES, PlainTransformers, qwen_bytes, teacher_settings

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from distill.models.locate import ModelError, load_tokenizer
+from distill.models.loading import load_tokenizer
+from distill.models.locate import ModelError
 from distill.score.settings import CrossEncoderTeacher
 from distill.score.teachers.checks import check_positions
 from distill.score.teachers.cross_encoder import ClassificationLogits, CrossEncoder, has_segments

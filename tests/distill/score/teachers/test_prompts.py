@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from distill.models.locate import ModelError, load_tokenizer
+from distill.models.loading import load_tokenizer
+from distill.models.locate import ModelError
 from distill.score.settings import CausalTeacher, PromptSettings
 from distill.score.teachers.causal import causal_composer, causal_prompt
 from distill.score.teachers.interface import Composer

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from distill.models.locate import ModelError
 from distill.sources import corpus
 from distill.translate.engines import Engines, load_engine
 from distill.translate.engines.codec import Codec
@@ -110,12 +111,12 @@ def test_int8_is_near_float32(models: dict[str, Path], tmp_path: Path) -> None:
     import ctranslate2
 
     from distill.translate.engines.conversion import converted, largest_difference
-    from distill.translate.engines.transformers import load_model
+    from distill.translate.engines.transformers import load_translator
 
     settings = CTranslate2Translator(model=str(models["marian"]), cache=str(tmp_path))
     folder = converted(settings, str(models["marian"]), "en", "de")
     tokenizer = tokenizer_of(models["marian"])
-    model = load_model(str(models["marian"]), None, "float32")
+    model = load_translator(str(models["marian"]), None, "float32")
     codec = Codec(tokenizer, model.config, settings, "marian")
     difference = largest_difference(folder, model, codec, "en", "de")
     assert 1e-5 < difference < 0.5
@@ -236,5 +237,7 @@ def test_missing_weights_are_noticed(models: dict[str, Path], tmp_path: Path) ->
     weights = load_file(broken / "model.safetensors")
     del weights["model.encoder.layers.0.fc1.weight"]
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(TranslatorError, match=r"lacks weights .*encoder\.layers\.0\.fc1\.weight"):
+    with pytest.raises(
+        ModelError, match=r"lacks 1 weights of .*encoder\.layers\.0\.fc1\.weight, which would be random"
+    ):
         engine("transformers", broken, tmp_path)
