@@ -137,7 +137,7 @@ def compute(worker: ShardWorker, shard: Shard, attempts: Attempts, max_restarts:
             with attempts.trying("whole"):
                 return worker(shard)
         except Exception as error:
-            if not isinstance(worker, SeparableWorker) or not _out_of_memory(error):
+            if not isinstance(worker, SeparableWorker) or not is_out_of_memory(error):
                 raise
         _free_memory()
         attempts.careful = True
@@ -167,7 +167,7 @@ def _search(worker: SeparableWorker, shard: Shard, attempts: Attempts) -> None:
             with attempts.trying("rows"):
                 worker.try_rows(shard, start, stop)
         except Exception as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             reason = f"out of memory when it was computed alone: {_one_line(error)}"
         else:
@@ -206,7 +206,7 @@ def _compute_rest(
         with attempts.trying("apart"):
             return worker.without_rows(shard, attempts.lost)
     except Exception as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise ShardError(f"{message} ({_one_line(error)})") from error
 
@@ -216,7 +216,7 @@ def _split(start: int, stop: int) -> list[list[float]]:
     return [[low, min(low + size, stop), 0.0] for low in range(start, stop, size)] if size else []
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory ran out: Python's and Arrow's, PyTorch's on a GPU and on the CPU."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):

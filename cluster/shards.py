@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster import interrupts
-from cluster.errors import StageError
-from cluster.quarantine import Attempts, Origin, ShardError, compute
+from cluster.errors import StageError, UserError
+from cluster.quarantine import Attempts, Origin, ShardError, compute, is_out_of_memory
 from cluster.settings import PoolSettings
 from cluster.storage import list_files, open_storage, read_json, write_json, write_table
 from cluster.watch import Watch
@@ -259,12 +259,21 @@ class ShardActor:
                 "an actor crashed whenever it made its worker (out of memory, or a fault in a library): check the model and its libraries, "
                 "and give actors more memory (pool.memory_gb)"
             )
+        self._fault: Exception | None = None
         with starts.trying("whole"):
-            self._worker = worker(**resolved)
+            try:
+                self._worker = worker(**resolved)
+            except Exception as error:
+                # Ray makes an actor that fails here again and again, and puts pages around its error. Its first shard raises it at once.
+                if is_out_of_memory(error):
+                    raise
+                self._fault = error
         starts.forget()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Compute and commit the work that the batch names."""
+        """Compute and commit the work that the batch names; raise what kept the worker from being made."""
+        if self._fault is not None:
+            raise self._fault
         done = [self._do(self._work[number]) for number in batch["work"].to_pylist()]
         columns = {
             name: pa.array([counts[i] for counts in done], pa.int64()) for i, name in enumerate(("rows", "lost"))
@@ -322,7 +331,7 @@ def explain(stage: str, error: BaseException) -> str:
     cause = getattr(error, "cause", None) or error
     text = str(cause).split(_RETRY_ADVICE)[0]
     lines = [line for line in text.strip().splitlines() if line.strip()] or [type(cause).__name__]
-    if isinstance(cause, (ShardError, TimeoutError)):
+    if isinstance(cause, (UserError, TimeoutError)):
         return f"stage '{stage}': {' '.join(text.split())[:1000]}"
     if "creation task" in str(cause):
         last = lines[-1].strip()
