@@ -14,11 +14,13 @@ from distill.report.facts import RunFacts, training_summary
 from distill.tables import META_COMPARISONS, META_RESULTS, TRAINING_LOG
 
 _NAMES = {"zero_shot": "zero-shot", "fine_tune": "fine-tuning", "maml_align": "MAML-Align"}
-_MEANS = {MEAN: "mean", SEEN: "mean of seen", UNSEEN: "mean of unseen"}
+_MEANS = (MEAN, SEEN, UNSEEN)
 _WORDS: dict[Kind, dict[str, str]] = {
     "retrieval": {
         "groups": "language",
         "all": "all languages",
+        "each": "languages",
+        "rows": "",
         "items": "questions",
         "measured": "Every test question, in its language, against the candidates of all languages in one pool.",
         "tested": "Two-sided paired t-tests over the questions of all folds, the versions of a question averaged first.",
@@ -26,6 +28,11 @@ _WORDS: dict[Kind, dict[str, str]] = {
     "similarity": {
         "groups": "languages",
         "all": "all pairs of languages",
+        "each": "pairs",
+        "rows": (
+            "The rows below the means, and the bars, are of each language with itself; the means are over pairs of different languages, "
+            "too, which follow."
+        ),
         "items": "sentence pairs",
         "measured": (
             "Correlation of the encoder's similarity with the graded score, the first sentence in the first language, the second in the "
@@ -78,6 +85,18 @@ class MetaReportInput(RunFacts):
             *(name for name in rest if not _is_crossed(name)),
             *(name for name in rest if _is_crossed(name)),
         ]
+
+
+def mean_names(groups: Sequence[str], seen: Sequence[str], kind: Kind) -> dict[str, str]:
+    """Return the names of the means among the groups of results, with what they are over: "mean of all 121 pairs"."""
+    known = set(seen)
+    inside = [set(languages_of(group)) <= known for group in groups if group not in _MEANS]
+    names = {
+        MEAN: f"mean of all {len(inside)} {_WORDS[kind]['each']}",
+        SEEN: f"mean of the {sum(inside)} seen",
+        UNSEEN: f"mean of the {len(inside) - sum(inside)} unseen",
+    }
+    return {name: names[name] for name in _MEANS if name in groups}
 
 
 def _is_crossed(group: str) -> bool:
@@ -156,7 +175,7 @@ def report(inputs: MetaReportInput, numbers: Mapping[str, Any]) -> str:
         labels={system: system_name(system) for system in {*systems, *inputs.training_logs, inputs.main}},
         colours={system: plots.series_number(system, systems) for system in systems},
         words=_WORDS[inputs.kind],
-        means=_MEANS,
+        means=mean_names(inputs.groups, inputs.seen, inputs.kind),
         headline={system: numbers["metrics"][system][measures[0]][MEAN] for system in systems},
         by_fold={system: numbers["by_fold"][system][measures[0]] for system in systems},
         tables={
@@ -194,12 +213,19 @@ def _figures(inputs: MetaReportInput, numbers: Mapping[str, Any], groups: Sequen
     """Return title -> SVG of the figures for which there are numbers."""
     names = {system: system_name(system) for system in inputs.systems}
     measure = inputs.measures[0]
+    means = mean_names(inputs.groups, inputs.seen, inputs.kind)
+    # Ticks have room for a word or two in a line.
+    ticks = {
+        group: means[group].replace("mean of ", "mean of\n") if group in means else group for group in inputs.groups
+    }
     intervals: dict[str, dict[str, plots.Interval]] = {
-        system: {group: (value, *numbers["intervals"][system][measure][group]) for group, value in by[measure].items()}
+        system: {
+            ticks[group]: (value, *numbers["intervals"][system][measure][group]) for group, value in by[measure].items()
+        }
         for system, by in numbers["metrics"].items()
     }
     figures = {
-        "quality": plots.quality_bars(intervals, groups, names, measure, inputs.systems),
+        "quality": plots.quality_bars(intervals, [ticks[group] for group in groups], names, measure, inputs.systems),
         "folds": plots.fold_values(
             {system: numbers["by_fold"][system][measure] for system in inputs.systems}, names, f"mean {measure}"
         ),

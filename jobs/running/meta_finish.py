@@ -53,7 +53,9 @@ def _print_quality(config: MetaConfig, facts: Mapping[str, Any]) -> None:
     measure = next(iter(first))
     name = f"mAP@{config.evaluate.depth}" if config.source.kind == "retrieval" else measure
     groups = [group for group in ("mean", "seen", "unseen") if group in first[measure]]
-    title = f"{name}, means over languages ({', '.join(config.languages)} are seen), {len(facts['folds'])} folds"
+    count, folds = len(first[measure]) - len(groups), len(facts["folds"])
+    each = "languages" if config.source.kind == "retrieval" else "pairs of languages, each with itself and every other"
+    title = f"{name}, means over {count} {each} ({', '.join(config.languages)} are seen), {folds} fold{'s' if folds != 1 else ''}"
     rows = {system: [by[measure][group] for group in groups] for system, by in metrics.items()}
     print_quality(title, groups, rows, width=10, digits=4)
     for row in facts["comparisons"]:

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pyarrow as pa
 import pytest
 
-from distill.meta.report import MetaReportInput, mean_log, report, summary, system_name
+from distill.meta.report import MetaReportInput, mean_log, mean_names, report, summary, system_name
 from distill.meta.settings import Kind
 from distill.report.facts import StageFacts
 from distill.tables import META_COMPARISONS, META_RESULTS, REJECTED, TRAINING_LOG
@@ -103,9 +103,9 @@ def test_summary_by_hand() -> None:
 def test_tables(page: str) -> None:
     assert rows_of(page, "quality-1") == [
         ["language", "MAML-Align", "zero-shot"],
-        ["mean", "0.375 0.275–0.475", "0.250 0.150–0.350"],
-        ["mean of seen", "0.500 0.400–0.600", "0.125 0.025–0.225"],
-        ["mean of unseen", "0.250 0.150–0.350", "0.375 0.275–0.475"],
+        ["mean of all 2 languages", "0.375 0.275–0.475", "0.250 0.150–0.350"],
+        ["mean of the 1 seen", "0.500 0.400–0.600", "0.125 0.025–0.225"],
+        ["mean of the 1 unseen", "0.250 0.150–0.350", "0.375 0.275–0.475"],
         ["de", "0.500 0.400–0.600", "0.125 0.025–0.225"],
         ["th", "0.250 0.150–0.350", "0.375 0.275–0.475"],
     ]
@@ -115,7 +115,7 @@ def test_tables(page: str) -> None:
         ["zero-shot", "0.188", "0.312", "0.250"],
     ]
     assert rows_of(page, "comparisons")[1] == [
-        "mean", "MAML-Align − zero-shot", "AP@20", "+0.125", "+0.050 to +0.200", "0.001", "0.002",
+        "mean of all 2 languages", "MAML-Align − zero-shot", "AP@20", "+0.125", "+0.050 to +0.200", "0.001", "0.002",
     ]  # fmt: skip
     assert rows_of(page, "counts") == [["questions", "40"], ["candidates", "1,200"]]
     assert rows_of(page, "rejected")[1] == ["meta_sources", "q.jsonl", "3", "7", "text", "is empty"]
@@ -143,10 +143,24 @@ def test_pairs_of_languages_are_told_apart() -> None:
         INPUTS, kind=kind, main="zero_shot", results=table, comparisons=META_COMPARISONS.empty(), training_logs={}
     )
     page = rendered(inputs)
-    assert [row[0] for row in rows_of(page, "quality-2")] == ["languages", "mean", "mean of seen", "de-de", "en-en"]
+    assert [row[0] for row in rows_of(page, "quality-2")] == [
+        "languages", "mean of all 4 pairs", "mean of the 1 seen", "de-de", "en-en",
+    ]  # fmt: skip
+    assert "are of each language with itself; the means are over pairs of different languages, too" in page
     assert [row[0] for row in rows_of(page, "pairs-1")] == ["languages", "de-en", "en-de"]
     assert 'id="comparisons"' not in page
     assert "Nothing was trained." in page
+
+
+def test_means_say_what_they_are_over() -> None:
+    """Seen is a pair of which both languages are: of 3 x 3 pairs with two languages seen, 4."""
+    pairs = [f"{one}-{other}" for one in ("de", "en", "th") for other in ("de", "en", "th")]
+    assert mean_names(["mean", "seen", "unseen", *pairs], ("de", "th", "fr"), "similarity") == {
+        "mean": "mean of all 9 pairs", "seen": "mean of the 4 seen", "unseen": "mean of the 5 unseen",
+    }  # fmt: skip
+    assert mean_names(["mean", "unseen", "de", "th"], ("fr",), "retrieval") == {
+        "mean": "mean of all 2 languages", "unseen": "mean of the 2 unseen",
+    }  # fmt: skip
 
 
 def test_the_page_loads_nothing_is_escaped_and_well_formed(page: str) -> None:
