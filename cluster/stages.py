@@ -22,6 +22,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from cluster import interrupts
+from cluster.claims import claimed
 from cluster.errors import StageError, UserError, one_line, storage_remedy
 from cluster.locations import quoted
 from cluster.progress import Progress
@@ -239,11 +240,23 @@ class Runner:
         manifest = self.finished(stage)
         reused = manifest is not None
         if manifest is None:
-            manifest = self._compute(stage)
+            reused, manifest = self._claim(stage)
         result = StageResult(stage, manifest, reused)
         self.results[stage.name] = result
         print(summary_line(result), flush=True)
         return result
+
+    def _claim(self, stage: Stage) -> tuple[bool, Mapping[str, Any]]:
+        """Compute a stage, or wait for the job that does; return whether another did, and the manifest."""
+
+        def wait(holder: str) -> None:
+            print(f"  {stage.name}: another job computes this stage ({holder}); waiting for it", flush=True)
+
+        with claimed(
+            self._filesystem, f"{self._root}/{stage.folder}", lambda: self.finished(stage) is not None, wait
+        ) as own:
+            manifest = None if own else self.finished(stage)
+            return (True, manifest) if manifest is not None else (False, self._compute(stage))
 
     def _compute(self, stage: Stage) -> Mapping[str, Any]:
         if stage.uses_ray:
