@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Hashable, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -49,16 +50,17 @@ class Chunks(NamedTuple):
 class TrainingBatch(NamedTuple):
     """B queries, the U distinct texts among their passages, which of those each query's N passages are, and the teacher's scores.
 
-    Keys are hashes of ids, and of texts, equal on every worker. `versions` are the rows of each entry, an example being one of its language
-    versions: one column unless every entry of the batch is there in the same number of languages (round robin).
+    Keys are hashes of ids, and of texts, equal on every worker. A query has those of its id and its text; a text has those of the ids under
+    which it is a passage, K of them, filled up by the first, and its own. `versions` are the rows of each entry, an example being one of
+    its language versions: one column unless every entry of the batch is there in the same number of languages (round robin).
     """
 
     queries: Chunks
     passages: Chunks
     positions: Int[Tensor, "B N"]
     teacher: Float[Tensor, "B N"]
-    query_keys: Int[Tensor, " B"]
-    passage_keys: Int[Tensor, " U"]
+    query_keys: Int[Tensor, "B 2"]
+    passage_keys: Int[Tensor, "U K"]
     text_keys: Int[Tensor, " U"]
     versions: Int[Tensor, "E L"]
 
@@ -96,25 +98,31 @@ def make_batch(encoder: Encoder, examples: Sequence[Example], tokens_per_batch: 
         )
     queries = [example.query for example in examples]
     passages = [example.passages for example in examples]
-    pairs = [pair for example in examples for pair in zip(example.passage_ids, example.passages, strict=True)]
-    ids = {text: passage_id for passage_id, text in reversed(pairs)}
-    texts = list(dict.fromkeys(text for _, text in pairs))
+    ids: dict[str, dict[str, None]] = {}
+    for example in examples:
+        for passage_id, text in zip(example.passage_ids, example.passages, strict=True):
+            ids.setdefault(text, {})[passage_id] = None
+    texts = list(ids)
     position = {text: i for i, text in enumerate(texts)}
     query_texts = list(dict.fromkeys(queries))
     query_place = {text: i for i, text in enumerate(query_texts)}
     chunked = _chunks(encoder.passage_rows(texts), encoder.pad_passages, tokens_per_batch)
     query_chunks = _chunks(encoder.query_rows(query_texts), encoder.pad_queries, tokens_per_batch)
     of_queries = query_chunks.order[torch.tensor([query_place[text] for text in queries])]
-    keys = torch.empty(2, len(texts), dtype=torch.long)
-    keys[:, chunked.order] = torch.tensor([[key(ids[text]) for text in texts], [key(text) for text in texts]])
+    most = max(map(len, ids.values()))
+    rows = [
+        [*map(key, names), *[key(next(iter(names)))] * (most - len(names)), key(text)] for text, names in ids.items()
+    ]
+    keys = torch.empty(len(texts), most + 1, dtype=torch.long)
+    keys[chunked.order] = torch.tensor(rows)
     return TrainingBatch(
         query_chunks._replace(order=of_queries),
         chunked,
         chunked.order[torch.tensor([[position[text] for text in row] for row in passages])],
         torch.tensor([[float("nan") if s is None else s for s in row] for row in scores], dtype=torch.float32),
-        torch.tensor([key(example.query_id) for example in examples]),
-        keys[0],
-        keys[1],
+        torch.tensor([[key(example.query_id), key(example.query)] for example in examples]),
+        keys[:, :-1],
+        keys[:, -1],
         _versions([(example.query_id, tuple(example.passage_ids)) for example in examples]),
     )
 
@@ -125,12 +133,9 @@ def key(text: str) -> int:
 
 
 def _versions(entries: Sequence[Hashable]) -> Int[Tensor, "E L"]:
-    rows: dict[Hashable, list[int]] = {}
-    for row, entry in enumerate(entries):
-        rows.setdefault(entry, []).append(row)
-    if len({len(versions) for versions in rows.values()}) > 1:
-        return torch.arange(len(entries))[:, None]
-    return torch.tensor(list(rows.values()))
+    """Return the rows of each entry. Its versions follow one another; an entry that comes again later in the batch is another one."""
+    lengths = [len(list(run)) for _, run in groupby(entries)]
+    return torch.arange(len(entries)).view(-1, math.gcd(*lengths))
 
 
 def _chunks(

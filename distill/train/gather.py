@@ -1,7 +1,7 @@
 """Vectors of all workers' passages, with gradients: negatives across a worker group.
 
-Shapes: U passages of this worker, A passages of all workers, L vectors of a passage, D the
-size of a vector, K keys of a passage.
+Shapes: U passages of this worker, A passages of all workers, L vectors of a passage, D the size of a vector, K keys of a passage; R rows of
+this worker, G rows of all workers.
 """
 
 from collections.abc import Sequence
@@ -30,16 +30,30 @@ def gather_passages(vectors: Float[Tensor, "U L D"], keep: Bool[Tensor, "U L"], 
     """
     if not distributed.is_initialized() or distributed.get_world_size() == 1:
         return Gathered(vectors, keep, keys, 0)
-    counts = _counts(vectors)
+    counts = _all(torch.tensor(vectors.shape[:2], device=vectors.device))
     most, longest = int(counts[:, 0].max()), int(counts[:, 1].max())
     padding = (longest - vectors.shape[1], most - vectors.shape[0])
     wide = functional.pad(vectors, (0, 0, 0, padding[0], 0, padding[1]))
     gathered: Tensor = _Gather.apply(wide)  # pyright: ignore[reportAssignmentType]
     kept = _all(functional.pad(keep, (0, padding[0], 0, padding[1])).to(torch.uint8)).bool()
-    all_keys = _all(functional.pad(keys, (0, 0, 0, padding[1])))
+    all_keys, first = gather_rows(keys)
     real = torch.cat([torch.arange(most, device=vectors.device) < count for count in counts[:, 0].tolist()])
+    return Gathered(gathered.flatten(0, 1)[real], kept.flatten(0, 1)[real], all_keys, first)
+
+
+def gather_rows(rows: Int[Tensor, "R K"]) -> tuple[Int[Tensor, "G J"], int]:
+    """Return the rows of all workers in the order of their ranks, and the position of this worker's first; alone, those of this one.
+
+    Rows of different width are filled up by their first value.
+    """
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return rows, 0
+    counts = _all(torch.tensor(rows.shape, device=rows.device))
+    most, widest = int(counts[:, 0].max()), int(counts[:, 1].max())
+    wide = torch.cat([rows, rows[:, :1].expand(-1, widest - rows.shape[1])], dim=1)
+    gathered = _all(functional.pad(wide, (0, 0, 0, most - len(rows))))
     first = int(counts[: distributed.get_rank(), 0].sum())
-    return Gathered(gathered.flatten(0, 1)[real], kept.flatten(0, 1)[real], all_keys.flatten(0, 1)[real], first)
+    return torch.cat([part[:count] for part, count in zip(gathered, counts[:, 0].tolist(), strict=True)]), first
 
 
 def all_sum(values: Sequence[float], device: torch.device) -> list[float]:
@@ -48,10 +62,6 @@ def all_sum(values: Sequence[float], device: torch.device) -> list[float]:
     if distributed.is_initialized():
         distributed.all_reduce(total)
     return total.tolist()
-
-
-def _counts(vectors: Tensor) -> Int[Tensor, "W 2"]:
-    return _all(torch.tensor(vectors.shape[:2], device=vectors.device))
 
 
 def _all(part: Tensor) -> Tensor:

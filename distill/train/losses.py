@@ -62,13 +62,28 @@ def margin_mse(student: Float[Tensor, "B N"], teacher: Float[Tensor, "B N"], pai
         1.0
     """
     difference = _full(student) - _full(teacher)
-    count = difference.shape[1]
-    first, second = torch.triu_indices(count, count, 1, device=difference.device)
-    if pairs == "first":
-        first, second = first[: count - 1], second[: count - 1]
+    first, second = _pairs(difference, pairs)
     errors = difference[:, first] - difference[:, second]
-    known = ~torch.isnan(errors)
-    return errors.masked_fill(~known, 0.0).square().sum() / known.sum().clamp(min=1)
+    unknown = torch.isnan(teacher[:, first] - teacher[:, second])
+    return errors.masked_fill(unknown, 0.0).square().sum() / known_margins(teacher, pairs).clamp(min=1)
+
+
+def known_margins(teacher: Float[Tensor, "B N"], pairs: str = "first") -> Int[Tensor, ""]:
+    """Return how many margins `margin_mse` is the mean over: those of two scores that the teacher gave.
+
+    Example:
+        >>> known_margins(torch.tensor([[1.0, 0.0, 0.5], [2.0, 0.0, float("nan")]])).item()
+        3
+    """
+    first, second = _pairs(teacher, pairs)
+    return (~torch.isnan(teacher[:, first] - teacher[:, second])).sum()
+
+
+def _pairs(scores: Float[Tensor, "B N"], pairs: str) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"]]:
+    """Return the positions of both passages of each margin."""
+    count = scores.shape[1]
+    first, second = torch.triu_indices(count, count, 1, device=scores.device)
+    return (first[: count - 1], second[: count - 1]) if pairs == "first" else (first, second)
 
 
 def cross_entropy(student: Float[Tensor, "B N"], scale: float = 1.0) -> Float[Tensor, ""]:
@@ -113,26 +128,28 @@ def info_nce(
 def language_divergence(student: Float[Tensor, "E L N"]) -> Float[Tensor, ""]:
     r"""Return the divergence between the score distributions of an entry's languages: the regulariser of PLAID-X 0.3.3.
 
-    With :math:`\ell` the log-softmax over an entry's N passages in one language, and for every passage the mean of the symmetric
-    divergence of :math:`\ell_i` and :math:`\ell_j`, over all pairs of languages i <= j, those of a language with itself (which are 0)
-    included:
+    With :math:`\ell` the log-softmax over an entry's N passages in one language: the symmetric divergence of :math:`\ell_i` and
+    :math:`\ell_j`, the mean over all entries and passages, and over all pairs of languages i <= j, those of a language with itself
+    (which are 0) included:
 
-    .. math:: \frac{2}{L(L+1)} \sum_{i \le j} \frac{1}{2E} \sum_{e,k}
+    .. math:: \frac{2}{L(L+1)} \sum_{i \le j} \frac{1}{2EN} \sum_{e,k}
               \left( p_{eik} (\ell_{eik} - \ell_{ejk}) + p_{ejk} (\ell_{ejk} - \ell_{eik}) \right)
+
+    The sum over k is a divergence of distributions; the released code takes it over rows of one passage each, hence the division by N.
 
     Example:
         >>> same = torch.tensor([[[2.0, 1.0], [2.0, 1.0]]])  # E 1, L 2, N 2
         >>> language_divergence(same).item()
         0.0
         >>> round(language_divergence(torch.tensor([[[2.0, 1.0], [1.0, 2.0]]])).item(), 4)
-        0.154
+        0.077
     """
     logs = functional.log_softmax(_full(student), dim=-1)
     count = logs.shape[1]
     first, second = torch.triu_indices(count, count, 1, device=logs.device)
     difference = logs[:, first] - logs[:, second]
     symmetric = 0.5 * (logs[:, first].exp() - logs[:, second].exp()) * difference
-    return symmetric.sum() / len(student) / (count * (count + 1) / 2)
+    return symmetric.sum() / (student.shape[0] * student.shape[2]) / (count * (count + 1) / 2)
 
 
 def _log_distributions(

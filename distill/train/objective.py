@@ -3,6 +3,7 @@
 Shapes: B queries of T vectors, U passages of the batch of up to L vectors, N passages of each query, D the size of a vector.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import assert_never
@@ -16,7 +17,7 @@ from cluster.errors import UserError
 from distill.numerics.maxsim import maxsim_all, maxsim_at
 from distill.train import losses, margins
 from distill.train.batches import TrainingBatch
-from distill.train.gather import Gathered, gather_passages
+from distill.train.gather import Gathered, gather_passages, gather_rows
 from distill.train.loss_settings import (
     AnyLoss,
     CrossEntropyLoss,
@@ -55,11 +56,14 @@ class Vectors:
         """The scores of each query with its own passages."""
         return maxsim_at(self.queries, self.passages, self.keep, self.batch.positions)
 
-    def cut(self, size: int) -> "Vectors":
-        """Return the first `size` numbers of every vector, of unit length again (Matryoshka representations, arXiv 2205.13147)."""
-        queries, passages = (
-            functional.normalize(vectors[..., :size], dim=-1) for vectors in (self.queries, self.passages)
-        )
+    def cut(self, size: int, *, normalize: bool = True) -> "Vectors":
+        """Return the first `size` numbers of every vector (Matryoshka representations, arXiv 2205.13147), as a student cut so has them.
+
+        `normalize` says whether the student's vectors have unit length: then they are given it again.
+        """
+        queries, passages = self.queries[..., :size], self.passages[..., :size]
+        if normalize:
+            queries, passages = functional.normalize(queries, dim=-1), functional.normalize(passages, dim=-1)
         return Vectors(queries, passages, self.keep, self.batch)
 
 
@@ -69,24 +73,37 @@ class Objective:
     Args:
         settings: the loss.
         sizes: Matryoshka sizes; the loss is the mean over them. Empty: the whole vectors.
+        normalize: whether the student's vectors have unit length. Cut ones have it too, so that what is trained is what is served.
     """
 
-    def __init__(self, settings: LossSettings, sizes: tuple[int, ...] = ()) -> None:
+    def __init__(self, settings: LossSettings, sizes: tuple[int, ...] = (), *, normalize: bool = True) -> None:
         self.losses = summands(settings)
         self._sizes = sizes
+        self._normalize = normalize
 
-    def __call__(self, vectors: Vectors) -> dict[str, Float[Tensor, ""]]:
-        """Return the weighted losses by name; training minimises their sum."""
+    def __call__(self, vectors: Vectors, factors: Sequence[float] | None = None) -> dict[str, Float[Tensor, ""]]:
+        """Return the weighted losses by name, each summand times its factor, if given; training minimises their sum."""
+        chosen = factors or [1.0] * len(self.losses)
         if not self._sizes:
-            return self._at(vectors)
-        found = [self._at(vectors.cut(size)) for size in self._sizes]
+            return self._at(vectors, chosen)
+        found = [self._at(vectors.cut(size, normalize=self._normalize), chosen) for size in self._sizes]
         return {name: torch.stack([losses[name] for losses in found]).mean() for name in found[0]}
 
-    def _at(self, vectors: Vectors) -> dict[str, Float[Tensor, ""]]:
+    def _at(self, vectors: Vectors, factors: Sequence[float]) -> dict[str, Float[Tensor, ""]]:
         found: dict[str, Tensor] = {}
-        for loss in self.losses:
-            found[loss.type] = found.get(loss.type, 0.0) + loss.weight * _compute(loss, vectors)
+        for loss, factor in zip(self.losses, factors, strict=True):
+            found[loss.type] = found.get(loss.type, 0.0) + factor * loss.weight * _compute(loss, vectors)
         return found
+
+    def terms(self, batch: TrainingBatch) -> list[int | None]:
+        """Return how many terms of a batch each summand is the mean over, None where these are its examples.
+
+        The mean over a batch that is shared out is the mean of the shares' means weighted by their terms.
+        """
+        return [
+            int(losses.known_margins(batch.teacher, loss.pairs)) if isinstance(loss, MarginMseLoss) else None
+            for loss in self.losses
+        ]
 
 
 def _compute(loss: AnyLoss, vectors: Vectors) -> Float[Tensor, ""]:
@@ -115,29 +132,56 @@ def _compute(loss: AnyLoss, vectors: Vectors) -> Float[Tensor, ""]:
 
 
 def _info_nce(loss: InfoNceLoss, vectors: Vectors) -> Float[Tensor, ""]:
-    """Compute InfoNCE; positives of the same query, in any language, are no negatives, and a text of several workers counts once."""
+    """Compute InfoNCE. Neither the positives of the same query, in any language, nor the second of two equal texts are negatives.
+
+    Passages that share an id or a text are one passage, and queries likewise, however many steps apart; so negatives do not depend on how
+    the batch is shared out.
+    """
     batch = vectors.batch
-    passages = Gathered(vectors.passages, vectors.keep, torch.stack([batch.passage_keys, batch.text_keys], 1), 0)
+    keys = torch.cat([batch.text_keys[:, None], batch.passage_keys], 1)
+    passages = Gathered(vectors.passages, vectors.keep, keys, 0)
+    query_keys, positives, first_query = batch.query_keys, batch.positions[:, :1], 0
     if loss.across_workers:
         passages = gather_passages(passages.vectors, passages.keep, passages.keys)
-    columns = batch.positions[:, 0] + passages.first
-    keys, texts = passages.keys.unbind(1)
-    negatives = ~_relevant(batch.query_keys, batch.passage_keys[batch.positions[:, 0]], keys) & _first(texts)
+        query_keys, first_query = gather_rows(query_keys)
+        positives, _ = gather_rows(positives + passages.first)
+    texts, ids = passages.keys[:, :1], passages.keys[:, 1:]
+    own = slice(first_query, first_query + len(batch.positions))
+    relevant = _relevant(same((query_keys[:, :1], query_keys[:, 1:])), same((texts, ids)), positives[:, 0])[own]
+    alone = same((texts,))
+    negatives = ~relevant & (alone == torch.arange(len(alone), device=alone.device))
     scores = maxsim_all(vectors.queries, passages.vectors, passages.keep)
-    return losses.info_nce(scores, columns, negatives, loss.scale)
+    return losses.info_nce(scores, positives[own, 0], negatives, loss.scale)
 
 
-def _first(keys: Int[Tensor, " U"]) -> Bool[Tensor, " U"]:
-    """Return which keys are the first of their value."""
-    same = keys[:, None] == keys[None, :]
-    return ~same.tril(-1).any(dim=1)
+def same(keys: Sequence[Int[Tensor, "A _"]]) -> Int[Tensor, " A"]:
+    """Return the position of the first row that each row is one with. Rows that share a key of the same tensor are one, and what follows.
+
+    Example:
+        >>> same([torch.tensor([[1], [2], [1], [3]]), torch.tensor([[7, 7], [8, 8], [9, 9], [8, 9]])]).tolist()
+        [0, 0, 0, 0]
+        >>> same([torch.tensor([[1], [2], [1], [3]])]).tolist()
+        [0, 1, 0, 3]
+    """
+    groups = [torch.unique(part, return_inverse=True)[1] for part in keys]
+    labels = torch.arange(len(groups[0]), device=groups[0].device)
+    while True:
+        found = labels
+        for group in groups:
+            least = torch.full((int(group.max()) + 1,), len(labels), device=labels.device)
+            least.scatter_reduce_(0, group.flatten(), found[:, None].expand_as(group).flatten(), "amin")
+            found = least[group].amin(dim=1)
+        if torch.equal(found, labels):
+            return labels
+        labels = found
 
 
 def _relevant(
-    query_keys: Int[Tensor, " B"], positive_keys: Int[Tensor, " B"], passage_keys: Int[Tensor, " U"]
-) -> Bool[Tensor, "B U"]:
-    same_query = query_keys[:, None] == query_keys[None, :]
-    same_passage = positive_keys[:, None] == passage_keys[None, :]
+    queries: Int[Tensor, " B"], passages: Int[Tensor, " A"], positives: Int[Tensor, " B"]
+) -> Bool[Tensor, "B A"]:
+    """Return which passages are a positive of each query, given the label of each query and passage and the column of each positive."""
+    same_query = queries[:, None] == queries[None, :]
+    same_passage = passages[positives][:, None] == passages[None, :]
     return (same_query.float() @ same_passage.float()) > 0
 
 

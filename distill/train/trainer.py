@@ -19,6 +19,7 @@ from distill.encoders.checkpoints import load_encoder, save_encoder
 from distill.encoders.encoder import Encoder, TokenBatch
 from distill.numerics.seeds import seed_generators
 from distill.train.batches import TrainingBatch
+from distill.train.gather import all_sum
 from distill.train.objective import Objective, Vectors
 from distill.train.settings import TrainSettings
 
@@ -33,7 +34,7 @@ class Step(NamedTuple):
     """The facts of a step.
 
     Attributes:
-        loss: the minimised loss, the mean over this worker's examples.
+        loss: the minimised loss of this worker's examples. The mean over workers, weighted by their examples, is that of the whole batch.
         losses: its weighted parts by name.
         rate: the learning rate.
         norm: the gradient's norm before it was clipped.
@@ -88,21 +89,19 @@ class Trainer:
     def train_step(self, parts: Sequence[TrainingBatch]) -> Step:
         """Take one optimiser step on this worker's share of the batch, given in parts whose gradients are added up.
 
-        Every example counts alike, however the batch is shared out and cut: the step is that of the mean over the whole batch. A loss or
-        gradient that is not finite is a `TrainingError`.
+        Every example counts alike, and every margin of `margin_mse`, however the batch is shared out and cut: the step is that of the mean
+        over the whole batch. A loss or gradient that is not finite is a `TrainingError`.
         """
         self.encoder.train()
-        share = sum(len(part.positions) for part in parts)
         totals: dict[str, Tensor] = {}
-        for number, part in enumerate(parts):
-            examples = len(part.positions)
-            # DDP takes the mean over workers, of which each has its own number of examples.
-            factor = examples * self.world / self.settings.batch_size
-            losses = self._backward(part.to(self.encoder.device), factor, number, last=number == len(parts) - 1)
+        for number, (part, factors) in enumerate(zip(parts, self._factors(parts), strict=True)):
+            losses = self._backward(part.to(self.encoder.device), factors, number, last=number == len(parts) - 1)
             for name, loss in losses.items():
-                totals[name] = totals.get(name, 0.0) + loss.detach() * (examples / share)
+                totals[name] = totals.get(name, 0.0) + loss.detach()
         norm = nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
-        found = {name: float(loss) for name, loss in totals.items()}
+        # The parts' losses are this worker's share of the batch's, times the number of workers.
+        share = sum(len(part.positions) for part in parts) * self.world / self.settings.batch_size
+        found = {name: float(loss) / share for name, loss in totals.items()}
         if not torch.isfinite(norm):
             raise TrainingError(
                 f"step {self.step + 1}: gradients are not finite (loss {sum(found.values()):g}); lower train.learning_rate"
@@ -116,39 +115,59 @@ class Trainer:
         self.step += 1
         return Step(sum(found.values()), found, rate, float(norm), sum(part.tokens for part in parts))
 
+    def _factors(self, parts: Sequence[TrainingBatch]) -> list[list[float]]:
+        """Return the factor of each loss of each part: its share of what the loss is the mean over in the whole batch.
+
+        DDP takes the mean over workers, hence the number of workers. Examples are known to be `batch_size`; other terms are counted.
+        """
+        terms = [self.objective.terms(part) for part in parts]
+        sums = [float(sum(count or 0 for count in counts)) for counts in zip(*terms, strict=True)]
+        if self.world > 1 and any(count is not None for count in terms[0]):
+            sums = all_sum(sums, self.encoder.device)
+        return [
+            [
+                self.world
+                * (len(part.positions) / self.settings.batch_size if count is None else count / max(total, 1.0))
+                for count, total in zip(counts, sums, strict=True)
+            ]
+            for part, counts in zip(parts, terms, strict=True)
+        ]
+
     def _average(self, weight: float) -> None:
         with torch.no_grad():
             for average, parameter in zip(self._averages, self._parameters, strict=True):
                 average.lerp_(parameter, weight)
 
-    def _backward(self, part: TrainingBatch, factor: float, number: int, *, last: bool) -> dict[str, Tensor]:
-        """Add a part's gradient; return its losses."""
+    def _backward(self, part: TrainingBatch, factors: Sequence[float], number: int, *, last: bool) -> dict[str, Tensor]:
+        """Add a part's gradient; return its losses times their factors."""
         if self.settings.gradient_cache:
-            return self._backward_cached(part, factor, number, last=last)
+            return self._backward_cached(part, factors, number, last=last)
         with nullcontext() if last else self._unsynchronised():
             vectors = self._vectors(part, [self._encode(batch, number, i) for i, batch in enumerate(_batches(part))])
-            losses = self._losses(vectors)
-            (sum(losses.values()) * factor).backward()  # pyright: ignore[reportAttributeAccessIssue]
+            losses = self._losses(vectors, factors)
+            sum(losses.values()).backward()  # pyright: ignore[reportAttributeAccessIssue]
         return losses
 
-    def _backward_cached(self, part: TrainingBatch, factor: float, number: int, *, last: bool) -> dict[str, Tensor]:
+    def _backward_cached(
+        self, part: TrainingBatch, factors: Sequence[float], number: int, *, last: bool
+    ) -> dict[str, Tensor]:
         """Do the same in three passes (GradCache, Gao et al., arXiv 2101.06983): vectors, their gradients, the weights' gradients."""
         batches = _batches(part)
         with torch.no_grad():
             cached = [self._encode(batch, number, i) for i, batch in enumerate(batches)]
         for vectors in cached:
             vectors.requires_grad_()
-        losses = self._losses(self._vectors(part, cached))
-        (sum(losses.values()) * factor).backward()  # pyright: ignore[reportAttributeAccessIssue]
+        losses = self._losses(self._vectors(part, cached), factors)
+        sum(losses.values()).backward()  # pyright: ignore[reportAttributeAccessIssue]
         for i, (batch, vectors) in enumerate(zip(batches, cached, strict=True)):
             with nullcontext() if last and i == len(batches) - 1 else self._unsynchronised():
                 self._encode(batch, number, i).backward(vectors.grad)
         return losses
 
-    def _losses(self, vectors: Vectors) -> dict[str, Tensor]:
+    def _losses(self, vectors: Vectors, factors: Sequence[float]) -> dict[str, Tensor]:
         self.last = Vectors(vectors.queries.detach(), vectors.passages.detach(), vectors.keep, vectors.batch)
         try:
-            return self.objective(vectors)
+            return self.objective(vectors, factors)
         except ValueError as error:
             raise TrainingError(f"step {self.step + 1}: {error}") from error
 

@@ -14,12 +14,15 @@ import torch
 
 from cluster.copying import upload
 from distill.encoders.checkpoints.fetch import fetch_encoder
+from distill.encoders.encoder import Encoder
+from distill.encoders.single_vector import SingleVectorEncoder
 from distill.numerics.batching import fitting_tokens
 from distill.train.batches import TrainingBatch, make_batch
 from distill.train.dev import DevSet, dev_means, is_exhausted
 from distill.train.gates import Gates
 from distill.train.gather import all_sum
 from distill.train.loop import Loop
+from distill.train.loss_settings import LossSettings
 from distill.train.objective import Objective
 from distill.train.settings import TrainSettings
 from distill.train.stream import ExampleStream, examples_of
@@ -69,8 +72,15 @@ def run_worker(config: Mapping[str, Any]) -> None:
         # Workers encode different numbers of chunks, so there must be no collective call in the forward pass.
         options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
         model = prepare_model(encoder, parallel_strategy_kwargs=options) if world > 1 else encoder
-        trainer = Trainer(model, encoder, job.train, Objective(job.train.loss, job.sizes), job.seed, rank, world)
+        objective = objective_for(encoder, job.train.loss, job.sizes)
+        trainer = Trainer(model, encoder, job.train, objective, job.seed, rank, world)
         StudentLoop(job, filesystem, trainer).run()
+
+
+def objective_for(encoder: Encoder, loss: LossSettings, sizes: tuple[int, ...]) -> Objective:
+    """Return the objective whose scores are those that the student is searched with, cut to every size too."""
+    normalize = encoder.settings.normalize if isinstance(encoder, SingleVectorEncoder) else True
+    return Objective(loss, sizes, normalize=normalize)
 
 
 class StudentLoop(Loop[list[TrainingBatch]]):

@@ -45,14 +45,26 @@ def test_a_budget_cuts_chunks_of_like_length(tiny_student: Path) -> None:
 
 def test_keys_are_those_of_the_ids(tiny_student: Path) -> None:
     batch = make_batch(load_encoder(tiny_student), table(example(0)), 1000)
-    assert batch.query_keys.tolist() == [key("q0")]
-    assert batch.passage_keys[batch.positions].tolist() == [[key("a"), key("b")]]
+    assert batch.query_keys.tolist() == [[key("q0"), key("bee")]]
+    assert batch.passage_keys[batch.positions].tolist() == [[[key("a")], [key("b")]]]
+    assert batch.text_keys[batch.positions].tolist() == [[key(SHORT), key(LONG)]]
+
+
+def test_a_text_has_the_keys_of_all_its_ids(tiny_student: Path) -> None:
+    rows = table(
+        example(0), example(1, passage_ids=["c", "b"]), example(2, passage_ids=["b", "a"], passages=[LONG, SHORT])
+    )
+    batch = make_batch(load_encoder(tiny_student), rows, 1000)
+    assert batch.passage_keys[batch.positions[0]].tolist() == [[key("a"), key("c")], [key("b"), key("b")]]
 
 
 def test_language_versions_are_found_by_query_and_passages(tiny_student: Path) -> None:
     encoder = load_encoder(tiny_student)
     rows = [example(i, query_id=f"q{i // 2}", langs=[lang] * 2) for i, lang in enumerate(["de", "fr"] * 2)]
     assert make_batch(encoder, table(*rows), 1000).versions.tolist() == [[0, 1], [2, 3]]
+    # The same entry once more, as at an epoch's end: its versions are an entry of their own.
+    again = [*rows, rows[0] | {"position": 4}, rows[1] | {"position": 5}]
+    assert make_batch(encoder, table(*again), 1000).versions.tolist() == [[0, 1], [2, 3], [4, 5]]
     rows[3]["query_id"] = "other"
     assert make_batch(encoder, table(*rows), 1000).versions.tolist() == [[0], [1], [2], [3]]
 

@@ -1,14 +1,16 @@
 import math
 from collections.abc import Callable
+from itertools import combinations_with_replacement
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.train.losses import (
     cross_entropy,
     info_nce,
     kl_divergence,
+    known_margins,
     language_divergence,
     margin_mse,
     reverse_kl_divergence,
@@ -96,6 +98,17 @@ def test_margin_mse_by_hand() -> None:
     assert margin_mse(student, teacher, pairs="all").item() == pytest.approx((1 + 6.25 + 1.5**2 + 4) / 4)
 
 
+def test_student_scores_that_are_not_finite_make_margins_so() -> None:
+    """A margin that the teacher knows counts, whatever the student's scores are."""
+    assert not math.isfinite(margin_mse(torch.tensor([[math.nan, 0.0]]), torch.zeros(1, 2)).item())
+
+
+def test_known_margins_by_hand() -> None:
+    teacher = torch.tensor([[1.0, 0.0, 0.5], [2.0, 0.0, math.nan], [math.nan, 1.0, 2.0]])
+    assert known_margins(teacher).item() == 2 + 1 + 0
+    assert known_margins(teacher, "all").item() == 3 + 1 + 1
+
+
 def test_margin_mse_ignores_what_is_added_to_all_scores() -> None:
     torch.manual_seed(2)
     student, teacher = torch.randn(3, 5), torch.randn(3, 5)
@@ -122,7 +135,30 @@ def test_language_divergence_by_hand() -> None:
     student = torch.tensor([[[math.log(3.0), 0.0], [0.0, 0.0]]])
     forward = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     backward = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
-    assert language_divergence(student).item() == pytest.approx((forward + backward) / 2 / 3)
+    # PLAID-X takes the mean over entries and passages: here 1 x 2.
+    assert language_divergence(student).item() == pytest.approx((forward + backward) / 2 / 3 / 2)
+
+
+def plaidx_language_loss(scores: Tensor) -> Tensor:
+    """The regulariser as PLAID-X 0.3.3 states it, on scores [L, E, N]: a row for each passage of each entry, a column for each language.
+
+    Every pair of columns i <= j has 0.5 KLDivLoss(i, j) + 0.5 KLDivLoss(j, i), both of log-probabilities with reduction `batchmean`, which
+    divides by the rows; the loss is the mean over the pairs.
+    """
+    languages, entries, ways = scores.shape
+    rows = scores.log_softmax(-1).reshape(languages, entries * ways).T
+    divergence = nn.KLDivLoss(reduction="batchmean", log_target=True)
+    pairs = combinations_with_replacement(rows.unbind(1), 2)
+    return torch.stack([0.5 * divergence(a, b) + 0.5 * divergence(b, a) for a, b in pairs]).mean()
+
+
+@pytest.mark.parametrize(("entries", "languages", "ways"), [(1, 2, 2), (3, 3, 6), (4, 6, 3)])
+def test_language_divergence_is_that_of_plaidx(entries: int, languages: int, ways: int) -> None:
+    torch.manual_seed(4)
+    student = torch.randn(entries, languages, ways, dtype=torch.float64, requires_grad=True)
+    found, expected = language_divergence(student), plaidx_language_loss(student.transpose(0, 1))
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert torch.allclose(torch.autograd.grad(found, student)[0], torch.autograd.grad(expected, student)[0], atol=1e-14)
 
 
 def test_languages_that_agree_cost_nothing() -> None:

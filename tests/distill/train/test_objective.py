@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ from distill.train.losses import (
     reverse_kl_divergence,
 )
 from distill.train.margins import adaptive_margin, distributed_margin, static_margin
-from distill.train.objective import LossError, Objective, Vectors
+from distill.train.objective import LossError, Objective, Vectors, same
 
 NOTHING = Chunks((), torch.zeros(0, dtype=torch.long), 0)
 
@@ -34,8 +36,8 @@ def single_vectors(n_way: int = 3) -> Vectors:
     queries, passages = (functional.normalize(torch.randn(count, 1, 8), dim=-1) for count in (4, 6))
     places = torch.tensor([[0, 1, 2], [1, 2, 3], [4, 0, 1], [5, 0, 1]])[:, :n_way]
     batch = TrainingBatch(
-        NOTHING, NOTHING, places, torch.randn(4, n_way), torch.tensor([1, 2, 3, 3]), torch.tensor([10, 11, 12, 13, 14, 14]),
-        torch.arange(6), torch.tensor([[0, 1], [2, 3]]),
+        NOTHING, NOTHING, places, torch.randn(4, n_way), torch.tensor([[1, 0], [2, 1], [3, 2], [3, 3]]),
+        torch.tensor([10, 11, 12, 13, 14, 14])[:, None], torch.arange(6), torch.tensor([[0, 1], [2, 3]]),
     )  # fmt: skip
     return Vectors(queries, passages, torch.ones(6, 1, dtype=torch.bool), batch)
 
@@ -67,6 +69,54 @@ def test_other_languages_of_a_positive_are_no_negatives() -> None:
     negatives[2:, 4:] = False  # both versions of the positive, for both versions of the query
     expected = info_nce(dot(vectors), torch.tensor([0, 1, 4, 5]), negatives, 20.0)
     assert total(InfoNceLoss(scale=20), vectors) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def info_nce_of(vectors: Vectors, positives: list[int], negatives: list[list[int]]) -> float:
+    """Return InfoNCE where each query's negatives are the columns named."""
+    mask = torch.zeros(len(positives), len(vectors.passages), dtype=torch.bool)
+    for row, columns in enumerate(negatives):
+        mask[row, columns] = True
+    return info_nce(dot(vectors), torch.tensor(positives), mask).item()
+
+
+def test_a_text_under_two_ids_is_one_passage() -> None:
+    """Passage 0 has the ids 10 and 14, so passages 4 and 5 are other versions of it; 3 has the text of 2 and is no second negative."""
+    vectors = single_vectors()
+    keys = torch.tensor([[10, 14], [11, 11], [12, 12], [13, 13], [14, 14], [14, 14]])
+    texts = torch.tensor([0, 1, 2, 2, 4, 5])
+    vectors.batch = vectors.batch._replace(passage_keys=keys, text_keys=texts)
+    expected = info_nce_of(vectors, [0, 1, 4, 5], [[1, 2], [0, 2, 4, 5], [1, 2], [1, 2]])
+    assert total(InfoNceLoss(), vectors) == pytest.approx(expected, rel=1e-6)
+
+
+def test_queries_of_one_text_have_each_others_positives() -> None:
+    """The first two queries have one text under two ids."""
+    vectors = single_vectors()
+    vectors.batch = vectors.batch._replace(query_keys=torch.tensor([[1, 0], [2, 0], [3, 2], [3, 3]]))
+    rest = [2, 3, 4, 5]
+    expected = info_nce_of(vectors, [0, 1, 4, 5], [rest, rest, [0, 1, 2, 3], [0, 1, 2, 3]])
+    assert total(InfoNceLoss(), vectors) == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_shares_a_key_is_one_however_many_steps_apart() -> None:
+    texts, ids = torch.tensor([[5], [6], [6], [7], [8]]), torch.tensor([[1, 1], [1, 2], [3, 4], [4, 4], [9, 9]])
+    assert same([texts, ids]).tolist() == [0, 0, 0, 0, 4]
+    assert same([ids]).tolist() == [0, 0, 2, 2, 4]
+
+
+def test_losses_count_their_terms() -> None:
+    vectors = single_vectors()
+    teacher = torch.tensor([[1.0, 2.0, math.nan], [1.0, 2.0, 3.0], [math.nan, 1.0, 2.0], [1.0, 1.0, 1.0]])
+    vectors.batch = vectors.batch._replace(teacher=teacher)
+    losses = SumLoss(losses=(KlLoss(), MarginMseLoss(), MarginMseLoss(pairs="all"), CrossEntropyLoss()))
+    assert Objective(losses).terms(vectors.batch) == [None, 5, 8, None]
+
+
+def test_each_summand_has_its_factor() -> None:
+    vectors = single_vectors()
+    parts = Objective(SumLoss(losses=(KlLoss(weight=2), MarginMseLoss())), (4, 8))(vectors, [3.0, 0.5])
+    assert parts["kl"].item() == pytest.approx(6 * total(KlLoss(), vectors, (4, 8)), rel=1e-6)
+    assert parts["margin_mse"].item() == pytest.approx(0.5 * total(MarginMseLoss(), vectors, (4, 8)), rel=1e-6)
 
 
 def test_a_sum_is_weighted_and_names_its_parts() -> None:
