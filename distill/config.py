@@ -108,7 +108,7 @@ class Config(JobConfig):
 
     @model_validator(mode="after")
     def _method_agrees(self) -> "Config":
-        check(self.method, self.mix, self.train, len(self.mixed_languages))
+        check(self.method, self.select, self.mix, self.train, self.student, len(self.mixed_languages))
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from distill.encoders.settings import SingleVectorStudent, StudentSettings
 from distill.formats.settings import PylateExamples
 from distill.mix.settings import MixSettings, NegativeSettings
 from distill.select.settings import SelectSettings
@@ -38,13 +39,22 @@ def implied(
     return select, mix, train
 
 
-def check(method: Method, mix: MixSettings, train: TrainSettings, languages: int) -> None:
+def check(
+    method: Method,
+    select: SelectSettings,
+    mix: MixSettings,
+    train: TrainSettings,
+    student: StudentSettings,
+    languages: int,
+) -> None:
     """Raise ValueError for settings that contradict the method or each other.
 
     Args:
         method: the method.
+        select: the candidates.
         mix: the examples.
         train: the training.
+        student: the model that is trained.
         languages: how many languages examples are drawn in.
     """
     loss = train.loss
@@ -57,6 +67,11 @@ def check(method: Method, mix: MixSettings, train: TrainSettings, languages: int
         raise ValueError(
             f"train.loss '{loss.type}' needs a positive in each example; set mix.negatives (with include_positive)"
         )
+    if loss.needs_positive and mix.group > 1:
+        raise ValueError(
+            f"train.loss '{loss.type}' takes the first passage for the positive, but with mix.group {mix.group} it is that of the group's "
+            "first query alone; set mix.group to 1"
+        )
     if mix.sampling == "pairs" and not _positive_first(mix):
         raise ValueError("mix.sampling 'pairs' needs positives; set mix.negatives (with include_positive)")
     kinds = {type(summand) for summand in summands(loss)}
@@ -64,11 +79,31 @@ def check(method: Method, mix: MixSettings, train: TrainSettings, languages: int
         raise ValueError(
             f"train.loss 'relevance_margin' takes a positive and a negative, but mix.n_way is {mix.n_way}; set it to 2"
         )
+    if RelevanceMarginLoss in kinds and not (isinstance(student, SingleVectorStudent) and student.normalize):
+        raise ValueError(
+            "train.loss 'relevance_margin' compares cosines of single vectors; set student.type to 'single_vector', with normalize"
+        )
     if LanguageLoss in kinds and (mix.strategy != "round_robin" or languages < 2):
         raise ValueError(
             "the loss 'language' compares an entry's languages: it needs mix.strategy 'round_robin' and two languages or more"
         )
+    if mix.imported is None:
+        _check_candidates(select.by.top_k, mix)
     _check_shares(mix, train, languages)
+
+
+def _check_candidates(top_k: int, mix: MixSettings) -> None:
+    """Raise ValueError if no query can have enough candidates for an example."""
+    negatives = mix.negatives or NegativeSettings(include_positive=False)
+    last = min(top_k, negatives.last_rank or top_k)
+    window, wanted = last - negatives.first_rank + 1, mix.n_way - 1
+    if negatives.include_positive and window < wanted:
+        raise ValueError(
+            f"mix.negatives leaves ranks {negatives.first_rank} to {last} of select.by.top_k {top_k}, but mix.n_way {mix.n_way} needs "
+            f"{wanted} negatives; widen them, or lower mix.n_way"
+        )
+    if mix.negatives is None and top_k < mix.n_way:
+        raise ValueError(f"select.by.top_k {top_k} is less than mix.n_way {mix.n_way}: no query has so many candidates")
 
 
 def _positive_first(mix: MixSettings) -> bool:

@@ -121,7 +121,8 @@ def test_what_a_method_implies_is_in_the_settings_however_they_are_made() -> Non
 
 
 def test_self_distillation_takes_pairs_and_its_loss() -> None:
-    config = load([], ["--method", "self_distillation", "--mix.n_way", "2", "--mix.sampling", "pairs"])
+    settings = ["--mix.n_way", "2", "--mix.sampling", "pairs", "--student.type", "single_vector"]
+    config = load([], ["--method", "self_distillation", *settings])
     assert config.train.loss == RelevanceMarginLoss()
     assert config.mix.negatives == NegativeSettings()
 
@@ -168,12 +169,46 @@ def test_no_languages_leave_the_source_language() -> None:
             {"mix": {"group": 32}, "train": {"accumulate": 4}},
             "train.batch_size 64 is 2 uncut parts of 32 examples, fewer than 4: workers x train.accumulate",
         ),
+        (
+            {"method": "self_distillation", "mix": {"n_way": 2}},
+            "'relevance_margin' compares cosines of single vectors; set student.type to 'single_vector', with normalize",
+        ),
+        (
+            {
+                "method": "self_distillation",
+                "mix": {"n_way": 2},
+                "student": {"type": "single_vector", "normalize": False},
+            },
+            "'relevance_margin' compares cosines of single vectors",
+        ),
+        (
+            {
+                "mix": {"group": 2, "missing": "mask", "imported": {"type": "sentence_transformers", "files": ["f"]}},
+                "train": {"loss": {"type": "info_nce"}},
+            },
+            "'info_nce' takes the first passage for the positive, but with mix.group 2 it is that of the group's first query alone",
+        ),
+        ({"select": {"by": {"type": "bm25", "top_k": 5}}}, "select.by.top_k 5 is less than mix.n_way 6"),
+        (
+            {"mix": {"n_way": 6, "negatives": {"first_rank": 10, "last_rank": 13}}},
+            "leaves ranks 10 to 13 of select.by.top_k 50, but mix.n_way 6 needs 5 negatives",
+        ),
+        (
+            {"select": {"by": {"type": "bm25", "top_k": 20}}, "mix": {"n_way": 6, "negatives": {"first_rank": 17}}},
+            "leaves ranks 17 to 20 of select.by.top_k 20, but mix.n_way 6 needs 5 negatives",
+        ),
         ({"mix": {"query_lang": "pl"}}, "mix.query_lang 'pl' is neither source_lang nor in languages"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings: dict, fault: str) -> None:
     with pytest.raises(ValidationError, match=fault):
         Config.model_validate(settings)
+
+
+def test_candidates_that_just_fill_an_example_are_enough() -> None:
+    by = {"by": {"type": "bm25", "top_k": 20}}
+    for mix in ({"n_way": 20}, {"n_way": 6, "negatives": {"first_rank": 16}}, {"n_way": 21, "negatives": {}}):
+        assert Config.model_validate({"select": by, "mix": mix}).mix.n_way == mix["n_way"]
 
 
 def test_round_robin_with_whole_entries_is_possible() -> None:

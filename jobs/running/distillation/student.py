@@ -7,8 +7,10 @@ from typing import Any
 from cluster.session import Need
 from cluster.stages import Runner, Stage, StageRun
 from distill.config import Config
+from distill.encoders.settings import SingleVectorStudent
 from distill.mix.settings import MixSettings
 from distill.settings.load import ConfigError
+from distill.train.loss_settings import InfoNceLoss, LanguageLoss, MarginMseLoss, summands
 from jobs.running import estimates
 from jobs.running.distillation.teaching import pool_need
 from jobs.running.inputs import imported_files, model_files
@@ -112,7 +114,7 @@ def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> 
     examples_read = f"{group.steps:,} steps x {group.batch_size} = {group.steps * group.batch_size:,} examples"
     return Stage(
         name,
-        version=2,
+        version=_train_version(config),
         run=run,
         settings=settings,
         inputs=inputs,
@@ -123,6 +125,17 @@ def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> 
         work=f"{examples_read}, {workers} workers",
         estimate=partial(estimates.train, config, data),
     )
+
+
+def _train_version(config: Config) -> int:
+    """Return the version of a training.
+
+    Version 3 computes the losses `language`, `margin_mse` and `info_nce` otherwise, and Matryoshka sizes of vectors without unit length.
+    """
+    changed = any(isinstance(loss, LanguageLoss | MarginMseLoss | InfoNceLoss) for loss in summands(config.train.loss))
+    student = config.student
+    cut = isinstance(student, SingleVectorStudent) and bool(student.sizes) and not student.normalize
+    return 3 if changed or cut else 2
 
 
 def index(config: Config, documents: Stage, translations: Stage, student: Stage) -> Stage:
