@@ -139,6 +139,10 @@ class Workspace(ABC):
         """Warnings that the stage noted, in order."""
         return self.notes.get("warnings", [])
 
+    def reads(self, stage: str) -> bool:
+        """Return whether an earlier stage is an input of this one."""
+        return stage in self._inputs
+
     def input_folder(self, stage: str) -> str:
         """Return an earlier stage's folder, a path on `filesystem`. Raise `StageError` if this stage does not read it."""
         if stage not in self._inputs:

@@ -44,12 +44,15 @@ def retrieve(
     Collections: each language alone; `mixed`, where every document is in one of the target languages; `pooled`, every version of every
     document. Where documents consist of passages they are ranked by their best passages (MaxP), unless the judgements are of passages.
     Systems: `students` (name -> train stage, index stage), `bm25` on the documents as they are, and, if there is a
-    `teacher_stage`, the teacher, which ranks the candidates of the source language by its scores.
+    `teacher_stage`, the teacher, which ranks the candidates of the source language by its scores. No ranking of a query holds the document
+    of its own id where `settings.source`, the source of the stage `sources`, says so.
     """
     queries = workspace.input(sources, "queries")
     query_lang = settings.query_lang or source_lang
     wanted = pc.and_(pc.equal(queries["split"], settings.split), pc.equal(queries["lang"], query_lang))
     queries = queries.filter(wanted).sort_by("query_id")
+    if settings.source is not None and settings.source.without_own_ids:
+        queries = queries.append_column("left_out", queries["query_id"])
     documents = all_documents(workspace, sources)
     unit = judged_unit(workspace.input(sources, "qrels"), workspace.input(sources, "parts"))
     documents = documents.append_column("ranked_id", documents[unit])
@@ -93,6 +96,9 @@ class RetrieveWorker:
     ) -> None:
         self._queries = queries
         self._depth = depth
+        self._langs = pc.unique(documents["lang"]).to_pylist()
+        # Of a document that is left out every version may be found, and is dropped after.
+        self._searched = depth + (len(self._langs) if "left_out" in queries.column_names else 0)
         self._source_lang = source_lang
         self._collections = {name: np.asarray(positions, dtype=np.int64) for name, positions in collections.items()}
         self._ids = documents["ranked_id"].to_pylist()
@@ -118,7 +124,7 @@ class RetrieveWorker:
         cut: list[dict[str, str]] = []
         for name, index in self._bm25.items():
             rankings += [
-                (f"bm25-{name}", i, index.search(text, self._depth)) for i, text in zip(ids, texts, strict=True)
+                (f"bm25-{name}", i, index.search(text, self._searched)) for i, text in zip(ids, texts, strict=True)
             ]
         for name, (encoder, index) in self._students.items():
             truncated = encoder.read_queries(texts).truncated
@@ -127,6 +133,9 @@ class RetrieveWorker:
                 scores = index.scores(encoder.encode_queries(texts[start : start + _QUERIES_AT_ONCE]))
                 rankings += self._rank(name, ids[start : start + _QUERIES_AT_ONCE], scores)
         rankings += self._teacher_rankings(ids)
+        if "left_out" in part.column_names:
+            left_out = dict(zip(ids, part["left_out"].to_pylist(), strict=True))
+            rankings = [(tag, i, self._without(left_out[i], ranking)) for tag, i, ranking in rankings]
         return {"run": _run_table(rankings), "truncated_queries": TRUNCATED_QUERIES.from_rows(cut)}
 
     def _rank(
@@ -135,7 +144,7 @@ class RetrieveWorker:
         rankings = []
         for name, positions in self._collections.items():
             groups = self._groups[name]
-            best, top = groups.top_k(scores[:, torch.from_numpy(positions)], self._depth)
+            best, top = groups.top_k(scores[:, torch.from_numpy(positions)], self._searched)
             for query_id, values, row in zip(query_ids, best.tolist(), top.tolist(), strict=True):
                 ranking = [(groups.keys[number], score) for number, score in zip(row, values, strict=True)]
                 rankings.append((f"{system}-{name}", query_id, ranking))
@@ -151,8 +160,13 @@ class RetrieveWorker:
                     ranked_id = self._ranked_ids[passage_id]
                     best[ranked_id] = max(score, best.get(ranked_id, score))
                 ranked = sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))
-                rankings.append((f"teacher-{self._source_lang}", query_id, ranked[: self._depth]))
+                rankings.append((f"teacher-{self._source_lang}", query_id, ranked[: self._searched]))
         return rankings
+
+    def _without(self, left_out: str, ranking: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+        """Return the first results of which none is a version of the document `left_out`."""
+        names = {left_out, *(f"{left_out}@{lang}" for lang in self._langs)}
+        return [(name, score) for name, score in ranking if name not in names][: self._depth]
 
     def _name(self, collection: str, position: int) -> str:
         return self._pooled_ids[position] if collection == POOLED else self._ids[position]

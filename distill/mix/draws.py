@@ -166,25 +166,33 @@ def share_passages(
     scores: Sequence[Mapping[str, float]],
     query_ids: Sequence[str],
     missing: str = "error",
+    *,
+    without_own: bool = False,
 ) -> list[dict[str, Any]]:
     """Give each example of a group the passages of all of them, with its own query's scores: in-batch distillation.
 
     A passage that was drawn twice is there twice, perhaps in two languages. `scores` maps, for each query, every passage to the
-    teacher's score; a missing one is a `TableError` that names the pair, or with `missing: mask` the score `UNSCORED`.
+    teacher's score; a missing one is a `TableError` that names the pair, or with `missing: mask` the score `UNSCORED`. With `without_own`
+    the passage with a query's own id is unscored for it.
     """
     passage_ids = [passage_id for example in examples for passage_id in example["passage_ids"]]
     langs = [lang for example in examples for lang in example["langs"]]
     if missing == "error":
-        _check_scored(scores, query_ids, passage_ids)
-    return [
-        {"passage_ids": passage_ids, "langs": langs, "scores": [known.get(i, UNSCORED) for i in passage_ids]}
-        for known in scores
-    ]
-
-
-def _check_scored(scores: Sequence[Mapping[str, float]], query_ids: Sequence[str], passage_ids: Sequence[str]) -> None:
+        _check_scored(scores, query_ids, passage_ids, without_own=without_own)
+    drawn = []
     for known, query_id in zip(scores, query_ids, strict=True):
-        lost = [passage_id for passage_id in passage_ids if passage_id not in known]
+        left_out = query_id if without_own else None
+        values = [UNSCORED if i == left_out else known.get(i, UNSCORED) for i in passage_ids]
+        drawn.append({"passage_ids": passage_ids, "langs": langs, "scores": values})
+    return drawn
+
+
+def _check_scored(
+    scores: Sequence[Mapping[str, float]], query_ids: Sequence[str], passage_ids: Sequence[str], *, without_own: bool
+) -> None:
+    for known, query_id in zip(scores, query_ids, strict=True):
+        left_out = query_id if without_own else None
+        lost = [passage_id for passage_id in passage_ids if passage_id not in known and passage_id != left_out]
         if lost:
             raise TableError(
                 f"mix.group needs teacher scores of every pair in a group, but query {query_id!r} has none for passage {lost[0]!r}; "

@@ -21,6 +21,7 @@ from distill.mix.draws import Turn, draw_examples, draw_languages, share_passage
 from distill.mix.negatives import Choice, TooFewError
 from distill.mix.settings import MixSettings
 from distill.mix.texts import Texts
+from distill.select.passages import with_translated
 from distill.sources.documents import training_qrels
 from distill.tables import CANDIDATES, EXAMPLES, REJECTED, SCORES, TableError, lookup
 from distill.text import with_text
@@ -55,6 +56,8 @@ def mix(
     languages: Sequence[str],
     seed: int,
     scores_stage: str | None = "score",
+    *,
+    without_own: bool = False,
 ) -> None:
     """Write `examples` and `rejected`: training queries that examples cannot be made of.
 
@@ -70,6 +73,7 @@ def mix(
         seed: seed of all draws.
         scores_stage: the stage whose scores are used; if None, there is no teacher, candidates are those of `select` and examples have
             nulls for scores.
+        without_own: leave the passage with a query's own id, which another query of a group may have drawn, out of its scores.
     """
     if settings.imported is not None:
         material, rejected = _imported_material(settings, settings.imported, source_lang, languages)
@@ -90,7 +94,7 @@ def mix(
     shards = [
         Shard(i, {"epoch": epoch, "start": start, "stop": start + size}) for i, (epoch, start) in enumerate(ranges)
     ]
-    arguments = {"settings": settings, "seed": seed, **material._asdict()}
+    arguments = {"settings": settings, "seed": seed, "without_own": without_own, **material._asdict()}
     workspace.map_shards(shards, MixWorker, arguments, PoolSettings(), unit="examples")
 
 
@@ -123,9 +127,10 @@ def _own_material(
 ) -> tuple[Material, pa.Table]:
     """Return the job's own queries, passages and scores, and the rejected queries."""
     queries, unreadable = _training_queries(workspace, settings, source_lang)
-    passages = workspace.input("sources", "passages")
     translations = workspace.input("translate", "translations")
-    translations = with_text(translations.filter(pc.is_in(translations["lang"], pa.array(languages, pa.string()))))
+    passages = with_translated(workspace, workspace.input("sources", "passages"), translations, source_lang)
+    wanted = pa.array([lang for lang in languages if lang != source_lang], pa.string())
+    translations = with_text(translations.filter(pc.is_in(translations["lang"], wanted)))
     lists = _scored(workspace, scores_stage) if scores_stage else _unscored(workspace)
     lists = lookup(lists, "query_id", queries["query_id"].combine_chunks(), "training queries without candidates")
     grades, documents = _grades(workspace, queries) if settings.negatives else ({}, {})
@@ -220,8 +225,11 @@ class MixWorker:
         passages: pa.Table,
         translations: pa.Table,
         languages: tuple[str, ...],
+        *,
+        without_own: bool = False,
     ) -> None:
         self._settings = settings
+        self._without_own = without_own
         self._languages = languages
         self._seed = seed
         self._queries = queries
@@ -269,7 +277,9 @@ class MixWorker:
             rows = lists[first : first + size]
             known = [dict(zip(row["passage_ids"], row["scores"], strict=True)) for row in rows]
             drawn = [made[0] for made in examples[first : first + size]]
-            shared = share_passages(drawn, known, [row["query_id"] for row in rows], self._settings.missing)
+            query_ids = [row["query_id"] for row in rows]
+            missing = self._settings.missing
+            shared = share_passages(drawn, known, query_ids, missing, without_own=self._without_own)
             joined += [[example] for example in shared]
         return joined
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from distill.tables import STRING, TableError
 
@@ -33,6 +33,10 @@ class SortedIds:
         self._rows = index["row"].combine_chunks()
         self._what = what
 
+    def known(self, ids: Sequence[str]) -> Bool[np.ndarray, " N"]:
+        """Return for each of `ids` whether it exists."""
+        return self._search(ids)[1]
+
     def find(self, ids: Sequence[str], source: str) -> Int[np.ndarray, " N"]:
         """Return the rows of `ids`, in their order.
 
@@ -41,6 +45,14 @@ class SortedIds:
 
         Cost: the logarithm of the index's size in vectorised comparisons.
         """
+        low, present = self._search(ids)
+        if not present.all():
+            lost = sorted({name for name, there in zip(ids, present.tolist(), strict=True) if not there})
+            raise TableError(f"{source}: {len(lost)} of {self._what} do not exist, among them {lost[:3]}")
+        return np.asarray(self._rows.take(pa.array(low)))
+
+    def _search(self, ids: Sequence[str]) -> tuple[Int[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+        """Return for each id its position in the index, and whether it is there."""
         wanted = pa.array(ids, STRING)
         low = np.zeros(len(wanted), np.int64)
         high = np.full(len(wanted), len(self._ids), np.int64)
@@ -52,7 +64,4 @@ class SortedIds:
         if len(self._ids):
             ids_there = self._ids.take(pa.array(np.minimum(low, len(self._ids) - 1)))
             present &= np.asarray(pc.equal(ids_there, wanted))
-        if not present.all():
-            lost = sorted(set(wanted.filter(pa.array(~present)).to_pylist()))
-            raise TableError(f"{source}: {len(lost)} of {self._what} do not exist, among them {lost[:3]}")
-        return np.asarray(self._rows.take(pa.array(low)))
+        return low, present

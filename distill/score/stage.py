@@ -14,7 +14,7 @@ from distill.score.imported import import_scores
 from distill.score.settings import ImportedTeacher, ModelTeacher, ScoreSettings, SingleTeacher
 from distill.score.teachers import load_teacher
 from distill.tables import CANDIDATES, PROVENANCE, REJECTED, SCORES, TRUNCATED_PAIRS, TableError, duplicates, lookup
-from distill.text import passage_texts
+from distill.text import passage_texts, with_text
 
 
 def score(workspace: Workspace, settings: ScoreSettings, teacher: SingleTeacher, source_lang: str) -> None:
@@ -31,7 +31,7 @@ def score(workspace: Workspace, settings: ScoreSettings, teacher: SingleTeacher,
         import_scores(workspace, teacher, query_lang, passage_lang)
         return
     queries = workspace.input("sources", "queries")
-    passages = {"table": _passages(workspace, passage_lang, source_lang), "lang": passage_lang}
+    passages = {**_passages(workspace, passage_lang, source_lang), "lang": passage_lang}
     arguments = {
         "settings": settings,
         "teacher": teacher,
@@ -40,6 +40,7 @@ def score(workspace: Workspace, settings: ScoreSettings, teacher: SingleTeacher,
         "queries": queries.filter(pc.equal(queries["lang"], query_lang)),
         "passages": Shared(read_passages, passages),
         "index": Shared(read_index, passages),
+        "translated": passage_lang != source_lang,
     }
     actors = settings.pool
     if settings.queries_per_shard:
@@ -58,21 +59,35 @@ def _check_unique(candidates: StoredTable) -> None:
         raise TableError(f"select: not a 'candidates' table: {len(repeated)} repeated keys, among them {shown}")
 
 
-def _passages(workspace: Workspace, lang: str, source_lang: str) -> StoredTable:
-    stage, table = ("sources", "passages") if lang == source_lang else ("translate", "translations")
-    return StoredTable.open(workspace.filesystem, f"{workspace.input_folder(stage)}/{table}")
+def _passages(workspace: Workspace, lang: str, source_lang: str) -> dict[str, StoredTable | None]:
+    """Return the tables with the passages in a language; those of the source language may be translations too (`translate.elsewhere`)."""
+
+    def table(stage: str, name: str, *, wanted: bool) -> StoredTable | None:
+        folder = f"{workspace.input_folder(stage)}/{name}" if wanted else ""
+        return StoredTable.open(workspace.filesystem, folder) if wanted else None
+
+    own = table("sources", "passages", wanted=lang == source_lang)
+    return {
+        "own": own,
+        "translations": table("translate", "translations", wanted=own is None or workspace.reads("translate")),
+    }
 
 
-def read_passages(table: StoredTable, lang: str) -> pa.Table:
-    """Title and text of the passages in one language."""
-    found = table.read(columns=["lang", "title", "text"])
-    return found.filter(pc.equal(found["lang"], lang)).drop_columns(["lang"])
+def read_passages(own: StoredTable | None, translations: StoredTable | None, lang: str) -> pa.Table:
+    """Return title and text of the passages in one language, of those that have any."""
+    return _in_language(own, translations, lang, ["title", "text"])
 
 
-def read_index(table: StoredTable, lang: str) -> pa.Table:
-    """Where in `read_passages` each id is."""
-    found = table.read(columns=["lang", "passage_id"])
-    return sorted_ids(found["passage_id"].filter(pc.equal(found["lang"], lang)))
+def read_index(own: StoredTable | None, translations: StoredTable | None, lang: str) -> pa.Table:
+    """Return where in `read_passages` each id is."""
+    return sorted_ids(_in_language(own, translations, lang, ["passage_id"])["passage_id"])
+
+
+def _in_language(own: StoredTable | None, translations: StoredTable | None, lang: str, columns: list[str]) -> pa.Table:
+    found = [] if own is None else [own.read(columns=["lang", *columns])]
+    found += [] if translations is None else [with_text(translations.read(columns=["lang", *columns, "flags"]))]
+    rows = [table.filter(pc.equal(table["lang"], lang)).select(columns) for table in found]
+    return pa.concat_tables(rows)
 
 
 def _one_provenance(rows: pa.Table) -> dict[str, str]:
@@ -99,12 +114,14 @@ class ScoreWorker:
         queries: pa.Table,
         passages: pa.Table,
         index: pa.Table,
+        translated: bool = False,
     ) -> None:
         self._languages = languages
         self._candidates = candidates
         self._queries = queries
         self._passages = passages
         self._index = SortedIds(index, "passage_id")
+        self._partial = translated and len(index) > 0
         device = "cuda" if settings.pool.num_gpus else "cpu"
         self._teacher = load_teacher(teacher, settings.dtype, settings.tokens_per_batch, device)
 
@@ -118,16 +135,20 @@ class ScoreWorker:
 
     def try_rows(self, shard: Shard, start: int, stop: int) -> None:
         """Score pairs start to stop."""
-        self._score([(query_id, i) for query_id, ids in self._read(shard) for i in ids][start:stop])
+        pairs = [(query_id, i) for query_id, ids in self._read(shard) for i in ids][start:stop]
+        without = self._without_text(pairs)
+        self._score([pair for pair in pairs if pair not in without])
 
     def without_rows(self, shard: Shard, lost: Mapping[int, str]) -> dict[str, pa.Table]:
         """Return the shard's tables; the pairs in `lost` and those whose score is not a number are in `rejected`."""
         part = self._read(shard)
         every = [(query_id, passage_id) for query_id, ids in part for passage_id in ids]
-        pairs = [pair for position, pair in enumerate(every) if position not in lost]
+        without = self._without_text(every)
+        pairs = [pair for position, pair in enumerate(every) if position not in lost and pair not in without]
         found, cut = self._score(pairs)
         values = dict(zip(pairs, found, strict=True))
         reasons = {every[position]: reason for position, reason in lost.items()}
+        reasons |= dict.fromkeys(without, f"the passage has no text in '{self._languages[1]}' (score.passage_lang)")
         reasons |= {pair: f"the teacher gave {value}" for pair, value in values.items() if not math.isfinite(value)}
         rows = [(query_id, [i for i in ids if (query_id, i) not in reasons]) for query_id, ids in part]
         name = self._teacher.provenance.name
@@ -149,6 +170,13 @@ class ScoreWorker:
                 [{"shard": shard.index, **asdict(self._teacher.provenance), **languages}]
             ),
         }
+
+    def _without_text(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return the pairs whose passage has no translation to read; none where the teacher reads the source's own passages."""
+        if not self._partial or not pairs:
+            return set()
+        known = self._index.known([passage_id for _, passage_id in pairs]).tolist()
+        return {pair for pair, there in zip(pairs, known, strict=True) if not there}
 
     def _read(self, shard: Shard) -> list[tuple[str, list[str]]]:
         part = CANDIDATES.check(self._candidates.read(shard.args["start"], shard.args["stop"]), "select")

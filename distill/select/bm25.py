@@ -53,9 +53,11 @@ class Bm25:
 class Bm25Worker:
     """Search of a range of queries. Each actor builds its own index, which costs less than sending one."""
 
-    def __init__(self, queries: pa.Table, passages: pa.Table, judged: pa.Table, by: Bm25Selector) -> None:
+    def __init__(
+        self, queries: pa.Table, passages: pa.Table, judged: pa.Table, by: Bm25Selector, without_own: bool = False
+    ) -> None:
         self._queries = queries
-        self._judged = Judged(judged)
+        self._judged = Judged(judged, without_own=without_own)
         self._by = by
         self._index = Bm25(passages["passage_id"].to_pylist(), passage_texts(passages), by.k1, by.b)
 
@@ -65,13 +67,14 @@ class Bm25Worker:
         query_ids = part["query_id"].to_pylist()
         texts = part["text"].to_pylist()
         lists = [self._search(query_id, text) for query_id, text in zip(query_ids, texts, strict=True)]
-        return {"candidates": candidate_table(query_ids, lists, "bm25", self._judged)}
+        return {"candidates": candidate_table(query_ids, lists, "bm25", self._judged, self._by.top_k)}
 
     def _search(self, query_id: str, text: str) -> list[str]:
-        matching = [passage_id for passage_id, _ in self._index.search(text, self._by.top_k)]
+        depth = self._judged.depth(self._by.top_k)
+        matching = [passage_id for passage_id, _ in self._index.search(text, depth)]
         if not self._by.fill:
             return matching
-        return matching + fill(query_id, matching, self._index.ids, self._by.top_k - len(matching))
+        return matching + fill(query_id, matching, self._index.ids, depth - len(matching))
 
 
 def fill(query_id: str, matching: Sequence[str], ids: Sequence[str], count: int) -> list[str]:

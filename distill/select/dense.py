@@ -53,6 +53,7 @@ def select_dense(workspace: Workspace, by: DenseSelector, task: Task) -> None:
     arguments = {
         "queries": task.queries, "passages": task.passages.select(["passage_id"]), "judged": task.judged,
         "vectors": vectors, "file": file, "by": by, "device": task.device,
+        "without_own": task.without_own,
     }  # fmt: skip
     first = len(encoding) + 1
     shards = [Shard(first + s.index, s.args) for s in row_shards(len(task.queries), task.queries_per_shard)]
@@ -111,10 +112,12 @@ class DenseWorker:
         file: str,
         by: DenseSelector,
         device: str,
+        without_own: bool = False,
     ) -> None:
         self._queries = queries
         self._ids = passages["passage_id"].combine_chunks()
-        self._judged = Judged(judged)
+        self._judged = Judged(judged, without_own=without_own)
+        self._depth = self._judged.depth(by.top_k)
         self._vectors = vectors
         self._by = by
         self._device = device
@@ -125,9 +128,10 @@ class DenseWorker:
         """Return the candidates of queries start to stop."""
         part = shard_rows(self._queries, shard)
         queries = torch.cat(self._encoder.encode_each_query(part["text"].to_pylist(), self._by.tokens_per_batch))
-        best = self._exact(queries) if self._index is None else _approximate(self._index, queries, self._by.top_k)
+        best = self._exact(queries) if self._index is None else _approximate(self._index, queries, self._depth)
         lists = [self._ids.take(pa.array(row)).to_pylist() for row in best]
-        table = candidate_table(part["query_id"].to_pylist(), lists, f"dense:{self._by.model}", self._judged)
+        name = f"dense:{self._by.model}"
+        table = candidate_table(part["query_id"].to_pylist(), lists, name, self._judged, self._by.top_k)
         return {"candidates": table}
 
     def _exact(self, queries: Float[Tensor, "Q D"]) -> list[np.ndarray]:
@@ -135,7 +139,7 @@ class DenseWorker:
             (torch.arange(first, first + len(block)), torch.from_numpy(block.copy())[None])
             for first, block in vector_blocks(self._vectors)
         )
-        return best_by_maxsim(queries[:, None].to(self._device), blocks, self._by.top_k)
+        return best_by_maxsim(queries[:, None].to(self._device), blocks, self._depth)
 
 
 def _approximate(index: Any, queries: Float[Tensor, "Q D"], k: int) -> list[np.ndarray]:

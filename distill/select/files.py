@@ -1,10 +1,11 @@
 """Candidates from files: TREC runs of any retriever, and score files."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster.locations import locate
 from distill.formats.scores import read_scores
@@ -14,30 +15,59 @@ from distill.select.settings import RunSelector, ScoredSelector
 from distill.tables import TableError
 
 
+@dataclass(frozen=True)
+class Known:
+    """The ids that files may list.
+
+    Attributes:
+        passages: ids of the passages that may be candidates.
+        unusable: ids of those that may not, though the source has them.
+    """
+
+    passages: frozenset[str]
+    unusable: frozenset[str] = frozenset()
+
+
 def candidates_from_run(
-    query_ids: Sequence[str], passages: pa.Table, judged: Judged, by: RunSelector
+    query_ids: Sequence[str], known: Known, judged: Judged, by: RunSelector
 ) -> tuple[pa.Table, dict[str, int]]:
-    """Return the first k passages of each query in a run file, and counts of queries that one of the two lacks.
+    """Return the first k usable passages of each query in a run file, and counts of what was left out.
 
     A query that the run lacks gets an empty list.
 
     Raises:
-        TableError: a passage does not exist in the source; the message names three of them.
+        TableError: a passage before the k-th does not exist in the source; the message names three of them.
     """
     rankings = read_rankings(locate(by.path), by.order)
-    lists = [rankings.get(query_id, [])[: by.top_k] for query_id in query_ids]
-    unknown = _unknown({passage_id for ids in lists for passage_id in ids}, passages)
+    depth = judged.depth(by.top_k)
+    counts: Counter[str] = Counter(
+        unknown_queries=len(rankings.keys() - set(query_ids)),
+        queries_without_list=len(set(query_ids) - rankings.keys()),
+    )
+    unknown: set[str] = set()
+    lists = [_first(rankings.get(query_id, []), depth, known, unknown, counts) for query_id in query_ids]
     if unknown:
         raise TableError(_unknown_message(by.path, "retrieved", unknown))
-    counts = {
-        "unknown_queries": len(rankings.keys() - set(query_ids)),
-        "queries_without_list": len(set(query_ids) - rankings.keys()),
-    }
-    return candidate_table(query_ids, lists, f"run:{by.path}", judged), counts
+    return candidate_table(query_ids, lists, f"run:{by.path}", judged, by.top_k), dict(counts)
+
+
+def _first(ids: Iterable[str], depth: int, known: Known, unknown: set[str], counts: Counter[str]) -> list[str]:
+    """Return the first `depth` usable ids; add those that are unknown to `unknown`, and count those that may not be used."""
+    found: list[str] = []
+    for passage_id in ids:
+        if len(found) == depth:
+            break
+        if passage_id in known.passages:
+            found.append(passage_id)
+        elif passage_id in known.unusable:
+            counts["unusable_passages"] += 1
+        else:
+            unknown.add(passage_id)
+    return found
 
 
 def candidates_from_scores(
-    query_ids: Sequence[str], passages: pa.Table, judged: Judged, by: ScoredSelector
+    query_ids: Sequence[str], known: Known, judged: Judged, by: ScoredSelector
 ) -> tuple[pa.Table, dict[str, int]]:
     """Return the k passages of highest score in each query's list in score files, and counts of what was left out.
 
@@ -49,32 +79,33 @@ def candidates_from_scores(
     """
     wanted = set(query_ids)
     selected: dict[str, list[str]] = {}
-    counts = {"unknown_queries": 0, "unknown_passages": 0}
-    known = set(passages["passage_id"].to_pylist())
+    counts: Counter[str] = Counter(unknown_queries=0, unknown_passages=0)
     unknown: set[str] = set()
+    depth = judged.depth(by.top_k)
     for scored in read_scores(by.files, by.format):
         if scored.query_id not in wanted:
             counts["unknown_queries"] += 1
             continue
         ids = [scored.passage_ids[i] for i in np.argsort(-scored.scores, kind="stable")]
-        usable = [passage_id for passage_id in ids if passage_id in known]
+        usable = [passage_id for passage_id in ids if passage_id in known.passages]
         if len(usable) < len(ids):
-            unknown.update(set(ids) - known)
-            counts["unknown_passages"] += len(ids) - len(usable)
-        selected[scored.query_id] = usable[: by.top_k]
+            _count_others(set(ids) - known.passages, known, unknown, counts)
+        selected[scored.query_id] = usable[:depth]
     files = ", ".join(by.files)
     if unknown and by.unknown == "error":
         advice = "; set select.by.unknown to 'leave_out' if the source holds a part of what was scored"
         raise TableError(_unknown_message(files, "listed", unknown) + advice)
     lists = [selected.get(query_id, []) for query_id in query_ids]
     counts["queries_without_list"] = len(wanted - selected.keys())
-    return candidate_table(query_ids, lists, f"scored:{files}", judged), counts
+    return candidate_table(query_ids, lists, f"scored:{files}", judged, by.top_k), dict(counts)
 
 
-def _unknown(ids: set[str], passages: pa.Table) -> set[str]:
-    wanted = pa.array(sorted(ids), pa.string())
-    known = pc.is_in(wanted, value_set=passages["passage_id"].combine_chunks())
-    return set(wanted.filter(pc.invert(known)).to_pylist())
+def _count_others(others: set[str], known: Known, unknown: set[str], counts: Counter[str]) -> None:
+    nowhere = others - known.unusable
+    unknown |= nowhere
+    counts["unknown_passages"] += len(nowhere)
+    if unusable := len(others) - len(nowhere):
+        counts["unusable_passages"] += unusable
 
 
 def _unknown_message(source: str, how: str, unknown: set[str]) -> str:

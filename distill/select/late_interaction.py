@@ -42,6 +42,7 @@ def select_late_interaction(workspace: Workspace, by: LateInteractionSelector, t
     arguments = {
         "queries": task.queries, "passages": task.passages.select(["passage_id"]), "judged": task.judged,
         "vectors": StoredTable.open(workspace.filesystem, f"{workspace.folder}/vectors"), "by": by, "device": task.device,
+        "without_own": task.without_own,
     }  # fmt: skip
     first = len(encoding)
     shards = [Shard(first + s.index, s.args) for s in row_shards(len(task.queries), task.queries_per_shard)]
@@ -70,10 +71,12 @@ class LateInteractionWorker:
         vectors: StoredTable,
         by: LateInteractionSelector,
         device: str,
+        without_own: bool = False,
     ) -> None:
         self._queries = queries
         self._ids = passages["passage_id"].combine_chunks()
-        self._judged = Judged(judged)
+        self._judged = Judged(judged, without_own=without_own)
+        self._depth = self._judged.depth(by.top_k)
         self._vectors = vectors
         self._by = by
         self._device = device
@@ -86,7 +89,7 @@ class LateInteractionWorker:
         size = max(1, self._by.tokens_per_batch // self._encoder.settings.query_tokens)
         queries = torch.cat([self._encoder.encode_queries(texts[i : i + size]) for i in range(0, len(texts), size)])
         blocks = passage_blocks(self._vectors, self._encoder.settings.dim)
-        best = best_by_maxsim(queries.to(self._device), blocks, self._by.top_k)
+        best = best_by_maxsim(queries.to(self._device), blocks, self._depth)
         lists = [self._ids.take(pa.array(row)).to_pylist() for row in best]
         name = f"late_interaction:{self._by.model}"
-        return {"candidates": candidate_table(part["query_id"].to_pylist(), lists, name, self._judged)}
+        return {"candidates": candidate_table(part["query_id"].to_pylist(), lists, name, self._judged, self._by.top_k)}

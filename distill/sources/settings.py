@@ -1,5 +1,7 @@
 """Settings of the sources stage: where queries, passages and judgements come from."""
 
+import re
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -41,9 +43,28 @@ class CutSettings(Settings):
         return self
 
 
+_OWN_IDS = re.compile(r"(?<![a-z])(arguana|quora)(?![a-z])", re.IGNORECASE)
+"""Names of collections whose queries are passages of their own, under the same ids."""
+
+
 class _Documents(Settings):
     cut: CutSettings | None = None
     """Cutting of long documents into passages; if None, every document is one passage."""
+    drop_self_matches: bool | None = None
+    """If true, a passage with the id of a query is none for that query: no candidate, no negative, no result, no judgement. For collections
+    whose queries are passages of their own (ArguAna, Quora), as BEIR's evaluation leaves them out. If None, true where the BEIR folder's
+    name or the ids of ir_datasets say `arguana` or `quora`."""
+
+    @property
+    def without_own_ids(self) -> bool:
+        """True if a query's own id is left out."""
+        if self.drop_self_matches is not None:
+            return self.drop_self_matches
+        return any(_OWN_IDS.search(name) for name in self._names())
+
+    def _names(self) -> tuple[str, ...]:
+        """Return the names that say which collection it is."""
+        return ()
 
 
 class BundledSource(_Documents):
@@ -81,6 +102,9 @@ class BeirSource(_Documents):
     path: str
     """The folder, local or s3://."""
 
+    def _names(self) -> tuple[str, ...]:
+        return (PurePosixPath(self.path).name,)
+
 
 class IrDatasetsSource(_Documents):
     """Data sets of the ir_datasets package, by id."""
@@ -93,6 +117,9 @@ class IrDatasetsSource(_Documents):
     translated_queries: dict[Language, dict[Split, str]] = Field(default_factory=dict)
     """Language to split to the queries in that language, under the ids of `queries`, for teachers that read them: a data-set id
     (`{zh: {train: mmarco/v2/zh/train}}`) or a query file."""
+
+    def _names(self) -> tuple[str, ...]:
+        return (*self.passages.values(), *self.queries.values())
 
 
 Source = Annotated[BundledSource | FileSource | BeirSource | IrDatasetsSource, Field(discriminator="type")]

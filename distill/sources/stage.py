@@ -34,7 +34,7 @@ def ingest(
 
     Passages in `source_lang` go to `passages`, those in `languages` to `parallel`; passages and queries in other languages are skipped and
     counted in the manifest. A row that cannot be used goes to `rejected`. Judgements of skipped and rejected queries and passages are
-    skipped and rejected themselves.
+    skipped and rejected themselves; with `source.drop_self_matches` those of a query for the passage of its own id are left out.
 
     Raises:
         SourceError: a larger share of a file than `max_rejected` cannot be used, a passage or query occurs twice in one language, a
@@ -70,6 +70,9 @@ def ingest(
     ids = [chunk for table in (passages, parallel) for chunk in table["passage_id"].chunks]
     qrels = intake.known_qrels([*ids, *parts["doc_id"].chunks])
     check_one_level(qrels, parts)
+    qrels = _without_own_ids(
+        intake, qrels, queries, pa.concat_tables([passages, parallel]), drop=source.without_own_ids
+    )
     if len(parts):
         judged = "documents" if judged_unit(qrels, parts) == "doc_id" else "passages"
         workspace.note(documents_of_parts=len(pc.unique(parts["doc_id"])), judged=judged)
@@ -82,6 +85,29 @@ def ingest(
     workspace.note(**{name: dict(counts) for name, counts in intake.counts.items() if counts})
     for warning in intake.warnings:
         workspace.note(warning=warning)
+
+
+def _without_own_ids(intake: Intake, qrels: pa.Table, queries: pa.Table, passages: pa.Table, *, drop: bool) -> pa.Table:
+    """Return the judgements, with `drop` those of a query for the passage of its own id counted and left out.
+
+    Without, warn of queries that are passages: with the same id and the same text.
+    """
+    if drop:
+        own = pc.equal(qrels["query_id"], qrels["passage_id"])
+        intake.count("left_out_qrels", "of a query's own id", pc.sum(own).as_py() or 0)
+        return qrels.filter(pc.invert(own))
+    same = passages.filter(pc.is_in(passages["passage_id"], value_set=queries["query_id"].combine_chunks()))
+    texts = {
+        (row["passage_id"], row["lang"]): row["text"] for row in same.select(["passage_id", "lang", "text"]).to_pylist()
+    }
+    rows = queries.select(["query_id", "lang", "text"]).to_pylist() if texts else []
+    twins = sum(texts.get((row["query_id"], row["lang"])) == row["text"] for row in rows)
+    if twins:
+        intake.warnings.append(
+            f"{twins} queries are passages of the same id and text, so each finds itself first; source.drop_self_matches leaves a query's "
+            "own id out"
+        )
+    return qrels
 
 
 def _cut(

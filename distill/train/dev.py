@@ -33,7 +33,13 @@ _DEPTH = 1000
 
 
 def write_dev(
-    workspace: Workspace, settings: DevSettings, query_lang: str, languages: Sequence[str], folder: str
+    workspace: Workspace,
+    settings: DevSettings,
+    query_lang: str,
+    languages: Sequence[str],
+    folder: str,
+    *,
+    without_own: bool = False,
 ) -> None:
     """Draw the development set from the stages `sources` and `translate` and write it to `folder`. Memory: the ids of the collection.
 
@@ -64,7 +70,10 @@ def write_dev(
     pool = pa.concat_tables([_only(table, wanted, languages) for table in tables])
     ranked = document_ids(pool["passage_id"], parts) if unit == "doc_id" else pool["passage_id"]
     pool = pool.append_column("ranked_id", ranked)
-    for name, table in {"queries": queries.select(["query_id", "text"]), "qrels": qrels, "passages": pool}.items():
+    queries = queries.select(["query_id", "text"])
+    if without_own:
+        queries = queries.append_column("left_out", queries["query_id"])
+    for name, table in {"queries": queries, "qrels": qrels, "passages": pool}.items():
         write_table(workspace.filesystem, f"{folder}/{name}.parquet", table)
 
 
@@ -115,6 +124,9 @@ class DevSet:
         """
         values = {}
         query_ids = self.queries["query_id"].to_pylist()
+        left_out = (
+            self.queries["left_out"].to_pylist() if "left_out" in self.queries.column_names else [""] * len(query_ids)
+        )
         queries = encoder.encode_queries(self.queries["text"].to_pylist())
         for language, passages in self.passages.items():
             groups = Groups(passages["ranked_id"].to_pylist())
@@ -126,7 +138,7 @@ class DevSet:
                 parts: list[Any] = [None] * world
                 distributed.all_gather_object(parts, best)
                 best = best_documents(parts, len(groups))
-            run = _run(query_ids, groups.keys, *best, language)
+            run = _run(query_ids, groups.keys, *best, language, left_out)
             values[language] = float(measure(run, QRELS.check(self.qrels), [name], query_ids)[name].mean())
         return values
 
@@ -153,13 +165,19 @@ def _run(
     scores: Float[Tensor, "Q K"],
     positions: Int[Tensor, "Q K"],
     tag: str,
+    left_out: Sequence[str],
 ) -> pa.Table:
-    return RUN.from_rows(
-        {"query_id": query_id, "passage_id": ranked_ids[position], "rank": rank, "score": score, "tag": tag}
-        for query_id, values, row in zip(query_ids, scores.tolist(), positions.tolist(), strict=True)
-        for rank, (position, score) in enumerate(zip(row, values, strict=True), 1)
-        if score > -torch.inf
-    )
+    rows = []
+    for query_id, values, row, own in zip(query_ids, scores.tolist(), positions.tolist(), left_out, strict=True):
+        found = [
+            (ranked_ids[position], score) for position, score in zip(row, values, strict=True) if score > -torch.inf
+        ]
+        kept = [(ranked_id, score) for ranked_id, score in found if ranked_id != own]
+        rows += [
+            {"query_id": query_id, "passage_id": ranked_id, "rank": rank, "score": score, "tag": tag}
+            for rank, (ranked_id, score) in enumerate(kept, 1)
+        ]
+    return RUN.from_rows(rows)
 
 
 def best_step(history: Sequence[Mapping[str, Any]]) -> tuple[int, float]:

@@ -36,6 +36,7 @@ class TrainingTask:
         query_lang: the language in which the student reads queries.
         languages: the other languages of the job.
         unit: examples in a row that no worker may cut apart: a group of in-batch distillation, an entry's language versions.
+        without_own: leave the passage with a query's own id out of what is found for it during training.
     """
 
     examples: str
@@ -43,6 +44,7 @@ class TrainingTask:
     query_lang: str
     languages: tuple[str, ...]
     unit: int = 1
+    without_own: bool = False
 
 
 def train(
@@ -51,7 +53,8 @@ def train(
     """Train a student; write the folder `checkpoint` and the tables `training_log` and `dev_measurements`."""
     write_start(workspace, student, seed, lambda: _all_texts(workspace, (task.source_lang, *task.languages)))
     if settings.dev is not None:
-        write_dev(workspace, settings.dev, task.query_lang, task.languages, f"{workspace.folder}/dev")
+        folder = f"{workspace.folder}/dev"
+        write_dev(workspace, settings.dev, task.query_lang, task.languages, folder, without_own=task.without_own)
     sizes = student.sizes if isinstance(student, SingleVectorStudent) else ()
     examples = f"{workspace.input_folder(task.examples)}/examples"
     job = TrainingJob(settings, sizes, workspace.folder, examples, task.unit, seed)

@@ -64,6 +64,7 @@ class PassageTranslator:
         languages: the languages of the job.
         engines: the translator.
         fallback: the translator of flagged passages; if None, they stay as they are.
+        origin: `source_lang` where it is not the job's source language.
     """
 
     settings: TranslateSettings
@@ -71,6 +72,7 @@ class PassageTranslator:
     languages: Sequence[str]
     engines: Engines
     fallback: Engines | None = None
+    origin: str = ""
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
@@ -84,11 +86,11 @@ class PassageTranslator:
         """
         if not passages:
             return []
-        translated = self._once(passages, lang, self.engines.get(lang))
+        translated = self._once(passages, lang, self.engines.get(lang, self.origin))
         doubtful = [index for index, passage in enumerate(translated) if passage.flags]
         if self.fallback is None or not doubtful:
             return translated
-        second = self._once([passages[index] for index in doubtful], lang, self.fallback.get(lang))
+        second = self._once([passages[index] for index in doubtful], lang, self.fallback.get(lang, self.origin))
         self.work.second += len(doubtful)
         for index, other in zip(doubtful, second, strict=True):
             if _rank(other) < _rank(translated[index]):

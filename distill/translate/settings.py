@@ -184,6 +184,11 @@ class TranslateSettings(Settings):
     """Files and data sets that are used before an engine: it translates only what they, and the source, lack."""
     fallback: EngineTranslator | None = None
     """An engine for the passages whose translation is flagged; where `by` is precomputed, for those that have none."""
+    elsewhere: Literal["leave_out", "translate"] = "leave_out"
+    """Treatment of passages without a text in `source_lang`, which are documents to search in either case. `leave_out`: the student is not
+    trained on them. `translate`: they get translations into `source_lang` and the other languages, of files or by the engine, so that they
+    can be candidates, scored and trained on. Each is translated from the first of `languages` in which it exists; models for one pair of
+    languages (`models`) cannot."""
     max_missing: float = Field(default=0.1, ge=0, le=1)
     """Share of the passages that may lack a translation into one language before the stage fails. Each is listed anyway."""
     max_sentence_characters: int = Field(default=600, ge=40)

@@ -3,11 +3,16 @@
 Translations that exist are used first: those that came with the source (`parallel`), and those of the configured files and ir_datasets ids,
 as the papers use neuMARCO. An engine, if one is configured, translates what they lack. Every pair of passage and language then has one row,
 however doubtful; one that has no text is also listed in `missing_translations`, and no later stage uses it.
+
+A passage without a text in the source language has its versions here too, as documents to search; `settings.elsewhere` says whether it is
+also translated.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +26,7 @@ from distill.sources.intake import keep, translations
 from distill.sources.ir_datasets import IR_PASSAGE, ir_passages, load_ir_dataset
 from distill.tables import MISSING_TRANSLATIONS, STRING, STRINGS, TRANSLATIONS
 from distill.text import is_blank
+from distill.translate.elsewhere import Elsewhere, find_elsewhere
 from distill.translate.settings import PrecomputedTranslator, TranslateSettings
 
 
@@ -36,7 +42,8 @@ def translate(
     What the settings name comes first: it replaces a parallel passage of the same id and language, which is counted.
     Translations of ids that the source does not have are counted and left out, since a translated collection
     (neuMARCO) may hold more than a job uses. An empty one of a text is counted and is missing: an engine, if there is one, makes it.
-    A translation that equals its source is flagged `copied`.
+    A translation that equals its source is flagged `copied`. Passages without a text in the source language are counted by language, and
+    keep the texts that came with the source.
 
     Raises:
         SourceError: the settings name files that have an id twice in one language, or a language lacks a larger share of its passages than
@@ -47,15 +54,17 @@ def translate(
     """
     existing = _existing(workspace, settings, source_lang, languages, max_rejected)
     if settings.engine is None:
-        _write_existing(workspace, existing, languages)
+        _write_existing(workspace, settings, existing, source_lang, languages)
     else:
         _translate_rest(workspace, settings, source_lang, languages, existing)
-    unused = sorted({*settings.existing.files, *settings.existing.ir_datasets} - set(languages))
+    used = _targets(settings, source_lang, languages)
+    unused = sorted({*settings.existing.files, *settings.existing.ir_datasets} - set(used))
     workspace.note(
         **{name: dict(counts) for name, counts in existing.notes.counts.items()},
         **({"unused_languages": unused} if unused else {}),
     )
-    _check_missing(workspace, len(existing.passage_ids), settings)
+    _note_elsewhere(workspace, existing.elsewhere, settings, source_lang)
+    _check_missing(workspace, existing.count(settings), settings)
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,8 @@ class Existing:
     """The translations that need no engine.
 
     Attributes:
-        passage_ids: the source's passages.
+        passage_ids: the source's passages in the source language.
+        elsewhere: its passages in other languages only.
         table: their translations (TRANSLATIONS), flagged.
         parallel: those of them that came with the source.
         rejects: rows of files that could not be used.
@@ -71,37 +81,60 @@ class Existing:
     """
 
     passage_ids: pa.ChunkedArray
+    elsewhere: Elsewhere
     table: pa.Table
     parallel: pa.Table
     rejects: Rejects
     notes: "Notes"
 
+    def count(self, settings: TranslateSettings) -> int:
+        """Return how many passages should exist in every language."""
+        return len(self.passage_ids) + (len(self.elsewhere.rows) if settings.elsewhere == "translate" else 0)
+
+
+def _targets(settings: TranslateSettings, source_lang: str, languages: Sequence[str]) -> tuple[str, ...]:
+    """Return the languages that passages are translated into."""
+    return (source_lang, *languages) if settings.elsewhere == "translate" else tuple(languages)
+
 
 def _existing(
     workspace: Workspace, settings: TranslateSettings, source_lang: str, languages: tuple[str, ...], max_rejected: float
 ) -> Existing:
-    ids = workspace.input("sources", "passages", ["passage_id"])
+    ids = workspace.input("sources", "passages", ["passage_id"])["passage_id"]
+    parallel = workspace.input("sources", "parallel")
+    elsewhere = find_elsewhere(parallel, ids, languages)
+    every = pa.chunked_array([*ids.chunks, elsewhere.ids], STRING)
     rejects = Rejects(max_rejected)
     notes = Notes()
-    named = pa.concat_tables(
-        [
-            TRANSLATIONS.empty(),
-            *(_named(settings.existing, lang, source_lang, ids, rejects, notes) for lang in languages),
-        ]
-    )
-    parallel = workspace.input("sources", "parallel")
-    parallel = keep(parallel, pc.is_in(parallel["lang"], value_set=pa.array(languages, STRING)))
-    parallel = _not_in(_known(parallel, ids, notes), named, notes)
+    named = [TRANSLATIONS.empty()]
+    for lang in _targets(settings, source_lang, languages):
+        known = elsewhere.ids if lang == source_lang else every.combine_chunks()
+        found = _named(settings.existing, lang, source_lang, known, rejects, notes)
+        named.append(_not_in(found, elsewhere.versions, notes, "originals_kept"))
+    named = pa.concat_tables(named)
+    parallel = keep(parallel, pc.is_in(parallel["passage_id"], value_set=ids.combine_chunks()))
+    parallel = _not_in(parallel, named, notes, "replaced_parallel")
     if len(named) or len(parallel):
         passages = workspace.input("sources", "passages", ["passage_id", "text"])
-        named, parallel = _flagged(named, passages, notes), _flagged(parallel, passages, notes)
-    merged = TRANSLATIONS.check(pa.concat_tables([named, parallel]), "translate")
-    return Existing(ids["passage_id"], merged, parallel, rejects, notes)
+        originals = pa.concat_tables([passages, elsewhere.originals.select(["passage_id", "text"])])
+        named, parallel = _flagged(named, originals, notes), _flagged(parallel, originals, notes)
+    merged = TRANSLATIONS.check(pa.concat_tables([named, parallel, elsewhere.versions]), "translate")
+    return Existing(ids, elsewhere, merged, parallel, rejects, notes)
 
 
-def _write_existing(workspace: Workspace, existing: Existing, languages: tuple[str, ...]) -> None:
+def _write_existing(
+    workspace: Workspace,
+    settings: TranslateSettings,
+    existing: Existing,
+    source_lang: str,
+    languages: tuple[str, ...],
+) -> None:
     """Write the tables of a stage without an engine."""
     missing = _missing(existing.table, existing.passage_ids, languages)
+    if settings.elsewhere == "translate":
+        ids = pa.chunked_array([existing.elsewhere.ids])
+        lacking = _missing(existing.table, ids, (source_lang, *languages))
+        missing = pa.concat_tables([missing, lacking])
     workspace.write("translations", existing.table)
     workspace.write("missing_translations", MISSING_TRANSLATIONS.check(missing, "translate"))
     workspace.write("rejected", existing.rejects.table())
@@ -119,11 +152,16 @@ def _translate_rest(
     from distill.translate.worker import Pairs, TranslateWorker
 
     wanted = _wanted(existing, languages, settings.report.references)
+    tables = ["passages"]
+    if settings.elsewhere == "translate" and len(existing.elsewhere.rows):
+        wanted = _with_elsewhere(wanted, existing, (source_lang, *languages))
+        tables.append("parallel")
+    folder = workspace.input_folder("sources")
     arguments = {
         "settings": settings,
         "source_lang": source_lang,
         "languages": languages,
-        "passages": StoredTable.open(workspace.filesystem, f"{workspace.input_folder('sources')}/passages"),
+        "passages": [StoredTable.open(workspace.filesystem, f"{folder}/{name}") for name in tables],
         "wanted": wanted,
         "existing": existing.table,
         "rejected": existing.rejects.table(),
@@ -159,11 +197,19 @@ def _wanted(existing: Existing, languages: tuple[str, ...], references: int) -> 
     return pa.table(columns)
 
 
+def _with_elsewhere(wanted: pa.Table, existing: Existing, targets: Sequence[str]) -> pa.Table:
+    """Return the columns of `Pairs` over the source's passages and, after them, its parallel ones."""
+    own, others = len(existing.passage_ids), existing.elsewhere.parallel
+    columns = {name: np.concatenate([wanted[name].to_numpy(), np.zeros(others, bool)]) for name in wanted.column_names}
+    more = existing.elsewhere.wanted(existing.table, targets)
+    return pa.table(columns | {name: np.concatenate([np.zeros(own, bool), rows]) for name, rows in more.items()})
+
+
 class Notes:
     """Counts for the manifest, by language.
 
     Attributes:
-        counts: `replaced_parallel`, `unknown_ids`, `other_languages`, `empty`, `copied`; only what occurs.
+        counts: `replaced_parallel`, `originals_kept`, `unknown_ids`, `other_languages`, `empty`, `copied`; only what occurs.
     """
 
     def __init__(self) -> None:
@@ -176,9 +222,9 @@ class Notes:
 
 
 def _named(
-    by: PrecomputedTranslator, lang: str, source_lang: str, passages: pa.Table, rejects: Rejects, notes: Notes
+    by: PrecomputedTranslator, lang: str, source_lang: str, known: pa.Array, rejects: Rejects, notes: Notes
 ) -> pa.Table:
-    """Return the translations into one language that the settings name, of passages that exist."""
+    """Return the translations into one language that the settings name, of the passages `known`."""
     files = [file for path in by.files.get(lang, ()) for file in find_all(path)]
     tables = [PASSAGE_ROWS.empty_table()]
     for file in files:
@@ -191,25 +237,22 @@ def _named(
     rows = pa.concat_tables(tables)
     in_lang = pc.equal(rows["lang"], lang)
     notes.count("other_languages", rows["lang"].filter(pc.invert(in_lang)))
-    rows = _known(keep(rows, in_lang), passages, notes)
+    rows = keep(rows, in_lang)
+    exists = pc.is_in(rows["passage_id"], value_set=known)
+    notes.count("unknown_ids", rows["lang"].filter(pc.invert(exists)))
+    rows = keep(rows, exists)
     check_unique(rows, ("passage_id", "lang"), "translation")
     return translations(rows, source_lang)
 
 
-def _known(table: pa.Table, passages: pa.Table, notes: Notes) -> pa.Table:
-    known = pc.is_in(table["passage_id"], value_set=passages["passage_id"].combine_chunks())
-    notes.count("unknown_ids", table["lang"].filter(pc.invert(known)))
-    return keep(table, known)
-
-
-def _not_in(parallel: pa.Table, named: pa.Table, notes: Notes) -> pa.Table:
-    """Return the parallel passages that no named translation replaces."""
-    kept = [parallel.slice(0, 0)]
-    for lang in pc.unique(parallel["lang"]).to_pylist():
-        rows = keep(parallel, pc.equal(parallel["lang"], lang))
-        ids = named["passage_id"].filter(pc.equal(named["lang"], lang)).combine_chunks()
+def _not_in(texts: pa.Table, others: pa.Table, notes: Notes, fact: str) -> pa.Table:
+    """Return the texts of which `others` has no version in their language; count the rest under `fact`."""
+    kept = [texts.slice(0, 0)]
+    for lang in pc.unique(texts["lang"]).to_pylist():
+        rows = keep(texts, pc.equal(texts["lang"], lang))
+        ids = others["passage_id"].filter(pc.equal(others["lang"], lang)).combine_chunks()
         replaced = pc.is_in(rows["passage_id"], value_set=ids)
-        notes.count("replaced_parallel", rows["lang"].filter(replaced))
+        notes.count(fact, rows["lang"].filter(replaced))
         kept.append(keep(rows, pc.invert(replaced)))
     return pa.concat_tables(kept)
 
@@ -251,6 +294,18 @@ def _missing(table: pa.Table, passage_ids: pa.ChunkedArray, languages: tuple[str
         columns = {"passage_id": lost, "lang": pa.repeat(pa.scalar(lang, STRING), len(lost))}
         tables.append(pa.table(columns, schema=MISSING_TRANSLATIONS.schema))
     return pa.concat_tables(tables)
+
+
+def _note_elsewhere(workspace: Workspace, elsewhere: Elsewhere, settings: TranslateSettings, source_lang: str) -> None:
+    by_language = elsewhere.count()
+    if not by_language:
+        return
+    workspace.note(only_elsewhere=by_language)
+    if settings.elsewhere == "leave_out":
+        workspace.note(
+            warning=f"{len(elsewhere.rows)} passages have no text in '{source_lang}' ({_shown(by_language)}): they are documents to "
+            "search, but the student is not trained on them; translate.elsewhere can translate them"
+        )
 
 
 def _check_missing(workspace: Workspace, passages: int, settings: TranslateSettings) -> None:

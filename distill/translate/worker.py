@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,13 @@ from distill.tables import (
 )
 from distill.text import passage_text
 from distill.translate.engines import Engines
-from distill.translate.engines.interface import TranslatorError
+from distill.translate.engines.interface import TranslationEngine, TranslatorError
 from distill.translate.flags import EMPTY
 from distill.translate.passages import PassageTranslator, SourcePassage, TranslatedPassage, Work
 from distill.translate.settings import TranslateSettings
 
+FROM = " from "
+"""What stands between the two languages in the name of a column of `Pairs` whose passages are not in the source language."""
 REFERENCE = " reference"
 """The end of the name of a column of `Pairs` whose passages are translated for the report only."""
 RATIO_BIN = "length_ratio_bin:"
@@ -40,21 +42,24 @@ class Pair:
     """A passage and a language into which it is translated.
 
     Attributes:
-        row: the passage's position in the table of passages.
+        row: the passage's position in the tables of passages, one after the other.
         lang: the language.
         reference: true if the translation is for the report only.
+        origin: the passage's own language; empty for the source language.
     """
 
     row: int
     lang: str
     reference: bool
+    origin: str = ""
 
 
 class Pairs:
     """All pairs of a stage in a fixed order: column by column, in each the rows that are true.
 
     Args:
-        wanted: for each language a column of booleans, one for each passage; then perhaps columns whose names end in ` reference`.
+        wanted: for each language a column of booleans, one for each passage; then perhaps columns whose names end in ` reference`, and
+            those of passages in other languages, such as `en from de`.
 
     Cost: a bit for each passage and language.
     """
@@ -75,17 +80,13 @@ class Pairs:
             low, high = max(start, int(first)), min(stop, int(end))
             if low < high:
                 rows = self._true(name)[low - int(first) : high - int(first)]
-                lang = name.removesuffix(REFERENCE)
-                pairs += [Pair(int(row), lang, name.endswith(REFERENCE)) for row in rows]
+                lang, _, origin = name.removesuffix(REFERENCE).partition(FROM)
+                pairs += [Pair(int(row), lang, name.endswith(REFERENCE), origin) for row in rows]
         return pairs
 
-    def languages(self) -> list[str]:
-        """Return the languages that have any pair, in their order."""
-        sizes = np.diff(self._ends)
-        names = [
-            name.removesuffix(REFERENCE) for name, size in zip(self._wanted.column_names, sizes, strict=True) if size
-        ]
-        return list(dict.fromkeys(names))
+    def first(self) -> Pair | None:
+        """Return the first pair, or None without any."""
+        return next(iter(self.read(0, 1)), None)
 
     def _true(self, name: str) -> Int[np.ndarray, " N"]:
         if self._rows is None or self._rows[0] != name:
@@ -100,7 +101,7 @@ class TranslateWorker:
         settings: the translate stage.
         source_lang: the passages' language.
         languages: the languages of the job.
-        passages: the table of passages, read in parts.
+        passages: the tables of passages, read in parts: those in the source language, then perhaps those in others.
         wanted: the argument of `Pairs`.
         existing: translations that need no engine, written by the shard whose `args` have `existing`.
         rejected: rows of their files that could not be used, written by the same shard.
@@ -111,7 +112,7 @@ class TranslateWorker:
         settings: TranslateSettings,
         source_lang: str,
         languages: Sequence[str],
-        passages: StoredTable,
+        passages: Sequence[StoredTable],
         wanted: pa.Table,
         existing: pa.Table,
         rejected: pa.Table,
@@ -120,6 +121,7 @@ class TranslateWorker:
             raise TranslatorError("translate names no engine")
         self._settings = settings
         self._source_lang = source_lang
+        self._languages = languages
         self._passages = passages
         self._pairs = Pairs(wanted)
         self._existing, self._rejected = existing, rejected
@@ -127,11 +129,11 @@ class TranslateWorker:
         threads = max(1, int(settings.pool.num_cpus))
         self._engines = Engines(settings.engine, source_lang, device, threads)
         second = settings.second_engine
-        fallback = Engines(second, source_lang, device, threads) if second else None
-        self._translator = PassageTranslator(settings, source_lang, languages, self._engines, fallback)
+        self._fallback = Engines(second, source_lang, device, threads) if second else None
+        self._translators: dict[str, PassageTranslator] = {}
         # Load now: the size of shards follows from the time of the first ones.
-        for lang in self._pairs.languages()[:1]:
-            self._engines.get(lang)
+        if first := self._pairs.first():
+            self._engine(first)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
         """Return the translations of pairs start to stop, with counts, samples and rejected rows."""
@@ -153,9 +155,12 @@ class TranslateWorker:
         pairs = self._read(self._range(shard))
         good = [entry for index, entry in enumerate(pairs) if index not in lost]
         translated = self._translate(good)
-        name = {lang: self._engines.get(lang).name for lang in dict.fromkeys(pairs[i][0].lang for i in lost)}
+        name = {
+            key: self._engine(Pair(0, key[1], False, key[0])).name for key in _directions(pairs[i][0] for i in lost)
+        }
         bad = [
-            (*pairs[index], TranslatedPassage("", "", name[pairs[index][0].lang], (EMPTY,))) for index in sorted(lost)
+            (*pairs[index], TranslatedPassage("", "", name[_direction(pairs[index][0])], (EMPTY,)))
+            for index in sorted(lost)
         ]
         made = [(*entry, passage) for entry, passage in zip(good, translated.passages, strict=True)]
         tables = _tables([*made, *bad], self._rejections(pairs, lost), self._source_lang)
@@ -168,37 +173,55 @@ class TranslateWorker:
 
     def _read(self, pairs: Sequence[Pair]) -> "list[tuple[Pair, tuple[str, SourcePassage]]]":
         """Return the pairs with id and texts of their passages; read the windows of the table in which any lies, one at a time."""
-        rows = sorted({pair.row for pair in pairs})
         texts: dict[int, tuple[str, SourcePassage]] = {}
-        for window in sorted({row // _WINDOW for row in rows}):
-            here = [row for row in rows if row // _WINDOW == window]
-            part = self._passages.read(here[0], here[-1] + 1, _COLUMNS).take([row - here[0] for row in here])
-            for row, entry in zip(here, part.to_pylist(), strict=True):
-                texts[row] = (entry["passage_id"], SourcePassage(entry["title"], entry["text"]))
+        before = 0
+        for table in self._passages:
+            rows = sorted({pair.row - before for pair in pairs if 0 <= pair.row - before < len(table)})
+            for window in sorted({row // _WINDOW for row in rows}):
+                here = [row for row in rows if row // _WINDOW == window]
+                part = table.read(here[0], here[-1] + 1, _COLUMNS).take([row - here[0] for row in here])
+                for row, entry in zip(here, part.to_pylist(), strict=True):
+                    texts[before + row] = (entry["passage_id"], SourcePassage(entry["title"], entry["text"]))
+            before += len(table)
         return [(pair, texts[pair.row]) for pair in pairs]
+
+    def _engine(self, pair: Pair) -> TranslationEngine:
+        return self._engines.get(pair.lang, pair.origin)
+
+    def _translator(self, origin: str) -> PassageTranslator:
+        """Return the translator of passages in a language; they share their engines."""
+        if origin not in self._translators:
+            langs = (self._source_lang, *self._languages)
+            self._translators[origin] = PassageTranslator(
+                self._settings, origin or self._source_lang, langs, self._engines, self._fallback, origin
+            )
+        return self._translators[origin]
 
     def _translate(self, pairs: "Sequence[tuple[Pair, tuple[str, SourcePassage]]]") -> "_Translations":
         """Translate pairs, language by language; return the translations in the pairs' order and the work for each language."""
-        groups: dict[tuple[str, bool], list[int]] = {}
+        groups: dict[tuple[str, str, bool], list[int]] = {}
         for index, (pair, _) in enumerate(pairs):
-            groups.setdefault((pair.lang, pair.reference), []).append(index)
+            groups.setdefault((*_direction(pair), pair.reference), []).append(index)
         passages: list[TranslatedPassage | None] = [None] * len(pairs)
-        work = {}
-        for (lang, reference), indices in groups.items():
-            self._translator.work = Work()
-            translated = self._translator.translate([pairs[index][1][1] for index in indices], lang)
+        work: dict[tuple[str, str], list[Work]] = {}
+        for (origin, lang, reference), indices in groups.items():
+            translator = self._translator(origin)
+            translator.work = Work()
+            translated = translator.translate([pairs[index][1][1] for index in indices], lang)
             for index, passage in zip(indices, translated, strict=True):
                 passages[index] = passage
             if not reference:
-                work[lang, self._engines.get(lang).name] = self._translator.work
+                work.setdefault((lang, self._engines.get(lang, origin).name), []).append(translator.work)
         return _Translations([passage for passage in passages if passage is not None], work)
 
-    @staticmethod
-    def _rejections(pairs: "Sequence[tuple[Pair, tuple[str, SourcePassage]]]", lost: Mapping[int, str]) -> list[dict]:
+    def _rejections(
+        self, pairs: "Sequence[tuple[Pair, tuple[str, SourcePassage]]]", lost: Mapping[int, str]
+    ) -> list[dict]:
+        own = len(self._passages[0])
         return [
             {
-                "source": "passages",
-                "line": pair.row + 1,
+                "source": "parallel" if pair.row >= own else "passages",
+                "line": (pair.row - own if pair.row >= own else pair.row) + 1,
                 "id": f"{passage_id} {pair.lang}",
                 "field": "text",
                 "reason": lost[index],
@@ -211,7 +234,15 @@ class TranslateWorker:
 @dataclass(frozen=True)
 class _Translations:
     passages: list[TranslatedPassage]
-    work: Mapping[tuple[str, str], Work]
+    work: Mapping[tuple[str, str], Sequence[Work]]
+
+
+def _direction(pair: Pair) -> tuple[str, str]:
+    return pair.origin, pair.lang
+
+
+def _directions(pairs: Iterable[Pair]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys(map(_direction, pairs)))
 
 
 _Made = tuple[Pair, tuple[str, SourcePassage], TranslatedPassage]
@@ -224,7 +255,7 @@ def _tables(made: Sequence[_Made], rejected: Sequence[Mapping], source_lang: str
             pair.reference,
             {
                 "passage_id": passage_id,
-                "source_lang": source_lang,
+                "source_lang": pair.origin or source_lang,
                 "lang": pair.lang,
                 "title": passage.title,
                 "text": passage.text,
@@ -248,7 +279,7 @@ def _tables(made: Sequence[_Made], rejected: Sequence[Mapping], source_lang: str
     }
 
 
-def _counts(made: Sequence[_Made], work: Mapping[tuple[str, str], Work]) -> list[dict]:
+def _counts(made: Sequence[_Made], work: Mapping[tuple[str, str], Sequence[Work]]) -> list[dict]:
     """Return counts by language and translator; work is counted for the first engine."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for pair, (_, source), passage in made:
@@ -262,7 +293,7 @@ def _counts(made: Sequence[_Made], work: Mapping[tuple[str, str], Work]) -> list
             counts[*key, "flagged"] += 1
         if source.text and passage.text:
             counts[*key, f"{RATIO_BIN}{ratio_bin(len(passage.text) / len(source.text))}"] += 1
-    for key, done in work.items():
+    for key, done in ((key, one) for key, every in work.items() for one in every):
         counts[*key, "sentences"] += done.sentences
         counts[*key, "distinct_sentences"] += done.translated
         counts[*key, "second"] += done.second

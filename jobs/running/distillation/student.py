@@ -32,7 +32,10 @@ def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, engl
     def run(workspace: StageRun) -> None:
         from distill.mix.stage import mix as mix_examples
 
-        mix_examples(workspace, settings, config.source_lang, languages, config.seed, scores_stage)
+        without_own = config.source.without_own_ids
+        mix_examples(
+            workspace, settings, config.source_lang, languages, config.seed, scores_stage, without_own=without_own
+        )
 
     identity = _mix_identity(config, settings, languages)
     name = "english_mix" if english else "mix"
@@ -96,7 +99,14 @@ def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> 
         from distill.train.stage import TrainingTask
         from distill.train.stage import train as train_student
 
-        task = TrainingTask(examples.name, config.source_lang, config.student_query_lang, watched, config.batch_unit)
+        task = TrainingTask(
+            examples.name,
+            config.source_lang,
+            config.student_query_lang,
+            watched,
+            config.batch_unit,
+            config.source.without_own_ids,
+        )
         train_student(workspace, config.train, config.student, config.seed, task)
 
     settings = {"train": config.train.identity(), "student": config.student.identity(), "seed": config.seed}
@@ -185,9 +195,10 @@ def retrieve(
         from distill.evaluate.retrieve import retrieve as retrieve_runs
 
         names = {system: (trained.name, indexed.name) for system, (trained, indexed) in students.items()}
+        source = config.evaluate.source or config.source
         retrieve_runs(
             workspace,
-            config.evaluate,
+            config.evaluate.model_copy(update={"source": source}),
             documents.name,
             config.source_lang,
             config.languages,

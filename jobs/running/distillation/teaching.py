@@ -52,12 +52,20 @@ def select(config: Config, data: Stage, translations: Stage) -> Stage:
     def run(workspace: StageRun) -> None:
         from distill.select.stage import select as select_candidates
 
-        select_candidates(workspace, settings, config.source_lang)
+        select_candidates(
+            workspace,
+            settings,
+            config.source_lang,
+            config.translate.max_missing,
+            without_own=config.source.without_own_ids,
+        )
 
     by = settings.by
     files = tuple(by.files) if isinstance(by, ScoredSelector) else ()
     reads = (by.path,) if isinstance(by, RunSelector) else files or model_files(getattr(by, "model", None))
     identity = {"select": settings.identity(), "source_lang": config.source_lang}
+    if settings.passage_lang not in {None, config.source_lang}:
+        identity["max_missing"] = config.translate.max_missing
     inputs = (data, *_translated(config, translations, settings.passage_lang))
     needs = (pool_need("select", settings.pool),) if not isinstance(by, RunSelector | ScoredSelector) else ()
     work = _up_to(config, data, "candidates")
@@ -83,8 +91,9 @@ def _up_to(config: Config, data: Stage, unit: str) -> Callable[[Runner], str]:
 
 
 def _translated(config: Config, translations: Stage, passage_lang: str | None) -> tuple[Stage, ...]:
-    """Return the translations as an input where a stage reads passages in another language than the source's."""
-    return (translations,) if passage_lang not in {None, config.source_lang} else ()
+    """Return the translations as an input where a stage reads passages in another language than the source's, or translated into it."""
+    own = passage_lang in {None, config.source_lang} and config.translate.elsewhere == "leave_out"
+    return () if own else (translations,)
 
 
 def translate(config: Config, data: Stage) -> Stage:
@@ -112,7 +121,8 @@ def translate(config: Config, data: Stage) -> Stage:
     regional = any(set("-_") & set(lang) for lang in (config.source_lang, *config.languages))
     return Stage(
         "translate",
-        version=3 if engine and regional else 2,  # 3 takes a language's code in the script that its tag says
+        # 3 keeps passages without a source text as documents; 4 takes a language's code in the script that its tag says.
+        version=4 if engine and regional else 3,
         run=run,
         settings=settings,
         inputs=(data,),

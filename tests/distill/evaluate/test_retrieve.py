@@ -9,6 +9,7 @@ from distill.evaluate.retrieve import retrieve
 from distill.evaluate.settings import EvaluateSettings
 from distill.index.settings import IndexSettings
 from distill.index.stage import encode
+from distill.sources.settings import BeirSource
 from distill.tables import PARTS, PASSAGES, QRELS, QUERIES, SCORES, TRANSLATIONS
 from tests.workspaces import LocalWorkspace
 
@@ -63,6 +64,35 @@ def test_every_system_ranks_every_collection_and_ties_keep_the_order_of_ids(tmp_
     assert ranked["student-en"] == (["p1", "p3"] if bee > bridge else ["p2", "p1"])
     scores = [row["score"] for row in run if row["tag"] == "student-en"]
     torch.testing.assert_close(scores, [bee, bee] if bee > bridge else [bridge, bee], atol=1e-4, rtol=0)
+
+
+def test_a_querys_own_document_is_left_out_of_every_ranking(tmp_path: Path, tiny_student: Path) -> None:
+    """The query is p1, whose text is p3's and p4's: each ranking has its full depth without it and all of its versions."""
+    tables = inputs()
+    queries = [{"query_id": "p1", "lang": "en", "text": "bee", "split": "test"}]
+    scores = [{"query_id": "p1", "passage_ids": ["p4", "p2"], "scores": [1.0, 2.0], "teacher": "t"}]
+    tables["sources"]["queries"] = QUERIES.from_rows(queries)
+    tables["calibrate"]["scores"] = SCORES.from_rows(scores)
+    for stage in ("train", "index"):
+        (tmp_path / stage).mkdir()
+    (tmp_path / "train" / "checkpoint").symlink_to(tiny_student)
+    encode(LocalWorkspace(tmp_path, "index", {**tables, "train": {}}), IndexSettings(), "train", "sources")
+    students = {"student": ("train", "index")}
+    ranked = {}
+    for own in (True, False):
+        workspace = LocalWorkspace(tmp_path, f"retrieve_{own}", {**tables, "train": {}, "index": {}})
+        settings = EvaluateSettings(depth=2, source=BeirSource(path="x", drop_self_matches=own))
+        retrieve(workspace, settings, "sources", "en", ["de", "fr"], students, PoolSettings())
+        rows = workspace.output("run").to_pylist()
+        ranked[own] = {tag: [r["passage_id"] for r in rows if r["tag"] == tag] for tag in {r["tag"] for r in rows}}
+    assert ranked[False]["bm25-en"] == ["p1", "p3"]
+    assert ranked[True]["bm25-en"] == ["p3", "p4"]
+    assert ranked[True]["bm25-pooled"] == ["p3@en", "p4@en"]
+    assert ranked[False]["student-de"] == ["p1", "p2"]
+    assert ranked[True]["student-de"] == ["p2", "p3"]
+    assert len(ranked[True]["student-pooled"]) == 2
+    assert not any(name.startswith("p1") for names in ranked[True].values() for name in names)
+    assert ranked[True]["teacher-en"] == ["p2", "p4"]
 
 
 def long_documents(qrels: list[str]) -> dict[str, dict[str, pa.Table]]:

@@ -182,3 +182,18 @@ def test_pairs_without_a_score_are_masked_if_asked() -> None:
     assert first == {"passage_ids": ["a", "b"], "langs": ["de", "fr"], "scores": [1.0, 2.0]}
     assert math.isnan(second["scores"][0])
     assert second["scores"][1] == 4.0
+
+
+def test_a_querys_own_passage_is_unscored_in_a_group() -> None:
+    """q draws x; r draws q's own passage, which has q's id. No score of that pair is needed, and one that is there is not used."""
+    examples = [{"passage_ids": ["x"], "langs": ["de"]}, {"passage_ids": ["q"], "langs": ["fr"]}]
+    scores = [{"x": 1.0}, {"x": 2.0, "q": 3.0}]
+    first, second = share_passages(examples, scores, ["q", "r"], without_own=True)
+    assert first["passage_ids"] == second["passage_ids"] == ["x", "q"]
+    assert first["scores"][0] == 1.0
+    assert math.isnan(first["scores"][1])
+    assert second["scores"] == [2.0, 3.0]
+    scored, _ = share_passages(examples, [{"x": 1.0, "q": 9.0}, scores[1]], ["q", "r"], without_own=True)
+    assert math.isnan(scored["scores"][1])
+    with pytest.raises(TableError, match="query 'q' has none for passage 'q'"):
+        share_passages(examples, scores, ["q", "r"])

@@ -286,3 +286,34 @@ def test_shards_do_not_change_the_draws(tmp_path: Path, monkeypatch: pytest.Monk
 def test_impossible_settings_are_refused(settings: dict, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         MixSettings.model_validate(settings)
+
+
+def test_passages_that_were_translated_into_the_source_language_are_drawn(tmp_path: Path) -> None:
+    """p3 has no English text in the source but one among the translations; p4 has none, and is not drawn."""
+    inputs = tables()
+    passages = [row for row in inputs["sources"]["passages"].to_pylist() if row["passage_id"] not in {"p3", "p4"}]
+    made = {
+        "passage_id": "p3",
+        "source_lang": "de",
+        "lang": "en",
+        "title": "",
+        "text": "p3 made",
+        "translator": "x",
+        "flags": [],
+    }
+    translations = [*inputs["translate"]["translations"].to_pylist(), made]
+    scores = [
+        row | {"passage_ids": [i for i in IDS if i != "p4"], "scores": [float(i) for i in range(9)]}
+        for row in inputs["score"]["scores"].to_pylist()
+    ]
+    inputs["sources"] |= {"passages": PASSAGES.from_rows(passages), "parts": PARTS.empty()}
+    inputs["translate"]["translations"] = TRANSLATIONS.from_rows(translations)
+    inputs["score"]["scores"] = SCORES.from_rows(scores)
+    workspace = LocalWorkspace(tmp_path, "mix", inputs)
+    mix(workspace, MixSettings(n_way=6, epochs=40), "en", LANGUAGES, seed=1)
+    assert {i for row in workspace.output("examples").to_pylist() for i in row["passage_ids"]} == set(IDS) - {"p4"}
+    english = LocalWorkspace(tmp_path, "english", inputs)
+    mix(english, MixSettings(n_way=9, strategy="single", language="en"), "en", ("en",), seed=1)
+    texts = {text for row in english.output("examples").to_pylist() for text in row["passages"]}
+    assert "p3 made" in texts
+    assert len(texts) == 9

@@ -146,3 +146,46 @@ def test_lost_pairs_are_rejected_with_their_reason(tmp_path: Path, tiny_cross_en
     assert tables["rejected"].to_pylist() == [
         {"source": "candidates", "line": 0, "id": "q0 p0", "field": "score", "reason": "its actor died"}
     ]
+
+
+def test_pairs_whose_passage_has_no_translation_are_rejected(tmp_path: Path, tiny_cross_encoder: Path) -> None:
+    """p0 has a German row without a text, p1 none; only p2 can be read."""
+    tables = inputs([["p2", "p0"], ["p1", "p2"], []])
+    rows = [("p2", "Karte", []), ("p0", "", ["empty"])]
+    translations = [
+        {"passage_id": i, "source_lang": "en", "lang": "de", "title": "", "text": t, "translator": "x", "flags": flags}
+        for i, t, flags in rows
+    ]
+    tables["translate"] = {"translations": TRANSLATIONS.from_rows(translations)}
+    workspace = LocalWorkspace(tmp_path, "score", tables)
+    teacher = CrossEncoderTeacher(model=str(tiny_cross_encoder))
+    score(workspace, ScoreSettings(passage_lang="de"), teacher, "en")
+    found = {row["query_id"]: row["passage_ids"] for row in workspace.output("scores").to_pylist()}
+    assert found == {"q0": ["p2"], "q1": ["p2"], "q2": []}
+    rejected = {row["id"]: row["reason"] for row in workspace.output("rejected").to_pylist()}
+    reason = "the passage has no text in 'de' (score.passage_lang)"
+    assert rejected == {"q0 p0": reason, "q1 p1": reason}
+
+
+def test_passages_that_were_translated_into_the_source_language_are_scored(
+    tmp_path: Path, tiny_cross_encoder: Path
+) -> None:
+    tables = inputs([["p2", "f1"], ["f1"], []])
+    made = {
+        "passage_id": "f1",
+        "source_lang": "de",
+        "lang": "en",
+        "title": "",
+        "text": "stone bridge",
+        "translator": "x",
+        "flags": [],
+    }
+    tables["translate"] = {"translations": TRANSLATIONS.from_rows([made, made | {"lang": "de", "text": "Brücke"}])}
+    workspace = LocalWorkspace(tmp_path, "score", tables)
+    teacher = CrossEncoderTeacher(model=str(tiny_cross_encoder))
+    score(workspace, ScoreSettings(), teacher, "en")
+    rows = {row["query_id"]: row for row in workspace.output("scores").to_pylist()}
+    loaded = load_teacher(teacher, "float32", 1000, "cpu")
+    expected = loaded.score(["honey", "river"], ["city map light", "stone bridge"], [(0, 0), (0, 1), (1, 1)]).scores
+    assert np.allclose(rows["q0"]["scores"], expected[:2], atol=1e-6)
+    assert np.allclose(rows["q1"]["scores"], expected[2:], atol=1e-6)

@@ -4,7 +4,7 @@ import pytest
 
 from distill.select.settings import Bm25Selector, RunSelector, SelectSettings
 from distill.select.stage import select
-from distill.tables import PASSAGES, QUERIES, TableError
+from distill.tables import PASSAGES, QUERIES, REJECTED, TRANSLATIONS, TableError
 from tests.workspaces import LocalWorkspace
 
 TEXTS = {
@@ -23,7 +23,14 @@ def sources() -> dict:
         {"query_id": "q3", "lang": "en", "text": "蜜蜂", "split": "test"},
         {"query_id": "q1", "lang": "de", "text": "honey", "split": "train"},
     ]
-    return {"sources": {"passages": PASSAGES.from_rows(passages), "queries": QUERIES.from_rows(queries)}}
+    return {
+        "sources": {
+            "passages": PASSAGES.from_rows(passages),
+            "queries": QUERIES.from_rows(queries),
+            "parallel": TRANSLATIONS.empty(),
+            "rejected": REJECTED.empty(),
+        }
+    }
 
 
 def test_select_finds_and_fills(tmp_path: Path) -> None:

@@ -107,6 +107,26 @@ def test_the_measure_is_of_the_students_ranking(tmp_path: Path, tiny_student: Pa
     assert found["de"] != found["fr"] or found["de"] < 1
 
 
+def test_a_querys_own_passage_is_none_of_its_results(tmp_path: Path, tiny_student: Path) -> None:
+    """The query p1 is the passage p1, which scores higher than p4, which answers it: without p1 that is found one rank higher."""
+    tables, encoder = sources(), load_encoder(tiny_student)
+    [query], words = encoder.encode_queries(["bee"]), ["bee", "stone", "bridge", "map"]
+    scores = [(query @ vectors.T).amax(1).sum().item() for vectors in encoder.encode_passages(words)]
+    low, *_, high = [word for _, word in sorted(zip(scores, words, strict=True))]
+    texts = {"p1": high, "p2": "stone bridge", "p4": low}
+    passages = [{"passage_id": i, "doc_id": i, "lang": "en", "title": "", "text": text} for i, text in texts.items()]
+    tables["passages"] = PASSAGES.from_rows(passages)
+    tables["queries"] = QUERIES.from_rows([{"query_id": "p1", "lang": "en", "text": "bee", "split": "dev"}])
+    tables["qrels"] = QRELS.from_rows([{"query_id": "p1", "passage_id": "p4", "relevance": 1}])
+    found = {}
+    for own in (True, False):
+        stage = LocalWorkspace(tmp_path, f"train_{own}", {"sources": tables, "translate": translations()})
+        write_dev(stage, DevSettings(), "en", ("en",), f"{stage.folder}/dev", without_own=own)
+        dev = DevSet.read(pafs.LocalFileSystem(), f"{stage.folder}/dev")
+        found[own] = 1 / dev.evaluate(encoder, "RR@10", 1000)["en"]
+    assert found[False] - found[True] == pytest.approx(1)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3, 4])
 def test_passages_that_tie_at_the_depth_are_the_same_for_any_number_of_workers(
     tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch, workers: int

@@ -37,3 +37,12 @@ def prefix(text: str, name: str = "prefix") -> CommandTranslator:
     """A translator that answers every sentence with `text`."""
     program = "import sys\nfor line in sys.stdin: print(sys.argv[1])"
     return CommandTranslator(command=(sys.executable, "-c", program, text), name=name, format="lines")
+
+
+def directions() -> CommandTranslator:
+    """A translator that puts the two languages before every sentence: `de-en dance`."""
+    program = (
+        "import json, sys\nfor line in sys.stdin:\n row = json.loads(line)\n"
+        " print(json.dumps({'text': f\"{row['source_lang']}-{row['lang']} {row['text']}\"}))"
+    )
+    return CommandTranslator(command=(sys.executable, "-c", program), name="directions")

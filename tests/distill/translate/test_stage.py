@@ -144,8 +144,13 @@ def test_unknown_ids_other_languages_and_unused_files_are_counted(tmp_path: Path
         files={"de": (str(file),), "it": ("not-read.jsonl",)}, fields=PassageFields(id="pid", lang="code", text="body")
     )
     workspace = run(tmp_path, {"passages": passages("one"), "parallel": parallel(("p7", "de", "x"))}, by=by)
-    assert short(workspace) == [("p1", "de", "eins", str(file), [])]
-    assert workspace.facts == {"unknown_ids": {"de": 3}, "other_languages": {"it": 1}, "unused_languages": ["it"]}
+    assert short(workspace) == [("p1", "de", "eins", str(file), []), ("p7", "de", "x", "source", [])]
+    assert workspace.facts == {
+        "unknown_ids": {"de": 2},
+        "other_languages": {"it": 1},
+        "unused_languages": ["it"],
+        "only_elsewhere": {"de": 1},
+    }
 
 
 def test_an_id_twice_is_an_error(tmp_path: Path) -> None:
@@ -204,7 +209,49 @@ def test_flags_do_not_depend_on_batches(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(short(workspace)) == 10
 
 
+def test_passages_without_a_source_text_stay_as_documents(tmp_path: Path) -> None:
+    """f1 and f2 are in other languages only, f2 in one that is none of the job's; p1 is also in one that is none of them."""
+    versions = [("f1", "zh", "y"), ("f2", "ko", "z"), ("f1", "de", "x"), ("p1", "ko", "k"), ("p1", "de", "eins")]
+    source = {"passages": passages("one"), "parallel": parallel(*versions)}
+    workspace = run(tmp_path, source, ("de",))
+    kept = [
+        (row["passage_id"], row["lang"], row["source_lang"]) for row in workspace.output("translations").to_pylist()
+    ]
+    assert sorted(kept) == [
+        ("f1", "de", "de"), ("f1", "zh", "zh"), ("f2", "ko", "ko"), ("p1", "de", "en"), ("p1", "ko", "en"),
+    ]  # fmt: skip
+    assert workspace.facts == {"only_elsewhere": {"de": 1, "ko": 1}}
+    (warning,) = workspace.warnings
+    assert warning == (
+        "2 passages have no text in 'en' (de 1, ko 1): they are documents to search, but the student is not trained on them; "
+        "translate.elsewhere can translate them"
+    )
+
+
 def test_a_collection_without_source_passages_needs_none(tmp_path: Path) -> None:
     workspace = run(tmp_path, {"passages": PASSAGES.empty(), "parallel": parallel(("f1", "de", "x"))})
-    assert short(workspace) == []
-    assert workspace.facts == {"unknown_ids": {"de": 1}}
+    assert short(workspace) == [("f1", "de", "x", "source", [])]
+    assert workspace.facts == {"only_elsewhere": {"de": 1}}
+
+
+def test_files_translate_passages_into_the_source_language(tmp_path: Path) -> None:
+    """f1 has an original and a translation into English; a file's German version does not replace the original. p1 is in English."""
+    english = jsonl(tmp_path / "en.jsonl", ("f1", "bees"), ("p1", "not read"))
+    german = jsonl(tmp_path / "de.jsonl", ("f1", "worse"), ("p1", "eins"))
+    source = {"passages": passages("one"), "parallel": parallel(("f1", "de", "Bienen"), ("f2", "de", "Brücke"))}
+    workspace = LocalWorkspace(tmp_path, "translate", {"sources": source})
+    by = PrecomputedTranslator(files={"en": (english,), "de": (german,)})
+    translate(workspace, TranslateSettings(by=by, max_missing=0.4, elsewhere="translate"), "en", ("de",))
+    assert short(workspace) == [
+        ("f1", "de", "Bienen", "source", []),
+        ("f1", "en", "bees", english, []),
+        ("f2", "de", "Brücke", "source", []),
+        ("p1", "de", "eins", german, []),
+    ]
+    assert workspace.output("missing_translations").to_pylist() == [{"passage_id": "f2", "lang": "en"}]
+    assert workspace.facts["unknown_ids"] == {"en": 1}
+    assert workspace.facts["originals_kept"] == {"de": 1}
+    with pytest.raises(
+        SourceError, match=r"of 3 passages more than translate.max_missing 0.3 lack a translation: en 1;"
+    ):
+        translate(workspace, TranslateSettings(by=by, max_missing=0.3, elsewhere="translate"), "en", ("de",))

@@ -29,7 +29,7 @@ from distill.translate.settings import (
 from distill.translate.stage import translate
 from distill.translate.worker import Pair, Pairs
 from tests.distill.translate.checkpoints import save_marian
-from tests.distill.translate.programs import dictionary, prefix
+from tests.distill.translate.programs import dictionary, directions, prefix
 from tests.distill.translate.test_stage import jsonl, parallel, passages
 from tests.workspaces import LocalWorkspace
 
@@ -88,6 +88,35 @@ def test_precomputed_with_an_engine_for_the_rest(tmp_path: Path) -> None:
     by = PrecomputedTranslator(files={"de": (file,)})
     workspace = run(tmp_path, source, by=by, fallback=dictionary())
     assert short(workspace) == [("p1", "de", "eins", file, []), ("p2", "de", "wir sehen.", "dictionary command", [])]
+
+
+def test_the_engine_translates_passages_that_exist_in_other_languages_only(tmp_path: Path) -> None:
+    """f1 is in Chinese and German, and German comes first among the languages; f2 in Korean, f3 in all languages but English."""
+    versions = [("f1", "zh", "hive"), ("f1", "de", "dance"), ("p1", "de", "eins"), ("f2", "ko", "sing")]
+    versions += [("f3", "zh", "see"), ("f3", "de", "see")]
+    source = {"passages": passages("one"), "parallel": parallel(*versions)}
+    workspace = run(
+        tmp_path, source, languages=("de", "zh"), by=directions(), elsewhere="translate",
+        report=TranslationReportSettings(references=0),
+    )  # fmt: skip
+    made = [
+        (row["passage_id"], row["source_lang"], row["lang"], row["text"])
+        for row in workspace.output("translations").to_pylist()
+        if row["translator"] != "source"
+    ]
+    assert sorted(made) == [
+        ("f1", "de", "en", "de-en dance"),
+        ("f2", "ko", "de", "ko-de sing"),
+        ("f2", "ko", "en", "ko-en sing"),
+        ("f2", "ko", "zh", "ko-zh sing"),
+        ("f3", "de", "en", "de-en see"),
+        ("p1", "en", "zh", "en-zh one"),
+    ]
+    assert len(workspace.output("translations")) == len(made) + len(versions)
+    assert len(workspace.output("missing_translations")) == 0
+    assert workspace.facts["only_elsewhere"] == {"de": 2, "ko": 1}
+    left_out = run(tmp_path, source, "left_out", ("de", "zh"), by=directions())
+    assert [row[:2] for row in short(left_out) if row[3] != "source"] == [("p1", "zh")]
 
 
 def test_every_pair_has_one_row_whatever_is_doubtful(tmp_path: Path) -> None:
@@ -208,7 +237,17 @@ def test_pairs_are_numbered_language_by_language() -> None:
     assert [pairs.read(i, i + 1)[0] for i in range(4)] == every
     assert pairs.read(1, 3) == every[1:3]
     assert pairs.read(0, 99) == every
-    assert pairs.languages() == ["de", "fr"]
+    assert pairs.first() == every[0]
+    assert Pairs(pa.table({"de": [False]})).first() is None
+
+
+def test_pairs_of_passages_in_other_languages_say_which() -> None:
+    """One English passage, then two rows in other languages."""
+    wanted = pa.table(
+        {"de": [True, False, False], "en from de": [False, True, False], "de from zh": [False, False, True]}
+    )
+    every = [Pair(0, "de", False), Pair(1, "en", False, "de"), Pair(2, "de", False, "zh")]
+    assert Pairs(wanted).read(0, 9) == every
 
 
 def _stage(tmp_path: Path, source: dict[str, pa.Table], settings: TranslateSettings, session: Session) -> Runner:
