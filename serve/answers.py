@@ -9,7 +9,7 @@ _DOCUMENTED: dict[str, Any] = {"use_attribute_docstrings": True}
 
 @dataclass(frozen=True)
 class Result:
-    """A document that matches the query."""
+    """A document that matches the query, by its best passage."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _DOCUMENTED
 
@@ -17,6 +17,8 @@ class Result:
     """Rank from 1."""
     id: str
     """The passage's id, shared by its language versions."""
+    doc_id: str
+    """The document that the passage is a part of; the passage's own id where it is one."""
     lang: str
     """Language of this version."""
     title: str
@@ -24,12 +26,12 @@ class Result:
     text: str
     """Body."""
     score: float
-    """MaxSim: the sum over query vectors of the best cosine in the document."""
+    """MaxSim: the sum over query vectors of the best cosine in the passage."""
 
 
 @dataclass(frozen=True)
 class SearchResponse:
-    """The best documents, best first."""
+    """The best documents, each once, best first."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _DOCUMENTED | {
         "json_schema_extra": {
@@ -40,6 +42,7 @@ class SearchResponse:
                         {
                             "rank": 1,
                             "id": "nature-01-a",
+                            "doc_id": "nature-01-a",
                             "lang": "de",
                             "title": "Der Schwänzeltanz",
                             "text": "Hat eine Sammlerin ...",
@@ -47,6 +50,7 @@ class SearchResponse:
                         }
                     ],
                     "took_ms": 12.3,
+                    "query_truncated": False,
                 }
             ]
         }
@@ -58,6 +62,8 @@ class SearchResponse:
     """The documents."""
     took_ms: float
     """Time from the request's arrival at the replica to its answer, in milliseconds."""
+    query_truncated: bool
+    """Whether the query is longer than the model reads, so that its end was not searched for."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,11 @@ class Health:
     status: str
     """`ok`: the index is in memory and the encoder answered."""
     documents: int
-    """Documents in the index; a passage in two languages counts twice."""
+    """Documents in the index; one in two languages counts twice."""
+    passages: int
+    """The passages that they consist of."""
+    truncated: dict[str, int]
+    """Passages of each language of which the index holds only the beginning, where there are any."""
     vectors: int
     """Their token vectors."""
     dim: int

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
@@ -30,6 +31,7 @@ from cluster.copying import download
 from cluster.locations import shown
 from cluster.storage import open_storage
 from distill.index.exact import ExactIndex
+from distill.measures.truncation import truncated_counts
 from distill.settings.serve import ServeSettings
 from serve.answers import Health, Result, SearchResponse
 from serve.api import MAX_BODY, Error, SearchRequest, check, explain
@@ -108,10 +110,13 @@ class QueryEncoder:
         return self._encoder.dim
 
     @serve.batch
-    async def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """Return the vectors of each query, [T, D] in float32."""
-        vectors = await asyncio.get_running_loop().run_in_executor(self._thread, self._encoder.encode_queries, texts)
-        return list(vectors.numpy())
+    async def encode(self, texts: list[str]) -> list[tuple[np.ndarray, bool]]:
+        """Return the vectors of each query, [T, D] in float32, and whether the query is truncated."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, texts)
+
+    def _encode(self, texts: list[str]) -> list[tuple[np.ndarray, bool]]:
+        truncated = self._encoder.read_queries(texts).truncated
+        return list(zip(self._encoder.encode_queries(texts).numpy(), truncated, strict=True))
 
 
 class Searcher:
@@ -134,12 +139,17 @@ class Searcher:
             raise ServeError(
                 f"the checkpoint {shown(checkpoint)} gives vectors of {dim} numbers, the index {shown(index)} has {self._index.dim}"
             )
+        texts = self._index.documents.select(["doc_id", "lang", "truncated"])
+        versions = texts.group_by(["doc_id", "lang"]).aggregate([])["lang"].to_pylist()
+        documents = dict(sorted(Counter(versions).items()))
         self.health = Health(
             status="ok",
-            documents=len(self._index),
+            documents=sum(documents.values()),
+            passages=len(self._index),
+            truncated={lang: n["truncated"] for lang, n in truncated_counts(texts).items() if n["truncated"]},
             vectors=self._index.vectors,
             dim=dim,
-            languages=self._index.counts,
+            languages=documents,
             model=shown(checkpoint),
             index=shown(index),
             max_k=settings.max_k,
@@ -158,18 +168,17 @@ class Searcher:
         """
         start = time.perf_counter()
         check(request, self._index.languages, self._settings.max_k, self._settings.max_query_characters)
-        vectors = await self._encoder.encode.remote(request.query)
+        vectors, truncated = await self._encoder.encode.remote(request.query)
         results = await self._compute(self._find, vectors, request.k, request.langs)
-        return SearchResponse(
-            query=request.query, results=results, took_ms=round(1000 * (time.perf_counter() - start), 2)
-        )
+        took = round(1000 * (time.perf_counter() - start), 2)
+        return SearchResponse(query=request.query, results=results, took_ms=took, query_truncated=truncated)
 
     def _find(self, vectors: np.ndarray, k: int, langs: Sequence[str] | None) -> list[Result]:
         # A copy: arrays that come through Ray are read-only.
-        (hits,) = self._index.search(torch.from_numpy(np.array(vectors)).unsqueeze(0), k, langs)
+        (hits,) = self._index.search_documents(torch.from_numpy(np.array(vectors)).unsqueeze(0), k, langs)
         documents = [(hit, self._index.document(hit.position)) for hit in hits]
         return [
-            Result(rank=rank, id=d.passage_id, lang=d.lang, title=d.title, text=d.text, score=hit.score)
+            Result(rank, d.passage_id, d.doc_id, d.lang, d.title, d.text, hit.score)
             for rank, (hit, d) in enumerate(documents, 1)
         ]
 

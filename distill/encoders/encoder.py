@@ -174,6 +174,8 @@ def tokenized(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: 
         return TokenRows([], [])
     read = tokenizer(list(texts), truncation=True, max_length=length)
     # What a fast tokenizer leaves out of a text it keeps beside the rest.
+    if read.encodings is None:
+        raise ModelError("the tokenizer is not a fast one, which does not say what it leaves out of a text")
     return TokenRows(read["input_ids"], [bool(text.overflowing) for text in read.encodings])
 
 

@@ -314,7 +314,7 @@ class ExactIndex:
         return found
 
     @cached_property
-    def _groups(self) -> Groups:
+    def _groups(self) -> Groups[tuple[str, str]]:
         keys = zip(self.documents["doc_id"].to_pylist(), self.documents["lang"].to_pylist(), strict=True)
         return Groups(list(keys))
 

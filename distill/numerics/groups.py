@@ -4,6 +4,7 @@ Shapes: Q queries, N passages, G documents, K documents asked for.
 """
 
 from collections.abc import Hashable, Sequence
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from distill.numerics.best import top_k
 
+Key = TypeVar("Key", bound=Hashable)
 
-class Groups:
+
+class Groups(Generic[Key]):
     """Passages by the document that they are of.
 
     Documents are numbered by their first passages, and that number decides between equal scores.
@@ -25,8 +28,8 @@ class Groups:
         of: the number of each passage's document.
     """
 
-    def __init__(self, keys: Sequence[Hashable]) -> None:
-        numbers: dict[Hashable, int] = {}
+    def __init__(self, keys: Sequence[Key]) -> None:
+        numbers: dict[Key, int] = {}
         of = [numbers.setdefault(key, len(numbers)) for key in keys]
         self.keys = list(numbers)
         self.of: Int[Tensor, " N"] = torch.tensor(of, dtype=torch.long)

@@ -16,7 +16,7 @@ from distill.encoders.checkpoints import load_late_interaction, save_encoder
 from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
 from distill.settings.serve import ServeSettings
 from distill.tables import DOCUMENTS, VECTORS
-from tests.serve.samples import TEXTS, Endpoint, free_port
+from tests.serve.samples import TEXTS, Endpoint, document_of, free_port
 
 
 @pytest.fixture(scope="session")
@@ -64,12 +64,12 @@ def index_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         {
             "position": i,
             "passage_id": id_,
-            "doc_id": id_,
+            "doc_id": document_of(id_),
             "lang": lang,
             "title": title,
             "text": text,
             "tokens": len(v),
-            "truncated": False,
+            "truncated": id_ == "tags",
         }
         for i, ((id_, lang, title, text), v) in enumerate(zip(TEXTS, vectors, strict=True))
     ]

@@ -16,7 +16,16 @@ TEXTS = [
         "The <b>tag</b> & its <img src=x onerror=alert(1)> friends",
     ),
     ("untitled", "de", "", "Ein Text ohne Titel"),
+    ("untitled#2", "de", "", "Ein Text ohne Titel und sein zweiter Teil"),
 ]
+
+
+def document_of(passage_id: str) -> str:
+    """The document of a passage of TEXTS: the second part of "untitled" is no document of its own."""
+    return passage_id.partition("#")[0]
+
+
+DOCUMENT_COUNT = len({(document_of(passage_id), lang) for passage_id, lang, *_ in TEXTS})
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from distill.index.exact import ExactIndex
 from serve.app import LimitBody
 from serve.errors import ServeError
 from serve.launch import needs, start
-from tests.serve.samples import TEXTS, Endpoint, free_port
+from tests.serve.samples import DOCUMENT_COUNT, TEXTS, Endpoint, document_of, free_port
 
 QUERY = "A honey bee tells her sisters where food is"
 
@@ -30,24 +30,40 @@ def test_search_answers_what_the_index_does(endpoint: Endpoint, checkpoint: Path
     answer = post(endpoint, {"query": QUERY, "k": 3})
     assert answer.status_code == 200
     index = ExactIndex.open(pafs.LocalFileSystem(), str(index_folder))
-    (hits,) = index.search(load_late_interaction(checkpoint).encode_queries([QUERY]), 3)
+    (hits,) = index.search_documents(load_late_interaction(checkpoint).encode_queries([QUERY]), 3)
     body = answer.json()
     assert body["query"] == QUERY
     assert body["took_ms"] > 0
     assert [result["rank"] for result in body["results"]] == [1, 2, 3]
     for hit, result in zip(hits, body["results"], strict=True):
         assert (result["id"], result["lang"], result["title"], result["text"]) == TEXTS[hit.position]
+        assert result["doc_id"] == document_of(result["id"])
         assert result["score"] == pytest.approx(hit.score, abs=0.01)
 
 
 def test_ten_results_unless_asked_otherwise(endpoint: Endpoint) -> None:
-    assert len(post(endpoint, {"query": QUERY}).json()["results"]) == len(TEXTS)
+    assert len(post(endpoint, {"query": QUERY}).json()["results"]) == DOCUMENT_COUNT
     assert len(post(endpoint, {"query": QUERY, "k": 1}).json()["results"]) == 1
+
+
+def test_a_document_is_found_once_by_its_best_passage(endpoint: Endpoint) -> None:
+    for text in ("Ein Text ohne Titel", "Ein Text ohne Titel und sein zweiter Teil"):
+        results = post(endpoint, {"query": text, "k": DOCUMENT_COUNT, "langs": ["de"]}).json()["results"]
+        assert sorted(result["doc_id"] for result in results) == ["bees", "untitled"]
+        # As many documents as were asked for, though both passages of one are better than the other.
+        [first, second] = post(endpoint, {"query": text, "k": 2, "langs": ["de"]}).json()["results"]
+        assert (first, second) == (results[0], results[1])
+
+
+def test_a_query_that_is_longer_than_the_model_reads_is_said_to_be(endpoint: Endpoint) -> None:
+    """The model reads 12 tokens of a query: [CLS], a marker, 9 words and [SEP]."""
+    assert post(endpoint, {"query": " ".join(["bee"] * 9)}).json()["query_truncated"] is False
+    assert post(endpoint, {"query": " ".join(["bee"] * 10)}).json()["query_truncated"] is True
 
 
 def test_language_filter(endpoint: Endpoint) -> None:
     answer = post(endpoint, {"query": QUERY, "langs": ["fa", "de"]}).json()
-    assert sorted((r["id"], r["lang"]) for r in answer["results"]) == [
+    assert sorted((r["doc_id"], r["lang"]) for r in answer["results"]) == [
         ("bees", "de"),
         ("bees", "fa"),
         ("untitled", "de"),
@@ -192,6 +208,8 @@ def test_health(endpoint: Endpoint, index_folder: Path) -> None:
     assert httpx.get(f"{endpoint.url}/health", timeout=30).json() == {
         "status": "ok",
         "documents": 5,
+        "passages": 6,
+        "truncated": {"en": 1},
         "vectors": vectors,
         "dim": 16,
         "languages": {"de": 2, "en": 2, "fa": 1},

@@ -18,6 +18,8 @@ from tests.serve.samples import Endpoint, free_port
 HEALTH = {
     "status": "ok",
     "documents": 5,
+    "passages": 6,
+    "truncated": {},
     "vectors": 60,
     "dim": 16,
     "languages": {"de": 2, "fa": 3},
@@ -26,10 +28,21 @@ HEALTH = {
     "max_k": 100,
     "max_query_characters": 200,
 }
-RESULT = {"rank": 1, "id": "bees", "lang": "de", "title": "Bienen", "text": "Eine Biene", "score": 2.5}
+RESULT = {
+    "rank": 1,
+    "id": "bees",
+    "doc_id": "bees",
+    "lang": "de",
+    "title": "Bienen",
+    "text": "Eine Biene",
+    "score": 2.5,
+}
 ANSWERS = {
     "/health": (200, json.dumps(HEALTH | {"added_later": 1}).encode()),
-    "/search": (200, json.dumps({"query": "bee", "results": [RESULT], "took_ms": 1.5}).encode()),
+    "/search": (
+        200,
+        json.dumps({"query": "bee", "results": [RESULT], "took_ms": 1.5, "query_truncated": False}).encode(),
+    ),
     "/short/health": (200, b'{"status": "ok"}'),
     "/list/health": (200, b"[]"),
     "/page/health": (200, b"<html>"),
@@ -68,7 +81,7 @@ def url() -> Iterator[str]:
 
 def test_answers_are_dataclasses_and_unknown_fields_are_left_out(url: str) -> None:
     client = SearchClient(url)
-    assert client.search("bee") == SearchResponse("bee", [Result(**RESULT)], 1.5)
+    assert client.search("bee") == SearchResponse("bee", [Result(**RESULT)], 1.5, query_truncated=False)
     assert client.health() == Health(**HEALTH)
 
 
@@ -91,7 +104,7 @@ def test_standard_library_alone(url: str) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "message"),
     [
-        ("/short", None, "is no Polyray endpoint: its answer has no documents, vectors, dim"),
+        ("/short", None, "is no Polyray endpoint: its answer has no documents, passages, truncated, vectors, dim"),
         ("/list", None, "is no Polyray endpoint: its answer has no status, documents"),
         ("/page", None, "is no Polyray endpoint: its answer is not JSON"),
         ("/failed", 502, "HTTP 502: <html>bad gateway"),
