@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.models.locate import ModelError
 from distill.numerics.batching import fitting_tokens, token_budget_batches
+from distill.numerics.inputs import check_texts
 
 
 class TokenBatch(NamedTuple):
@@ -75,6 +76,11 @@ class Encoder(nn.Module):
         """Return the token ids of passages, and which passages are truncated."""
         raise NotImplementedError
 
+    @property
+    def query_vectors_each(self) -> int:
+        """Vectors of a query in a batch, V."""
+        raise NotImplementedError
+
     def query_rows(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of queries, special tokens included, without padding."""
         return self.read_queries(texts).ids
@@ -111,7 +117,13 @@ class Encoder(nn.Module):
 
     @torch.inference_mode()
     def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "Q V D"]:
-        """Return the vectors of queries, in order, on the CPU. All are one batch: as many as fit in memory."""
+        """Return the vectors of queries, in order, on the CPU. All are one batch: as many as fit in memory.
+
+        Without queries it is a tensor of none. A text instead of a list of them is a TypeError, here and in every other method.
+        """
+        check_texts(texts)
+        if not texts:
+            return torch.empty(0, self.query_vectors_each, self.dim)
         was_training = self.training
         self.eval()
         vectors = self(*self.tokenize_queries(texts).to(self.device)).cpu()

@@ -15,6 +15,7 @@ from distill.encoders.encoder import Encoder, TokenBatch, TokenRows, freeze_pool
 from distill.models.loading import check_tokens, load_model, load_tokenizer
 from distill.models.locate import ModelError
 from distill.numerics.batching import attention_of, padded
+from distill.numerics.inputs import check_texts
 
 QUERY_MARKER = "[unused0]"
 
@@ -97,6 +98,11 @@ class LateInteractionEncoder(Encoder):
         """Size of a token vector."""
         return self.settings.dim
 
+    @property
+    def query_vectors_each(self) -> int:
+        """Vectors of a query: `query_tokens`."""
+        return self.settings.query_tokens
+
     def read_queries(self, texts: Sequence[str]) -> TokenRows:
         """Return the token ids of queries with their marker, and which queries are truncated."""
         return self._marked(texts, self.settings.query_marker, self.settings.query_tokens)
@@ -148,6 +154,7 @@ class LateInteractionEncoder(Encoder):
 
     def tokenizer_texts(self, texts: Sequence[str], marker: str) -> list[str]:
         """Return the texts that the tokenizer reads for queries or passages, with the text before them that the marker mode wants."""
+        check_texts(texts)
         before = {"insert": "", "overwrite": ". ", "prompt": marker}[self.settings.marker_mode]
         return [before + text for text in texts]
 

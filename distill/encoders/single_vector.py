@@ -18,6 +18,7 @@ from distill.encoders.encoder import Encoder, TokenBatch, TokenRows, freeze_pool
 from distill.encoders.settings import Pooling
 from distill.models.locate import ModelError
 from distill.numerics.batching import attention_of, padded
+from distill.numerics.inputs import check_texts
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,11 @@ class SingleVectorEncoder(Encoder):
         layer = self.dense[-1] if len(self.dense) else None
         return layer.linear.out_features if isinstance(layer, Dense) else int(self.backbone.config.hidden_size)
 
+    @property
+    def query_vectors_each(self) -> int:
+        """Vectors of a query: one."""
+        return 1
+
     def read_queries(self, texts: Sequence[str]) -> TokenRows:
         """Return the token ids of queries after their prefix, and which queries are truncated."""
         return self._rows(self.settings.query_prefix, texts, self.settings.query_tokens)
@@ -149,12 +155,14 @@ class SingleVectorEncoder(Encoder):
         return self._each(texts, lambda distinct: self.encode_passages(distinct, tokens_per_batch))
 
     def _each(self, texts: Sequence[str], encode: Callable[[list[str]], list[Tensor]]) -> Float[Tensor, "N D"]:
+        check_texts(texts)
         if not texts:
             return torch.empty(0, self.dim)
         number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         return torch.cat(encode(list(number)))[[number[text] for text in texts]]
 
     def _rows(self, prefix: str, texts: Sequence[str], length: int) -> TokenRows:
+        check_texts(texts)
         return tokenized(self.tokenizer, [prefix + text for text in texts], length)
 
 

@@ -16,7 +16,7 @@ from distill.models.locate import fetch_folder
 from distill.numerics.batching import fitting_tokens
 from distill.numerics.blocks import maxsim_of_each
 from distill.score.settings import BiEncoderTeacher, LateInteractionTeacher
-from distill.score.teachers.interface import Pair, Provenance, Scored
+from distill.score.teachers.interface import Pair, Provenance, Scored, check_pairs
 
 _TOKENS_IN_MEMORY = 262_144
 
@@ -42,6 +42,7 @@ class BiEncoder:
 
     def score(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Scored:
         """Return the raw scores of `pairs`, in their order. Cost: one forward pass a distinct text; one vector a text in memory."""
+        check_pairs(queries, passages, pairs)
         encoder, settings = self._encoder, self._encoder.settings
         left = encoder.query_vectors(queries, self._tokens_per_batch)[[q for q, _ in pairs]]
         right = encoder.passage_vectors(passages, self._tokens_per_batch)[[p for _, p in pairs]]
@@ -79,6 +80,7 @@ class LateInteraction:
         Cost: one forward pass a distinct text, and T*L*D multiply-adds a pair; the vectors of all queries and of one block of passages
         in memory.
         """
+        check_pairs(queries, passages, pairs)
         scores = torch.empty(len(pairs))
         cut = np.zeros(len(passages), dtype=bool)
         if not pairs:

@@ -17,7 +17,7 @@ import numpy as np
 
 from distill.models.locate import ModelError
 from distill.score.settings import HttpTeacher
-from distill.score.teachers.interface import Pair, Provenance, Scored
+from distill.score.teachers.interface import Pair, Provenance, Scored, check_pairs
 
 _FIRST_WAIT_S = 0.5
 _LAST_WAIT_S = 60.0
@@ -78,6 +78,7 @@ class HttpScorer:
 
     def score(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Scored:
         """Return the server's scores of `pairs`, in their order. The first request that fails for good cancels the rest."""
+        check_pairs(queries, passages, pairs)
         scores = np.full(len(pairs), np.nan, dtype=np.float32)
         with _Exchange(self._settings, self._headers) as exchange:
             for request, of_request in exchange.run(list(self._requests(queries, passages, pairs))):

@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float
 
+from distill.numerics.inputs import check_texts
+
 Pair = tuple[int, int]
 """Positions of a query and of a passage in the lists that are scored together."""
 
@@ -68,6 +70,15 @@ class Provenance:
         return f"{self.model}@{self.revision}" if self.revision else self.model
 
 
+def check_pairs(queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> None:
+    """Raise TypeError for a text instead of a list of texts, and IndexError for a pair of a position that a list does not have."""
+    check_texts(queries)
+    check_texts(passages)
+    wrong = next((pair for pair in pairs if not (0 <= pair[0] < len(queries) and 0 <= pair[1] < len(passages))), None)
+    if wrong is not None:
+        raise IndexError(f"pair {tuple(wrong)} of {len(queries)} queries and {len(passages)} passages")
+
+
 @runtime_checkable
 class PairScorer(Protocol):
     """The interface of a teacher."""
@@ -78,7 +89,7 @@ class PairScorer(Protocol):
         ...
 
     def score(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Scored:
-        """Return the raw scores of `pairs`, in their order."""
+        """Return the raw scores of `pairs`, in their order; none for none. Raise TypeError for a text instead of a list of texts."""
         ...
 
 

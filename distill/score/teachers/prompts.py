@@ -12,7 +12,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from distill.models.locate import ModelError
-from distill.score.teachers.interface import Composer, LogitEngine, Pair, Provenance, Scored, TokenPair
+from distill.score.teachers.interface import Composer, LogitEngine, Pair, Provenance, Scored, TokenPair, check_pairs
 
 SETTING = "score.teacher.max_tokens"
 
@@ -227,6 +227,7 @@ class ComposedScorer:
 
     def score(self, queries: Sequence[str], passages: Sequence[str], pairs: Sequence[Pair]) -> Scored:
         """Raw logits of `pairs`, in their order. Cost: one forward pass a pair, each distinct text tokenised once."""
+        check_pairs(queries, passages, pairs)
         composed = self.composer.compose(queries, passages, pairs)
         truncated = np.array([pair.truncated for pair in composed], dtype=bool)
         return Scored(self.engine.logits(composed), truncated)

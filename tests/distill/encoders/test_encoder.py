@@ -8,7 +8,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
 from distill.encoders.checkpoints import load_late_interaction, save_encoder
+from distill.encoders.encoder import Encoder
 from distill.encoders.late_interaction import EncoderSettings, LateInteractionEncoder
+from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
 from distill.models.locate import ModelError
 from distill.numerics.maxsim import maxsim
 
@@ -229,3 +231,33 @@ def test_expansion_is_kept_in_checkpoints_and_is_the_default(tiny_student: Path,
     del metadata["query_expansion"]
     (tmp_path / "artifact.metadata").write_text(json.dumps(metadata))
     assert load_late_interaction(tmp_path).settings.query_expansion is True
+
+
+@pytest.mark.parametrize("settings", [None, SingleVectorSettings(), SingleVectorSettings(dim=5)])
+def test_one_text_is_no_list_and_no_texts_have_no_vectors(
+    tiny_student: Path, settings: SingleVectorSettings | None
+) -> None:
+    """An empty result has the shape that any other has, so that results can be joined."""
+    student: Encoder = load_late_interaction(tiny_student)
+    shape = (0, student.settings.query_tokens, student.dim)
+    if settings:
+        student = SingleVectorEncoder(student.backbone, student.tokenizer, settings)
+        shape = (0, 1, student.dim)
+    assert student.encode_queries([]).shape == shape
+    assert torch.cat([student.encode_queries([]), student.encode_queries(["honey"])]).shape == (1, *shape[1:])
+    assert student.encode_passages([]) == student.encode_each_query([]) == student.query_rows([]) == []
+    encodings = [
+        student.encode_queries,
+        student.encode_passages,
+        student.encode_each_query,
+        student.query_rows,
+        student.passage_rows,
+    ]
+    if isinstance(student, SingleVectorEncoder):
+        assert student.query_vectors([]).shape == student.passage_vectors([]).shape == (0, student.dim)
+        encodings += [student.query_vectors, student.passage_vectors]
+    for encode in encodings:
+        with pytest.raises(
+            TypeError, match=r"expected a list of texts, found one text \('honey'\); put it into a list"
+        ):
+            encode("honey")

@@ -111,7 +111,8 @@ def test_every_collection_can_be_set_on_the_command_line_and_in_a_variable(
 ) -> None:
     """In JSON and in YAML's short form, which help shows; lists of words also with commas alone."""
     value = sample(one.annotation)
-    adapter = TypeAdapter(Annotated[one.annotation, one.field])
+    kind: Any = Annotated[one.annotation, one.field]  # pyright: ignore[reportInvalidTypeForm]
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
     wanted = adapter.validate_python(value)
     texts = [json.dumps(value), yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()]
     if isinstance(value, list) and not isinstance(value[0], dict | list):

@@ -22,6 +22,15 @@ def test_every_teacher_has_the_interface(tiny_bert: Path, tiny_cross_encoder: Pa
         assert found.scores.shape == found.truncated.shape == (3,)
         assert np.isfinite(found.scores).all()
         assert teacher.provenance.name == settings.model
+        for nothing in (teacher.score(["honey"], ["bee"], []), teacher.score([], [], [])):
+            assert nothing.scores.shape == nothing.truncated.shape == (0,)
+        with pytest.raises(TypeError, match=r"found one text \('honey'\); put it into a list"):
+            teacher.score("honey", ["bee"], [(0, 0)])
+        with pytest.raises(TypeError, match=r"found one text \('bee'\); put it into a list"):
+            teacher.score(["honey"], "bee", [(0, 0)])
+        for pair in ((0, 1), (-1, 0)):
+            with pytest.raises(IndexError, match=rf"pair \({pair[0]}, {pair[1]}\) of 1 queries and 1 passages"):
+                teacher.score(["honey"], ["bee"], [pair])
 
 
 def test_the_package_imports_neither_torch_nor_ray() -> None:
