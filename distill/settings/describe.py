@@ -115,7 +115,7 @@ def _field(
         (group,) = groups
         values = [spelled(one) for one in get_args(_bare(field.annotation)) if not _groups(one)]
         if not isinstance(default, BaseModel):
-            words = "|".join(value for value in values if value != "none")
+            words = "|".join([*(value for value in values if value != "none"), "{...}"])
             yield " ".join(filter(None, [f"{indent}--{prefix}{name}", words, _default_words(default)]))
         else:
             yield f"{indent}{prefix}{name}:"

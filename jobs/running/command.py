@@ -198,12 +198,11 @@ def find_config(name: str) -> Path:
 
 
 def options_parser(script: str, *, until: bool) -> Parser:
-    """Return the parser of the options that all jobs share; what it leaves are settings. `until`: whether to offer `--until`."""
+    """Return the parser of the options that all jobs share; what it leaves are settings. `until`: whether it can be run whole."""
     words = [
         "[--config FILE ...]",
         "[--plan]",
-        *(["[--until STAGE]"] if until else []),
-        "[--serve]",
+        *(["[--until STAGE]", "[--serve]"] if until else []),
         "[--SETTING VALUE ...]",
     ]
     parser = Parser(
@@ -223,9 +222,9 @@ def options_parser(script: str, *, until: bool) -> Parser:
             metavar="STAGE",
             help="run up to this stage only, with the stages that it needs, without a report",
         )
+        add("--serve", action="store_true", help="end by serving the search endpoint")
     else:
-        parser.set_defaults(until=None)
-    add("--serve", action="store_true", help="end by serving the search endpoint")
+        parser.set_defaults(until=None, serve=False)
     add("--print-config", action="store_true", help="print the resolved configuration as YAML with comments, and stop")
     add(
         "-h",

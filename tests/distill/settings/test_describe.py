@@ -81,7 +81,7 @@ def test_a_group_in_full() -> None:
         Half its diameter.
 --[no-]filled (default: true)
     Whether it is filled.
---frame (default: none)
+--frame {...} (default: none)
     Around it.
   --frame.side FLOAT (default: 1.0)
       Length of a side.
