@@ -36,18 +36,23 @@ def join(uri: str, *parts: str) -> str:
 
 
 def check_reachable(uri: str) -> None:
-    """Ask a storage for its folder, which need not exist yet. Raise `StorageError` if it does not answer, or if there is a file."""
+    """Ask a storage for its folder, which need not exist yet. Raise `StorageError` if it does not answer, or has no place for a folder."""
     filesystem, path = open_storage(uri)
+    local = isinstance(filesystem, pafs.LocalFileSystem)
+    bucket = "" if local else path.partition("/")[0]
     try:
         kind = filesystem.get_file_info(path).type
-        if kind == pafs.FileType.NotFound and not isinstance(filesystem, pafs.LocalFileSystem):
-            filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))  # says where there is no bucket
+        lost = kind == pafs.FileType.NotFound and bucket and filesystem.get_file_info(bucket).type == kind
     except OSError as error:
         remedy = storage_remedy(error) or "check the URI and the access rights"
         raise StorageError(f"storage {shown(uri)} cannot be reached: {one_line(error, 300)}; {remedy}") from error
+    if lost:
+        raise StorageError(
+            f"storage {shown(uri)}: there is no bucket '{bucket}'; make it, or check the URI and AWS_ENDPOINT_URL"
+        )
     if kind == pafs.FileType.File:
         raise StorageError(f"storage {shown(uri)} is a file; give a folder")
-    if isinstance(filesystem, pafs.LocalFileSystem) and (above := [p for p in Path(path).parents if p.is_file()]):
+    if local and (above := [parent for parent in Path(path).parents if parent.is_file()]):
         raise StorageError(f"storage {shown(uri)} lies below {above[0]}, which is a file; give a folder")
 
 

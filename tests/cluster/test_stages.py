@@ -65,6 +65,25 @@ def test_a_stage_that_failed_is_run_again(runner: Runner) -> None:
     assert runner.run(stage("numbers", numbers)).manifest["rows"] == 3
 
 
+def test_a_full_disk_is_one_line_and_other_errors_stay_as_they_are(runner: Runner) -> None:
+    """The device /dev/full refuses every byte, as a full disk does."""
+
+    def fill(_: StageRun) -> None:
+        with Path("/dev/full").open("w") as file:
+            file.write("x")
+
+    with pytest.raises(
+        StageError, match=r"stage 'numbers' failed in .*No space left on device; the disk is full: free some of it"
+    ):
+        runner.run(stage("numbers", fill))
+
+    def lose(_: StageRun) -> None:
+        Path("/no/such/file").read_text()
+
+    with pytest.raises(FileNotFoundError):
+        runner.run(stage("numbers", lose))
+
+
 def test_too_many_rejected_rows_fail_the_stage(runner: Runner) -> None:
     def reject(run: StageRun) -> None:
         run.write("numbers", pa.table({"n": [1] * 9}))

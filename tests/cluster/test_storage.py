@@ -6,6 +6,7 @@ import pytest
 from cluster.atomic import write_bytes
 from cluster.errors import StorageError
 from cluster.storage import (
+    check_reachable,
     check_writable,
     fingerprint,
     join,
@@ -15,6 +16,23 @@ from cluster.storage import (
     write_json,
     write_table,
 )
+
+
+@pytest.mark.parametrize("below", ["", "/store", "/deep/store"])
+def test_a_file_is_no_storage(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    uri = f"{tmp_path}/file{below}"
+    said = f"lies below {tmp_path}/file, which is a file" if below else "is a file"
+    with pytest.raises(StorageError, match=rf"^storage {uri} {said}; give a folder$"):
+        check_reachable(uri)
+
+
+def test_a_storage_that_does_not_exist_yet_is_reachable(tmp_path: Path, s3_bucket: str) -> None:
+    check_reachable(str(tmp_path / "new"))
+    check_reachable(f"{s3_bucket}/new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(StorageError, match="there is no bucket 'no-such-bucket'; make it, or check the URI"):
+        check_reachable("s3://no-such-bucket/new")
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -62,8 +80,10 @@ def test_unknown_schemes_and_unwritable_folders_are_named(tmp_path: Path) -> Non
     ):
         open_storage("gs://b/x")
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(StorageError, match=f"lies below {tmp_path}/file, which is a file"):
         check_writable(str(tmp_path / "file" / "below"))
+    with pytest.raises(StorageError, match="storage /proc/polyray cannot be written: "):
+        check_writable("/proc/polyray")
 
 
 def test_join_keeps_the_query_of_a_uri() -> None:

@@ -110,7 +110,32 @@ def test_storage_that_cannot_be_written_is_refused(job: SmallJob) -> None:
 
 def test_a_bucket_that_does_not_exist_is_refused(job: SmallJob, s3_bucket: str) -> None:
     said = fails(job, "--storage", "s3://no-such-bucket/store")
-    assert said.startswith("jobs/mtd.py: storage s3://no-such-bucket/store cannot be written: ")
+    missing = "there is no bucket 'no-such-bucket'; make it, or check the URI and AWS_ENDPOINT_URL"
+    assert said == f"jobs/mtd.py: storage s3://no-such-bucket/store: {missing}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("mtd.py", "--plan", "--storage", "s3://bucket/x"),
+        ("train.py", "--storage", "s3://bucket/x"),
+        ("tasks.py", "--plan", "--storage", "s3://bucket/x"),
+        ("serve.py", "--run", "s3://bucket/x/runs/small"),
+        ("export.py", "scores", "--run", "s3://bucket/x/runs/small", "--format", "trec", "--out", "x"),
+        ("export.py", "student", "--checkpoint", "s3://bucket/x", "--format", "hf_colbert", "--out", "x"),
+    ],
+)
+def test_storage_that_cannot_be_reached_is_one_line_of_every_script(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Whether something is to run, is planned, or is read from there."""
+    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+    script, *rest = arguments
+    variables = environment(AWS_DEFAULT_REGION="us-east-1", **nowhere)
+    found = Driver([sys.executable, str(ROOT / "jobs" / script), *rest], tmp_path, variables).wait(SECONDS)
+    assert found.code in {1, 2}
+    (line,) = found.err.splitlines()
+    assert line.startswith(f"jobs/{script}: ")
+    assert "Failed to connect to 127.0.0.1:9" in line
+    assert line.endswith("; check the URI, the AWS_* variables and the access rights")
 
 
 @pytest.mark.ray
