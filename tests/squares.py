@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from cluster.errors import UserError
 from cluster.workspace import Shard
 
 
@@ -98,6 +99,21 @@ class Stillborn:
         with Path(self.log).open("a") as log:
             log.write("born\n")
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def __call__(self, shard: Shard) -> dict[str, pa.Table]:
+        raise NotImplementedError
+
+
+@dataclass
+class Unmade:
+    """A worker that cannot be made, for a reason that the user can mend."""
+
+    log: str
+
+    def __post_init__(self) -> None:
+        with Path(self.log).open("a") as log:
+            log.write("tried\n")
+        raise UserError("score.teacher: model.safetensors is empty; fetch the checkpoint again")
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
         raise NotImplementedError

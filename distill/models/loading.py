@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from cluster.errors import UserError, one_line
 from distill.models.files import beyond_embeddings, check_folder, check_texts
 from distill.models.locate import ModelError, locate
+from distill.models.reach import check_hub
 
 _SHIFTED = ("roberta", "camembert", "longformer", "mpnet")
 """Families whose first positions stand for padding."""
@@ -41,9 +42,17 @@ def _reason(error: BaseException) -> str:
     return f"it lacks {text}" if isinstance(error, KeyError) else text
 
 
+def _found(model: str, revision: str | None) -> str:
+    """Return what `from_pretrained` takes; a `ModelError` at once for a name on the hub that cannot be had."""
+    found = locate(model)
+    if not Path(found).is_dir():
+        check_hub(found, revision)
+    return found
+
+
 def load_config(model: str, revision: str | None = None) -> Any:
     """Return the configuration of a model, a local folder or a name on the hub; a `ModelError` for one that transformers does not know."""
-    found = locate(model)
+    found = _found(model, revision)
     with named_faults(model):
         return AutoConfig.from_pretrained(found, revision=revision)
 
@@ -74,7 +83,7 @@ def load_model(
     Raises:
         ModelError: a file is damaged, or weights are missing, of another shape, NaN or infinite.
     """
-    found = locate(model)
+    found = _found(model, revision)
     if Path(found).is_dir():
         check_folder(found, pickled=pickled)
     with named_faults(model):
@@ -152,7 +161,7 @@ def load_tokenizer(model: str, revision: str | None = None, **options: Any) -> P
 
 def load_any_tokenizer(model: str, revision: str | None = None, **options: Any) -> Any:
     """Load the tokenizer of a model, fast or slow; a `ModelError` of one line if it cannot be."""
-    found = locate(model)
+    found = _found(model, revision)
     with named_faults(model):
         return AutoTokenizer.from_pretrained(found, revision=revision, **options)
 

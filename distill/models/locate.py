@@ -54,6 +54,9 @@ def fetch_folder(model: str, revision: str | None = None, *, pickled: bool = Fal
         return found
     from huggingface_hub import snapshot_download
 
+    from distill.models.reach import check_hub
+
+    check_hub(found, revision)
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "artifact.metadata"]
     folder = snapshot_download(found, revision=revision, allow_patterns=patterns)
     if pickled and not list(Path(folder).glob("*.safetensors")):

@@ -21,6 +21,7 @@ from distill.mix.settings import MixSettings
 from distill.models.costs import DecoderShape, EncoderShape, Seq2SeqShape, Shape, model_shape
 from distill.models.loading import load_tokenizer
 from distill.models.locate import ModelError, locate
+from distill.models.reach import check_hub
 from distill.score.settings import (
     BiEncoderTeacher,
     CausalTeacher,
@@ -82,8 +83,11 @@ def read_shape(model: str, revision: str | None) -> Shape:
 
 
 def _read(model: str, revision: str | None, name: str) -> str:
+    found = locate(model)
+    if not Path(found).is_dir():
+        check_hub(found, revision)
     try:
-        path = cached_file(locate(model), name, revision=revision)
+        path = cached_file(found, name, revision=revision)
     except OSError as error:
         raise ModelError(f"{name} of '{model}' cannot be read: {one_line(error, 120)}") from error
     return Path(str(path)).read_text(encoding="utf-8")

@@ -19,6 +19,7 @@ from distill.meta.settings import (
 )
 from distill.meta.sources.folds import Fold
 from distill.meta.tasks.transfers import Mode
+from jobs.running import model_checks
 from jobs.running.inputs import model_files
 
 
@@ -60,7 +61,8 @@ def start(config: MetaConfig, data: Stage) -> Stage:
     reads = () if student.start.type == "fresh" else model_files(student.start.model)
     inputs = (data,) if fresh else ()
     work = "the encoder before training"
-    return Stage("meta_start", 1, run, settings, inputs, reads, uses_ray=False, kind="start", work=work)
+    check = model_checks.student(student)
+    return Stage("meta_start", 1, run, settings, inputs, reads, uses_ray=False, kind="start", work=work, check=check)
 
 
 def vectors(config: MetaConfig, data: Stage, begun: Stage) -> Stage:

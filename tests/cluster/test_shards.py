@@ -13,7 +13,7 @@ from cluster.shards import actor_options
 from cluster.stages import Runner, Stage, StageRun
 from cluster.storage import open_storage, read_table
 from cluster.workspace import Shared, Workspace, planned_shards, row_shards
-from tests.squares import SeparableSquares, Sleeper, Squares, Stillborn, numbers
+from tests.squares import SeparableSquares, Sleeper, Squares, Stillborn, Unmade, numbers
 
 
 @pytest.fixture
@@ -62,6 +62,20 @@ def test_an_actor_that_dies_when_it_is_made_is_not_made_for_ever(
     with pytest.raises(StageError, match=r"^stage 'squares' failed: an actor crashed whenever it made its worker"):
         runner.run(stage)
     assert (tmp_path / "log").read_text().split() == ["born"] * 2
+
+
+def test_an_error_of_a_workers_making_is_its_own_one_line_at_once(
+    ray_session: None, runner: Runner, tmp_path: Path
+) -> None:
+    """Ray would make the actor four times, and end with pages of its own."""
+    log = tmp_path / "log"
+    pool = PoolSettings(min_actors=1, max_actors=1)
+    with pytest.raises(StageError) as caught:
+        runner.run(squares(Unmade, pool, 8, 4, log=str(log)))
+    assert str(caught.value) == (
+        "stage 'squares': score.teacher: model.safetensors is empty; fetch the checkpoint again"
+    )
+    assert log.read_text() == "tried\n"
 
 
 def test_what_is_shared_is_made_once(ray_session: None, runner: Runner, tmp_path: Path) -> None:

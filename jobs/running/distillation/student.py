@@ -11,7 +11,7 @@ from distill.encoders.settings import SingleVectorStudent
 from distill.mix.settings import MixSettings
 from distill.settings.load import ConfigError
 from distill.train.loss_settings import InfoNceLoss, LanguageLoss, MarginMseLoss, summands
-from jobs.running import estimates
+from jobs.running import estimates, model_checks
 from jobs.running.distillation.teaching import pool_need
 from jobs.running.inputs import imported_files, model_files
 
@@ -134,6 +134,7 @@ def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> 
         kind="train",
         work=f"{examples_read}, {workers} workers",
         estimate=partial(estimates.train, config, data),
+        check=model_checks.student(config.student, config.train),
     )
 
 

@@ -11,7 +11,7 @@ from distill.score.settings import BiEncoderTeacher, EnsembleTeacher, ImportedTe
 from distill.select.settings import Bm25Selector, DenseSelector, LateInteractionSelector, RunSelector, ScoredSelector
 from distill.sources.settings import Source
 from distill.translate.settings import ModelTranslator
-from jobs.running import estimates
+from jobs.running import estimates, model_checks
 from jobs.running.inputs import model_files, source_files
 
 
@@ -75,7 +75,17 @@ def select(config: Config, data: Stage, translations: Stage) -> Stage:
     encodes = isinstance(by, DenseSelector | LateInteractionSelector)
     estimate = partial(estimates.select, config, data) if encodes else None
     return Stage(
-        "select", version, run, identity, inputs, reads, needs, rows="candidates", work=work, estimate=estimate
+        "select",
+        version,
+        run,
+        identity,
+        inputs,
+        reads,
+        needs,
+        rows="candidates",
+        work=work,
+        estimate=estimate,
+        check=model_checks.selector(settings),
     )
 
 
@@ -132,6 +142,7 @@ def translate(config: Config, data: Stage) -> Stage:
         uses_ray=engine,
         work=f"{len(config.languages)} languages",
         estimate=estimate,
+        check=model_checks.translator(chosen, config.source_lang, config.languages),
     )
 
 
@@ -178,6 +189,7 @@ def _score(
         kind="score",
         work=_up_to(config, data, "pairs"),
         estimate=partial(estimates.score, config, data, candidates, teacher),
+        check=model_checks.teacher(teacher, config.score.pool),
     )
 
 
