@@ -94,14 +94,16 @@ def _parse_list(record: Record) -> tuple[Any, ...]:
     scores = _numbers(record, "scores", query_id)
     if len(ids) != len(scores):
         raise RowError("scores", f"{len(scores)} scores of {len(ids)} document_ids", query_id)
-    repeated = next((passage_id for index, passage_id in enumerate(ids) if passage_id in ids[:index]), None)
-    if repeated is not None:
-        raise RowError("document_ids", f"{repeated!r} is there twice", query_id)
-    return query_id, ids, scores, 0
+    known: dict[str, float] = {}
+    for passage_id, score in zip(ids, scores, strict=True):
+        if known.setdefault(passage_id, score) != score:
+            found = f"{known[passage_id]:g} and {score:g}"
+            raise RowError("document_ids", f"{passage_id!r} is there twice, with scores {found}", query_id)
+    return query_id, list(known), list(known.values()), 0
 
 
 def _one_list_a_query(lists: pa.Table) -> pa.Table:
-    """Join the rows of each query, each document once: a query that was written once an epoch has a row for each."""
+    """Join the rows of each query, each document once, as within a row: a query that was written once an epoch has a row for each."""
     if not duplicates(lists, ("query_id",)):
         return lists
     joined: dict[str, dict[str, float]] = {}

@@ -70,7 +70,7 @@ class PylateExamples(Settings):
     type: Literal["pylate"] = "pylate"
     train: tuple[str, ...] = Field(min_length=1)
     """Files, or folders of them, with the columns query_id, document_ids and scores. Lists may be text in JSON. Several rows of a query are
-    joined."""
+    joined; a document counts once, and its scores must be equal."""
     queries: tuple[str, ...] = Field(min_length=1)
     """The same with query_id and text."""
     documents: tuple[str, ...] = Field(min_length=1)

@@ -141,7 +141,7 @@ def test_rows_that_cannot_be_used_are_rejected_with_their_reasons(tmp_path: Path
     }
     assert rejected == {
         "a": (3, "scores", "1 scores of 2 document_ids"),
-        "b": (4, "document_ids", "'d1' is there twice"),
+        "b": (4, "document_ids", "'d1' is there twice, with scores 1 and 2"),
         "c": (5, "document_ids", "'d1, d2', expected a list, or one in JSON"),
         "d": (6, "scores", "None, expected finite numbers of 32 bits"),
         "e": (7, "scores", "1e+300, expected finite numbers of 32 bits"),
@@ -149,6 +149,13 @@ def test_rows_that_cannot_be_used_are_rejected_with_their_reasons(tmp_path: Path
         "f": (0, "query_id", "no such query in imported.queries"),
         "8": (0, "passage_ids", "2 candidates with a text in every mixed language, n_way is 3"),
     }
+
+
+def test_a_document_that_a_row_repeats_counts_once(tmp_path: Path) -> None:
+    """As in the examples of a group, whose queries share their passages."""
+    lists = [{"query_id": 7, "document_ids": ["d1", "d2", "d1"], "scores": [0.5, -1.25, 0.5]}, LISTS[1]]
+    found = examples(run(tmp_path, {"imported": pylate(tmp_path, lists=lists), "n_way": 2, "sampling": "first"}))
+    assert (found["7"]["passage_ids"], found["7"]["scores"]) == (["d1", "d2"], [0.5, -1.25])
 
 
 def test_rows_of_one_query_are_joined(tmp_path: Path) -> None:

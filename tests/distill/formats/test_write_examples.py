@@ -10,9 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.stored_table import StoredTable
+from distill.formats.scores import read_scores
 from distill.formats.write_examples import Numbers, export_examples
 from distill.mix.settings import MixSettings
 from distill.mix.stage import mix
+from distill.sources.settings import FileSource
+from distill.sources.stage import ingest
 from distill.tables import EXAMPLES, TableError
 from tests.workspaces import LocalWorkspace
 
@@ -86,6 +89,59 @@ def test_pylate_and_back(tmp_path: Path) -> None:
     again = imported(tmp_path, {"type": "pylate", **files, "lang_field": "lang"})
     names = ("query_id", "query_lang", "passage_ids", "langs", "scores", "passages")
     assert keyed(again, *names) == keyed(rows, *names)
+
+
+def grouped(langs: list[str]) -> list[dict[str, Any]]:
+    """Examples as `mix.group` makes them: the queries of a group share their passages, and one may stand in a row twice."""
+    return [
+        example(0, "q0", ["p0", "p1", "p1", "p2"], langs, [4.0, 1.5, 1.5, 0.25]),
+        example(1, "q1", ["p1", "p2", "p0", "p1"], langs, [3.0, 0.5, -2.0, 3.0]),
+    ]
+
+
+def test_pylate_of_groups_and_back(tmp_path: Path) -> None:
+    """A passage that a row has twice in one language is one candidate of its query; in two languages it is two."""
+    for name, langs, mixed_languages, expected in (
+        ("one", ["de"] * 4, False, {"p0": 4.0, "p1": 1.5, "p2": 0.25}),
+        ("two", ["de", "de", "zh", "de"], True, {"p0@de": 4.0, "p1@de": 1.5, "p1@zh": 1.5, "p2@de": 0.25}),
+    ):
+        out = tmp_path / name / "out"
+        export_examples(
+            stored(tmp_path / name, grouped(langs)), "pylate", str(out), mixed=mixed_languages, positive_first=False
+        )
+        files = {table: [str(out / f"{table}.parquet")] for table in ("train", "queries", "documents")}
+        again = imported(tmp_path / name, {"type": "pylate", **files, "lang_field": "lang"})
+        assert {row["query_id"] for row in again} == {"q0", "q1"}
+        (first,) = [row for row in again if row["query_id"] == "q0"]
+        best = sorted(expected.items(), key=lambda pair: -pair[1])[:3]
+        assert dict(zip(first["passage_ids"], first["scores"], strict=True)) == dict(best)
+
+
+def test_sentence_transformers_of_groups_and_back(tmp_path: Path) -> None:
+    rows = grouped(["de", "zh", "zh", "de"])
+    export_examples(stored(tmp_path, rows), "sentence_transformers", str(tmp_path), mixed=True, positive_first=False)
+    files = {"type": "sentence_transformers", "files": [str(tmp_path / "train.parquet")], "passage_lang": "de"}
+    again = imported(tmp_path, files, n_way=4)
+    assert keyed(again, "scores", "passages") == keyed(rows, "scores", "passages")
+
+
+def test_plaidx_and_back(tmp_path: Path) -> None:
+    """Its three files are a source and score files of ours: numbers stand for passages, and white space is single spaces."""
+    rows = one_language()
+    export_examples(stored(tmp_path, rows), "plaidx", str(tmp_path / "out"), mixed=False, positive_first=False)
+    source = FileSource(passages=(str(tmp_path / "out/collection.tsv"),), queries=(str(tmp_path / "out/queries.tsv"),))
+    workspace = LocalWorkspace(tmp_path, "sources")
+    ingest(workspace, source, "en", ("de",), 0.0)
+    texts = {row["passage_id"]: row["text"] for row in workspace.output("passages").to_pylist()}
+    queries = {row["query_id"]: row["text"] for row in workspace.output("queries").to_pylist()}
+    lists = {one.query_id: one for one in read_scores([str(tmp_path / "out/triples.jsonl")], "tdist")}
+    for row in rows:
+        found = lists[row["query_id"]]
+        assert queries[row["query_id"]] == row["query"]
+        assert [texts[passage_id] for passage_id in found.passage_ids] == [
+            " ".join(text.split()) for text in row["passages"]
+        ]
+        assert found.scores.tolist() == row["scores"]
 
 
 def test_pylates_documents_are_passages_in_a_language(tmp_path: Path) -> None:
