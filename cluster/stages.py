@@ -130,7 +130,8 @@ class StageRun(Workspace):
         self.stage = stage
         self.shards_total = 0
         self.shards_computed = 0
-        self._storage = storage
+        # Workers run in other folders than the job, so that a relative path would be another place there.
+        self._storage = storage if "://" in storage else root
         self._session = session
         self._progress = progress
         self._measured: set[int] = set()
@@ -158,6 +159,17 @@ class StageRun(Workspace):
             shards_done = ShardCount(shards, done, unit)
             with self.following(shards_done.count):
                 self._run(pending, worker, arguments, pool, shards_done)
+            self._check_visible(pending)
+
+    def _check_visible(self, computed: Sequence[Shard]) -> None:
+        """Raise StageError where the job does not see what its workers have written."""
+        present = set(committed(self.filesystem, self.folder))
+        absent = [shard for shard in computed if shard.index not in present]
+        if absent:
+            raise StageError(
+                f"stage '{self.name}': workers wrote {len(absent)} of {len(computed)} shards where the job does not see them; storage"
+                f" ({self._storage}) must be the same on every node: a shared disk or s3://bucket/prefix"
+            )
 
     def map_series(
         self,

@@ -141,6 +141,27 @@ def test_shards_give_the_same_table_on_any_number_of_actors(ray_session: None, t
     assert result.manifest["tables"]["squares"] == {"rows": 60, "files": 6}
 
 
+def test_a_relative_storage_is_the_same_for_workers(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # workers were started elsewhere
+    runner = Runner("store", Session(), progress=False)
+    subject = squares(tmp_path, PoolSettings(min_actors=1, max_actors=1))
+    runner.run(subject)
+    assert rows(runner, subject) == EXPECTED
+
+
+def test_shards_that_the_job_does_not_see_fail_the_stage(ray_session: None, tmp_path: Path) -> None:
+    """The marker of the first shard is not there when the last one is done, as on a disk that nodes do not share."""
+    runner = Runner(str(tmp_path / "store"), Session(), progress=False)
+    stages = str(tmp_path / "store" / "stages")
+    subject = squares(tmp_path, PoolSettings(min_actors=1, max_actors=1), forget=stages)
+    with pytest.raises(
+        StageError, match=r"workers wrote 1 of 6 shards where the job does not see them; storage \(.*store\) must"
+    ):
+        runner.run(subject)
+
+
 def test_an_actor_that_is_killed_is_replaced_and_loses_nothing(ray_session: None, tmp_path: Path) -> None:
     runner = Runner(str(tmp_path / "store"), Session(), progress=False)
     subject = squares(tmp_path, PoolSettings(min_actors=1, max_actors=1), die_once_at=3)
