@@ -131,7 +131,15 @@ def strike(job: SmallJob, moment: Moment, kind: str) -> list[str]:
     left = survivors(family, GONE_S)
     said = "the line" if SAID.search(found.err) and "Traceback" not in found.err else found.err.strip()[-300:]
     last = "yes" if found.err.strip().endswith("the same command goes on from what is done") else "no"
-    return [moment.name, kind, str(found.code), said, last, f"{seconds:.1f}", str(len(left))]
+    return [
+        moment.name,
+        kind,
+        str(found.code),
+        said,
+        last,
+        f"{seconds:.1f}",
+        ", ".join(name.split()[0].rpartition("/")[2] for name in left.values()) or "0",
+    ]
 
 
 def main() -> None:

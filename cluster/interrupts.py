@@ -30,6 +30,7 @@ class _State:
         running: whether a program runs, whose KeyboardInterrupt is caught.
         shields: how many sections that are not to be interrupted are open.
         told: whether the user was told.
+        line: what the user is told; empty before a program runs.
         pipe: the ends of the pipe into which Python writes every signal's number, whichever handler is installed.
     """
 
@@ -39,6 +40,7 @@ class _State:
         self.running = False
         self.shields = 0
         self.told = False
+        self.line = ""
         self.pipe: tuple[int, int] | None = None
 
 
@@ -75,8 +77,14 @@ def check() -> None:
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[None]:
-    """Let signals raise KeyboardInterrupt in this block, and count them; the handlers of before come back at its end."""
+def guarded(program: str, what: str = GOES_ON) -> Iterator[None]:
+    """Let signals raise KeyboardInterrupt in this block, and count them; the handlers of before come back at its end.
+
+    Args:
+        program: the program's name, for the line that says that it was interrupted.
+        what: what follows from that.
+    """
+    _state.line = f"{program}: interrupted; {what}"
     if _state.running or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -119,11 +127,11 @@ def shielded() -> Iterator[None]:
         check()
 
 
-def said(program: str, number: int, what: str = GOES_ON) -> int:
-    """Print on stderr that a program was interrupted, and what follows from that; return the exit code, 128 and the signal's number."""
+def said(number: int) -> int:
+    """Print on stderr that the program was interrupted, and what follows from that; return the exit code, 128 and the signal's number."""
     if not _state.told:
         _state.told = True
-        print(f"{_start()}{program}: interrupted; {what}", file=sys.stderr, flush=True)
+        print(f"{_start()}{_state.line}", file=sys.stderr, flush=True)
     return 128 + number
 
 
@@ -142,9 +150,10 @@ def _end() -> NoReturn:
     script = Path(sys.argv[0])
     program = " ".join(["polyray", *sys.argv[1:2]]) if script.stem == "polyray" else f"jobs/{script.name}"
     if not _state.told:
+        line = _state.line or f"{program}: interrupted; {GOES_ON}"
         # Not through sys.stderr: the signal may have interrupted a write to it.
         with contextlib.suppress(OSError):
-            os.write(2, f"{_start()}{program}: interrupted; {GOES_ON}\n".encode())
+            os.write(2, f"{_start()}{line}\n".encode())
     os._exit(128 + _state.number)
 
 

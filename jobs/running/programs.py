@@ -22,7 +22,7 @@ def run_program(name: str, action: Callable[[], None], interrupted: str = interr
     0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM, 141 nobody reads its output. An error that the user can mend
     is printed on stderr as one line that begins with the program's name, and so is an interruption, with what follows from it.
     """
-    with interrupts.guarded():
+    with interrupts.guarded(name, interrupted):
         try:
             return _run(name, action)
         except BaseException as error:
@@ -30,7 +30,7 @@ def run_program(name: str, action: Callable[[], None], interrupted: str = interr
             number = interrupts.came() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else 0)
             if not number:
                 raise
-            return interrupts.said(name, number, interrupted)
+            return interrupts.said(number)
 
 
 def _run(name: str, action: Callable[[], None]) -> int:

@@ -161,6 +161,7 @@ def test_commands_end_with_the_code_and_the_line_of_their_error(
         [sys.executable, str(ROOT / script), *rest, *storage], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert found.returncode == code, found.stderr
-    assert found.stdout == ""
+    begun = f"job 'quickstart', storage {tmp_path}\n" if code == 1 and storage else ""
+    assert found.stdout == begun
     assert found.stderr.startswith(said)
     assert found.stderr.count("\n") == 1
