@@ -31,6 +31,31 @@ def check_unique(table: pa.Table, key: tuple[str, ...], noun: str) -> None:
     raise SourceError(f"{noun} more than once: {shown} in {lines}{more}; ids must be unique")
 
 
+def check_no_floats(known: pa.Array, judged: pa.ChunkedArray, noun: str) -> None:
+    """Check that no id is there both as `12` and as `12.0`, as the floats of a pandas column with gaps are written.
+
+    Args:
+        known: ids of rows.
+        judged: ids in judgements.
+        noun: what the ids stand for, for the message.
+
+    Raises:
+        SourceError: an id is there in both spellings; the message names it.
+    """
+    floats = [ids.filter(pc.match_substring_regex(ids, r"^[0-9]+\.0$")) for ids in (pa.chunked_array([known]), judged)]
+    for found in floats:
+        whole = pc.utf8_slice_codeunits(found, 0, -2)
+        for ids in (known, judged):
+            both = whole.filter(
+                pc.is_in(whole, value_set=ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids)
+            )
+            if len(both):
+                raise SourceError(
+                    f"{noun} ids '{both[0]}.0' and '{both[0]}': a whole number is written as a float in one of the files; "
+                    "write ids as whole numbers or text"
+                )
+
+
 def check_versions(table: pa.Table, key: str, column: str, noun: str) -> None:
     """Check that the versions in several languages of one thing have the same value in `column`.
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cluster.locations import SourceError
 from distill.formats.rows import PASSAGE_ROWS, QREL_ROWS, QUERY_ROWS, Record, Rejects, Rows, batches, parse_qrel
-from distill.sources.checks import Known, check_unique, known_judgements
+from distill.sources.checks import Known, check_no_floats, check_unique, known_judgements
 from distill.tables import STRING, STRINGS, TRANSLATIONS
 
 
@@ -67,7 +67,7 @@ class Intake:
     def add_passages(self, name: str, rows: Rows, parse: Callable[[Record], tuple[Any, ...]]) -> None:
         """Add the passages of one file."""
         for table in self._wanted(
-            self.passages, "skipped_passages", batches(name, rows, parse, PASSAGE_ROWS, self.rejects)
+            self.passages, "skipped_passages", batches(name, self._told(name, rows), parse, PASSAGE_ROWS, self.rejects)
         ):
             in_source = pc.equal(table["lang"], self.source_lang)
             self.passages.tables.append(keep(table, in_source))
@@ -75,12 +75,12 @@ class Intake:
 
     def add_queries(self, name: str, rows: Rows, parse: Callable[[Record], tuple[Any, ...]]) -> None:
         """Add the queries of one file."""
-        tables = batches(name, rows, parse, QUERY_ROWS, self.rejects)
+        tables = batches(name, self._told(name, rows), parse, QUERY_ROWS, self.rejects)
         self.queries.tables.extend(self._wanted(self.queries, "skipped_queries", tables))
 
     def add_qrels(self, name: str, rows: Rows) -> None:
         """Add the judgements of one file."""
-        self.qrels.tables.extend(batches(name, rows, parse_qrel, QREL_ROWS, self.rejects))
+        self.qrels.tables.extend(batches(name, self._told(name, rows), parse_qrel, QREL_ROWS, self.rejects))
 
     def count(self, fact: str, reason: str, number: int = 1) -> None:
         """Count `number` rows that were left out, under a fact of the manifest and the reason."""
@@ -97,6 +97,14 @@ class Intake:
                 raise SourceError(
                     f"no {noun} in {wanted}; the source has them in: {languages}; set source_lang and languages"
                 )
+
+    def _told(self, name: str, rows: Rows) -> Rows:
+        """Yield the rows of a file; warn of one that has none, as a download that failed leaves it."""
+        row = None
+        for row in rows:
+            yield row
+        if row is None:
+            self.warnings.append(f"{name} holds no rows")
 
     def _wanted(self, pile: Pile, fact: str, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         kept, before = pa.array(sorted(self.kept), STRING), len(self.rejects.rows)
@@ -120,7 +128,8 @@ class Intake:
             passages: the ids of the kept passages and of their documents.
 
         Raises:
-            SourceError: a judgement occurs twice, or more judgements of a file are of things that exist nowhere than may be rejected.
+            SourceError: a judgement occurs twice, an id is there both as `12` and as `12.0`, or more judgements of a file are of things
+                that exist nowhere than may be rejected.
         """
         qrels = self.qrels.table()
         check_unique(qrels, ("query_id", "passage_id"), "judgement")
@@ -128,6 +137,8 @@ class Intake:
             Known(pile.key, noun, _joined(ids), pile.rejected, _joined(pile.skipped))
             for noun, pile, ids in (("query", self.queries, self.queries.ids()), ("passage", self.passages, passages))
         ]
+        for one in known:
+            check_no_floats(one.ids, qrels[one.column], one.noun)
         found = known_judgements(qrels, known, self.rejects)
         for noun, skipped in found.skipped.items():
             self.count("skipped_qrels", f"{noun} in a skipped language", skipped)

@@ -3,7 +3,15 @@ import pytest
 
 from cluster.locations import SourceError
 from distill.formats.rows import QREL_ROWS, Rejects
-from distill.sources.checks import Known, check_unique, check_versions, known_judgements, origin, plural
+from distill.sources.checks import (
+    Known,
+    check_no_floats,
+    check_unique,
+    check_versions,
+    known_judgements,
+    origin,
+    plural,
+)
 
 
 def judgements(*query_ids: str) -> pa.Table:
@@ -100,3 +108,21 @@ def test_ids_are_unique() -> None:
 def test_words_of_messages() -> None:
     assert origin({"source": "a.jsonl", "line": 7}) == "a.jsonl line 7"
     assert [plural(noun) for noun in ("query", "passage", "candidate")] == ["queries", "passages", "candidates"]
+
+
+@pytest.mark.parametrize(
+    ("known", "judged", "number"),
+    [(["12", "p"], ["12.0"], "12"), (["7.0", "a"], ["7"], "7"), (["3", "3.0"], [], "3"), ([], ["5.0", "5"], "5")],
+)
+def test_an_id_as_a_number_and_as_a_float(known: list[str], judged: list[str], number: str) -> None:
+    arrays = pa.array(known, pa.string()), pa.chunked_array([pa.array(judged, pa.string())])
+    with pytest.raises(
+        SourceError, match=rf"^passage ids '{number}\.0' and '{number}': a whole number is written as a float"
+    ):
+        check_no_floats(*arrays, "passage")
+
+
+def test_ids_that_only_look_like_floats_are_ids() -> None:
+    check_no_floats(
+        pa.array(["1.0", "2.5", "a1.0", "25"]), pa.chunked_array([pa.array(["1.0", "2.5", "01"])]), "passage"
+    )

@@ -577,3 +577,17 @@ def test_xquad_configuration_says_what_is_missing(tmp_path: Path) -> None:
     config = load([CONFIG], ["--source.root", str(tmp_path)])
     with pytest.raises(SourceError, match=r"passages\.jsonl\.gz does not exist; relative paths start from "):
         run(tmp_path, config.source, config.languages)
+
+
+def test_a_file_without_rows_is_told(tmp_path: Path) -> None:
+    source = files(tmp_path)
+    (tmp_path / "more.jsonl").write_text("\n \n")
+    (tmp_path / "empty.jsonl").touch()
+    changed = source.model_copy(
+        update={"passages": (*source.passages, "more.jsonl"), "queries": (*source.queries, "empty.jsonl")}
+    )
+    workspace = run(tmp_path, changed)
+    assert [warning for warning in workspace.warnings if "no rows" in warning] == [
+        f"{tmp_path}/more.jsonl holds no rows",
+        f"{tmp_path}/empty.jsonl holds no rows",
+    ]
