@@ -6,8 +6,9 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
+from distill.measures.correlations import Sample
 from distill.meta.evaluate.compare import compare
-from distill.meta.evaluate.estimates import groups, languages_of
+from distill.meta.evaluate.estimates import contributions, groups, languages_of
 from distill.meta.settings import Kind, MetaEvaluateSettings
 from distill.tables import PAIR_SIMILARITY, QUESTION_PRECISION, TableError
 from tests.workspaces import LocalWorkspace
@@ -168,6 +169,26 @@ def test_folds_count_alike_whatever_their_size(unequal: LocalWorkspace) -> None:
     assert found["zero_shot", "mean"] == pytest.approx((0.2 + 0.1) / 2)
     items = {key[3]: row["items"] for key, row in cells(unequal).items() if key[:2] == ("maml", "all")}
     assert items == {"de": 4, "th": 1, "seen": 4, "unseen": 1, "mean": 4}
+
+
+def test_contributions_have_the_mean_of_the_results() -> None:
+    """Fold 0 has two questions in German, fold 1 one in German and Thai: German is (0.3 + 0.9) / 2, Thai 0.1, the mean 0.35."""
+    folds = {
+        0: Sample.of([("a", "de", 0.2, None), ("b", "de", 0.4, None)]),
+        1: Sample.of([("c", "de", 0.9, None), ("c", "th", 0.1, None), ("d", "th", 0.1, None)]),
+    }
+    found = contributions(folds, ("de",))
+    # German is half of the mean and of two folds, so a question of the first weighs 1/8 and that of the second 1/4; Thai ones 1/4 each.
+    assert found["mean"].tolist() == pytest.approx([4 * 0.2 / 8, 4 * 0.4 / 8, 4 * (0.9 + 0.1) / 4, 4 * 0.1 / 4])
+    means = {"de": 0.6, "seen": 0.6, "th": 0.1, "unseen": 0.1, "mean": 0.35}
+    assert {group: values.mean() for group, values in found.items()} == pytest.approx(means)
+    assert {group: len(values) for group, values in found.items()} == {
+        "de": 3,
+        "seen": 3,
+        "th": 2,
+        "unseen": 2,
+        "mean": 4,
+    }
 
 
 def test_comparisons_weigh_folds_as_the_results_do(unequal: LocalWorkspace) -> None:

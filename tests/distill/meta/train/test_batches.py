@@ -34,6 +34,28 @@ def encoder(tiny_encoder: Path) -> Encoder:
     return load_encoder(tiny_encoder)
 
 
+def test_sets_of_three_are_split_in_the_middle(encoder: Encoder) -> None:
+    row = {**TRIPLETS, "sets": [0, 0, 0]}
+    questions = encoder.encode_queries(row["questions"])[:, 0]
+    sides = [torch.cat(encoder.encode_passages(row[side])) for side in ("positives", "negatives")]
+    expected = nn.TripletMarginLoss(margin=1.0, p=2)(questions, *sides)
+    (triplets,) = task_sets(encoder, row)
+    assert TaskLoss(encoder, 1.0)(own(encoder), triplets).item() == pytest.approx(expected.item(), rel=1e-5)
+    row = {**PAIRS, "sets": [0, 0, 0]}
+    cosines = nn.functional.cosine_similarity(
+        *(torch.cat(encoder.encode_passages(row[side])) for side in ("firsts", "seconds"))
+    )
+    (pairs,) = task_sets(encoder, row)
+    expected = ((cosines - torch.tensor(row["scores"])) ** 2).mean()
+    assert TaskLoss(encoder, 1.0)(own(encoder), pairs).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_sets_come_in_the_order_of_their_numbers(encoder: Encoder) -> None:
+    first, second = task_sets(encoder, {**TRIPLETS, "sets": [1, 0, 0]})
+    assert torch.equal(first.questions.ids, encoder.tokenize_queries(["dance", "river bridge"]).ids)  # type: ignore[union-attr]
+    assert torch.equal(second.questions.ids, encoder.tokenize_queries(["honey bee"]).ids)  # type: ignore[union-attr]
+
+
 def test_sets_are_told_apart_and_triplets_keep_their_places(encoder: Encoder) -> None:
     support, query = task_sets(encoder, TRIPLETS)
     assert isinstance(support, TripletSet)
@@ -106,6 +128,19 @@ def test_similarities_and_distances_by_hand() -> None:
     torch.testing.assert_close(
         distances(first, second, keep, keep), torch.tensor([0.08, 2.0]).sqrt(), rtol=1e-4, atol=1e-5
     )
+
+
+def test_the_distance_of_equal_texts() -> None:
+    """Single vectors: 1e-6 in each of four coordinates, as in torch's triplet loss. Several: 1e-6, where the root has a slope."""
+    single = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]], dtype=torch.float64, requires_grad=True)
+    one = torch.ones(1, 1, dtype=torch.bool)
+    assert distances(single, single.detach(), one, one).tolist() == pytest.approx([2e-6], rel=1e-6)
+    several = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]], dtype=torch.float64, requires_grad=True)
+    two = torch.ones(1, 2, dtype=torch.bool)
+    found = distances(several, several.detach(), two, two)
+    assert found.tolist() == pytest.approx([1e-6], rel=1e-6)
+    (gradient,) = torch.autograd.grad(found.sum(), several)
+    assert torch.isfinite(gradient).all()
 
 
 def test_positions_that_are_not_kept_take_no_part() -> None:

@@ -151,6 +151,19 @@ def gradient_of_step(trainer: MetaTrainer[Set], tasks: list[list[Set]]) -> dict[
     return {"gradient": given[0].numpy()[0], "parts": step.parts, "loss": step.loss}
 
 
+def test_a_parameter_that_the_loss_does_not_read_stays(theta: Tensor) -> None:
+    """An encoder's pooler, for instance; without an order a learner's is the first."""
+    support, query = sets(2, seed=1)
+    unused = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    inner = Inner(linear_loss, RATE)
+    adapted = inner.adapt({"weight": theta, "unused": unused}, support, 2)
+    assert torch.equal(adapted["unused"], unused)
+    expected = ByHand(support).adapted(theta.detach().numpy().flatten(), 2)
+    np.testing.assert_allclose(adapted["weight"].detach().numpy().flatten(), expected)
+    (gradient,) = torch.autograd.grad(linear_loss(adapted, query), theta)
+    np.testing.assert_allclose(gradient.numpy().flatten(), ByHand(query).gradient(expected))
+
+
 def encoder_loss(kind: str) -> Callable[[Mapping[str, Tensor], Set], Tensor]:
     """The losses of encoders with vectors Wx: of pairs (rows i and i + N), or of triplets."""
 

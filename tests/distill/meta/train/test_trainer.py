@@ -72,6 +72,33 @@ def test_few_shot_adaptation_beats_fine_tuning_on_rotated_regressions() -> None:
     assert sum(shares) / len(shares) < 0.45, shares
 
 
+def test_a_step_reports_the_mean_losses_of_its_tasks() -> None:
+    """MAML's are those after the inner steps, by the weights before the outer one; fine-tuning's of each set, and their mean."""
+    values = {"inner_steps": STEPS, "inner_rate": 0.1, "learning_rate": 0.04, "tasks_per_batch": 3}
+    settings = MetaTrainSettings.model_validate(values)
+    numbers = torch.Generator().manual_seed(3)
+    tasks = [rotated(numbers) for _ in range(3)]
+    model = TwoLayers(1)
+    before = {name: value.detach().clone().requires_grad_() for name, value in model.named_parameters()}
+    inner = Inner(regression_loss, 0.1)
+    expected = [regression_loss(inner.adapt(before, support, STEPS), query).item() for support, query in tasks]
+    step = MetaTrainer(model, regression_loss, settings, "maml", 0).meta_step(tasks)
+    assert step.loss == pytest.approx(sum(expected) / 3)
+    assert step.parts == {"query": step.loss}
+    model = TwoLayers(1)
+    step = MetaTrainer(model, regression_loss, settings, "fine_tune", 0).meta_step(tasks)
+    support = [regression_loss(before, task[0]).item() for task in tasks]
+    assert step.parts["set_0"] == pytest.approx(sum(support) / 3)
+    assert step.loss == pytest.approx((step.parts["set_0"] + step.parts["set_1"]) / 2)
+
+
+@pytest.mark.parametrize(("order", "kernels"), [("first", "sdpa"), ("second", "eager")])
+def test_second_order_has_the_plain_kernels_of_attention(order: str, kernels: str, tiny_encoder: Path) -> None:
+    encoder = load_encoder(tiny_encoder)
+    prepare(encoder, MetaTrainSettings.model_validate({"order": order}))
+    assert encoder.backbone.config._attn_implementation == kernels
+
+
 TEXTS = ["honey bee", "dance hive flower", "sun angle", "river bridge", "stone arch road", "city map", "light wave"]
 METHODS: dict[str, tuple[TrainedMethod, dict[str, Any]]] = {
     "maml": ("maml", {}),
