@@ -1,9 +1,11 @@
 """MAML-Align as a user runs it: from the bundled corpus to a comparison, and again."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -71,6 +73,47 @@ def test_every_system_is_measured_in_every_language(finished: Path) -> None:
         german = [row["value"] for row in questions if row["lang"] == "de"]
         assert len(german) == 48  # a fifth of 60 clusters of 4 passages
         assert of["de"] == pytest.approx(sum(german) / 48)
+
+
+def test_the_figures_are_those_of_sentence_transformers(finished: Path) -> None:
+    """From the checkpoint and the tables of the source to the printed mean, with nothing of the project: folds, vectors, AP and means."""
+    from sentence_transformers import SentenceTransformer
+
+    questions, answers, answered = (
+        table(finished, "meta_sources", name) for name in ("questions", "answers", "answered")
+    )
+    articles = {row["article"] for row in (*questions, *answers)}
+    dealt = sorted(articles, key=lambda name: hashlib.sha256(f"{config(finished).seed}/{name}".encode()).digest())
+    held_out, langs = set(dealt[0::5]), ("de", "fr", "es")
+    pool = [row for row in answers if row["article"] in held_out and row["lang"] in langs]
+    asked = [row for row in questions if row["article"] in held_out and row["lang"] in langs]
+    summary = json.loads((finished / "store/runs/maml_align/summary.json").read_text(encoding="utf-8"))
+    folders = {stage.name: stage.folder for stage in pipeline(config(finished)).stages}
+    checkpoints = {
+        "maml_align": f"{folders['train_maml_align_0']}/checkpoint", "zero_shot": f"{folders['meta_start']}/start",
+        "maml_trans": f"{folders['train_maml_trans_0']}/checkpoint",
+    }  # fmt: skip
+    for system, folder in checkpoints.items():
+        model = SentenceTransformer(str(finished / "store" / folder), device="cpu")
+        vectors = []
+        for texts, tokens in ((asked, 8), (pool, 16)):
+            model.max_seq_length = tokens
+            vectors.append(model.encode([row["text"] for row in texts], normalize_embeddings=True))
+        precisions: dict[str, list[float]] = {lang: [] for lang in langs}
+        for row, scores in zip(asked, vectors[0] @ vectors[1].T, strict=True):
+            right = {one["answer_id"] for one in answered if one["xling_id"] == row["xling_id"]}
+            right &= {one["answer_id"] for one in pool}
+            hits, total = 0, 0.0
+            for rank, position in enumerate(np.argsort(-scores, kind="stable")[:20], start=1):
+                if pool[position]["answer_id"] in right:
+                    hits += 1
+                    total += hits / rank
+            precisions[row["lang"]].append(total / min(20, len(right)))
+        means = {lang: float(np.mean(found)) for lang, found in precisions.items()}
+        printed = summary["metrics"][system]["AP@20"]
+        assert {lang: printed[lang] for lang in langs} == pytest.approx(means, abs=2e-3), system
+        assert printed["mean"] == pytest.approx(np.mean(list(means.values())), abs=2e-3)
+        assert printed["seen"] == pytest.approx((means["de"] + means["fr"]) / 2, abs=2e-3)
 
 
 def test_no_task_is_made_of_what_is_tested(finished: Path) -> None:

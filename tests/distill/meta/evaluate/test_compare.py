@@ -276,6 +276,10 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         TableError, match=r"fold 0: 'fine_tune' and 'maml_align' were not evaluated on the same questions or pairs"
     ):
         compared(tmp_path, "retrieval", stages, {"maml_align": {0: "a"}, "fine_tune": {0: "b"}})
+    stages = {"a": values(0, {"de": [0.9, 0.8]}), "b": values(0, {"en": [0.9, 0.8]})}
+    with pytest.raises(TableError, match=r"fold 0: 'fine_tune' and 'maml_align' were not evaluated on the same"):
+        compared(tmp_path, "retrieval", stages, {"maml_align": {0: "a"}, "fine_tune": {0: "b"}})
+    stages = {"a": precision(0, 0.5), "c": precision(1, 0.5)}
     with pytest.raises(TableError, match=r"'fine_tune' was evaluated on the folds \[0, 1\], 'maml_align' on \[0\]"):
         compared(tmp_path, "retrieval", stages, {"maml_align": {0: "a"}, "fine_tune": {0: "a", 1: "c"}})
     with pytest.raises(TableError, match=r"system 'maml_align' was not evaluated; there are zero_shot"):
