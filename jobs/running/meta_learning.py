@@ -119,7 +119,8 @@ def tasks(config: MetaConfig, mode: Mode, fold: Fold, data: Stage, neighbours: S
     needs = (Need.of_pool(name, chosen.pool, "tasks.pool"),)
     rows = "retrieval_tasks" if kind == "retrieval" else "similarity_tasks"
     work = f"{chosen.tasks:,} tasks of {', '.join(map(str, transfers))}"
-    return Stage(name, 1, run, settings, inputs, (), needs, rows=rows, kind="tasks", work=work, check=check)
+    # Version 2 takes no candidate for a negative that has the text of an answer.
+    return Stage(name, 2, run, settings, inputs, (), needs, rows=rows, kind="tasks", work=work, check=check)
 
 
 def train(config: MetaConfig, system: str, method: MetaMethod, fold: Fold, begun: Stage, made: Stage) -> Stage:

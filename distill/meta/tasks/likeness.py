@@ -61,7 +61,7 @@ class Likeness:
                 self._questions[[triplets[i].first for i in here]],
                 self._answers[[triplets[i].second for i in here]],
                 self._answers[pool],
-                [[position_of[row] for row in self._material.answers(triplets[i].id, lang)] for i in here],
+                [[position_of[row] for row in self._material.no_negatives(triplets[i].id, lang)] for i in here],
             )
             for i, position in zip(here, negatives, strict=True):
                 chosen[i] = pool[position]

@@ -43,7 +43,7 @@ class Questions:
 
     Args:
         questions: QUESTIONS, of which question_id, xling_id and lang are read.
-        answers: ANSWERS, of which answer_id and lang are read.
+        answers: ANSWERS, of which answer_id, lang and text are read.
         answered: ANSWERED; rows about other questions or candidates are ignored.
 
     Attributes:
@@ -71,7 +71,17 @@ class Questions:
                 self._answers.setdefault(xling_id, {}).setdefault(lang, []).append(rows[answer_id])
                 pools.setdefault(lang, set()).add(answer_id)
         self.pools = {lang: [rows[answer_id] for answer_id in sorted(ids)] for lang, ids in pools.items()}
+        self._texts = answers["text"].to_pylist()
+        self._same: dict[tuple[str, str], list[int]] = {}
+        for lang, pool in self.pools.items():
+            for row in pool:
+                self._same.setdefault((lang, self._texts[row]), []).append(row)
         self._usable: dict[LanguageSet, list[str]] = {}
+
+    def no_negatives(self, xling_id: str, lang: str) -> Sequence[int]:
+        """Return the rows of the candidates in a language that are no negatives of a question: its answers, and others of the same text."""
+        answers = self.answers(xling_id, lang)
+        return list(dict.fromkeys(row for answer in answers for row in self._same[lang, self._texts[answer]]))
 
     def answers(self, xling_id: str, lang: str) -> Sequence[int]:
         """Return the rows of the candidates in a language that answer a question, sorted by id."""
@@ -87,7 +97,7 @@ class Questions:
             self._usable[languages] = [
                 xling_id
                 for xling_id in self._answerable(languages)
-                if all(len(self.answers(xling_id, lang)) < len(self.pools[lang]) for lang in wanted)
+                if all(len(self.no_negatives(xling_id, lang)) < len(self.pools[lang]) for lang in wanted)
             ]
         return self._usable[languages]
 

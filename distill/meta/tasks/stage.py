@@ -70,7 +70,7 @@ def make_tasks(
 def check_tasks(
     read: Reader, settings: TaskSettings, transfers: Sequence[Transfer], fold: Fold, kind: Kind, sources: str
 ) -> None:
-    """Check that a source suffices for the tasks of some transfers; no text is read.
+    """Check that a source suffices for the tasks of some transfers.
 
     Args:
         read: reads columns of a table of the source.
@@ -87,7 +87,7 @@ def check_tasks(
         _check_all(Pairs(read("sentence_pairs", ["pair_id", "lang", "split"])).check, settings, transfers, sources)
         return
     questions = read("questions", ["question_id", "xling_id", "lang", "article", "split"])
-    answers = read("answers", ["answer_id", "lang", "article", "split"])
+    answers = read("answers", ["answer_id", "lang", "article", "split", "text"])
     if fold.count is None and pc.unique(questions["split"]).to_pylist() == [""]:
         raise TableError(f"{sources}: no task can be made: the source has no split of its own; set tasks.folds")
     articles = source_articles(questions, answers)
@@ -283,7 +283,7 @@ class QuestionTasks:
         return self._neighbours.negatives([item for _, item in items], self._settings.negatives)
 
     def _random_negative(self, draft: Draft, item: Item) -> int:
-        answering = self._material.answers(item.id, item.lang)
+        answering = self._material.no_negatives(item.id, item.lang)
         while (row := draft.random.choice(self._material.pools[item.lang])) in answering:
             pass
         return row

@@ -48,6 +48,31 @@ def test_a_set_holds_questions_with_answers_in_all_its_languages() -> None:
     assert found.usable(LanguageSet("fr", ("de", "en", "fr"))) == ["q01"]
 
 
+def twin(answers: pa.Table, copy: str, original: str) -> pa.Table:
+    """The candidates, one with another's text."""
+    rows = answers.to_pylist()
+    (text,) = (row["text"] for row in rows if row["answer_id"] == original)
+    return pa.Table.from_pylist(
+        [row | ({"text": text} if row["answer_id"] == copy else {}) for row in rows], schema=answers.schema
+    )
+
+
+def test_the_text_of_an_answer_is_no_negative_under_another_id() -> None:
+    """A triplet of two equal candidates would teach nothing, and as the hardest negative it would always be chosen."""
+    tables = parallel_questions(articles=1)
+    ids = tables["answers"]["answer_id"].to_pylist()
+    found = material(answers=twin(tables["answers"], "a02_de", "a00_de"))
+    assert [ids[row] for row in found.no_negatives("q00", "de")] == ["a00_de", "a02_de"]
+    assert [ids[row] for row in found.no_negatives("q02", "de")] == ["a00_de", "a02_de"]
+    assert [ids[row] for row in found.no_negatives("q00", "fr")] == ["a00_fr"]
+    assert [ids[row] for row in found.answers("q00", "de")] == ["a00_de"]
+    kept = pa.array(["a00_de", "a02_de"])
+    answers = twin(tables["answers"], "a02_de", "a00_de").filter(
+        pc.is_in(tables["answers"]["answer_id"], value_set=kept)
+    )
+    assert material(answers=answers).usable(LanguageSet("de", ("de",))) == []
+
+
 def test_a_question_that_all_candidates_answer_has_no_negative() -> None:
     tables = parallel_questions(articles=1)
     kept = pa.array(["a00_fr", "a01_fr", "a02_de", "a03_de", "a04_de"])

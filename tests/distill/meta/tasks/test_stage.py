@@ -107,6 +107,20 @@ def test_triplets_hold_a_question_what_answers_it_and_what_does_not(tmp_path: Pa
     assert 120 < second < 240
 
 
+def test_no_triplet_holds_a_text_twice(tmp_path: Path) -> None:
+    """Candidates share three texts in each language: no negative has its positive's text."""
+    tables = parallel_questions()
+    rows = tables["answers"].to_pylist()
+    texts = [f"{row['lang']} {position % 3}" for position, row in enumerate(rows)]
+    answers = pa.Table.from_pylist(
+        [row | {"text": text} for row, text in zip(rows, texts, strict=True)], schema=tables["answers"].schema
+    )
+    found = run(tmp_path, TaskSettings(mode="mixed", tasks=60), {**tables, "answers": answers})
+    pairs = [pair for row in found for pair in zip(row["positives"], row["negatives"], strict=True)]
+    assert len(pairs) == 60 * 6
+    assert all(positive != negative for positive, negative in pairs)
+
+
 def test_all_training_questions_and_negatives_are_drawn(tmp_path: Path) -> None:
     tables = parallel_questions()
     held_out = set(FOLD.held_out(tables["questions"]["article"].to_pylist()))
