@@ -18,8 +18,8 @@ class EvaluateSettings(Settings):
     """Another source of documents, queries and qrels to evaluate on. If None, the job's own."""
     depth: int = Field(default=1000, ge=1)
     """Documents in a run for each query."""
-    measures: tuple[str, ...] = ("nDCG@10", "nDCG@20", "AP", "R@100", "R@1000", "RR@10")
-    """Measures in the notation of ir_measures."""
+    measures: tuple[str, ...] = Field(default=("nDCG@10", "nDCG@20", "AP", "R@100", "R@1000", "RR@10"), min_length=1)
+    """Measures in the notation of ir_measures. Comparisons and tables are of nDCG@20 if it is among them, else of the first."""
     english_baseline: bool = True
     """If true, a second student is trained on passages in the source language only (English-only distillation), to compare with."""
     confidence: float = Field(default=0.95, gt=0, lt=1)

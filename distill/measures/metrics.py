@@ -5,7 +5,10 @@ mean of `AP`). Gains of nDCG are the grades themselves, discounted by log2(1 + r
 measure takes a passage of grade 1 or more for relevant.
 """
 
+import math
+import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float64
 
-from cluster.errors import UserError
+from cluster.errors import UserError, one_line
 from distill.tables import QRELS, RUN
 
 
@@ -56,7 +59,8 @@ def measure(
 
     Every query counts: one for which the run holds nothing has the value 0. Ties are broken as `ranked` says, for all
     measures alike: the libraries below ir_measures differ (`nDCG@10` would rank the larger id first, `RR@10` the
-    smaller). Grades below 0 count as 0.
+    smaller). Grades below 0 gain nothing; to measures that tell judged from unjudged passages (`Bpref`, `infAP`) they are unjudged, as in
+    trec_eval.
 
     Args:
         run: a run with one tag (RUN). Queries that are not asked for are ignored.
@@ -65,8 +69,8 @@ def measure(
         query_ids: judged queries, each once.
 
     Raises:
-        MetricsError: a measure is unknown, or a query has no judgement, is named twice, or the run has more than one
-            tag.
+        MetricsError: a measure cannot be computed (`check_measures`), or a query has no judgement, is named twice, or the
+            run has more than one tag.
     """
     import ir_measures
 
@@ -80,7 +84,7 @@ def measure(
     wanted = pa.array(query_ids, pa.string())
     qrels = QRELS.check(qrels)
     qrels = qrels.filter(pc.is_in(qrels["query_id"], value_set=wanted))
-    judgements = _by_query(qrels, np.maximum(qrels["relevance"].to_numpy(), 0))
+    judgements = _by_query(qrels, qrels["relevance"].to_numpy())
     unjudged = [query_id for query_id in query_ids if query_id not in judgements]
     if unjudged:
         raise MetricsError(f"{len(unjudged)} queries have no judgement, among them {unjudged[:3]}")
@@ -96,20 +100,75 @@ def measure(
     return {name: values[each] for name, each in parsed.items()}
 
 
+def check_measures(names: Sequence[str]) -> None:
+    """Check that every measure can be computed, by computing it on two small rankings.
+
+    Raises:
+        MetricsError: a name is not in the notation of ir_measures, needs a library that is missing, or has no value for every query. The
+            message says which, why, and what works.
+    """
+    for name in names:
+        _parse(name)
+
+
+_WORKS = "nDCG@20, AP, AP@100, R@1000, RR@10, P@10, Success@5, Rprec, Bpref and Judged@10 work, for example"
+_MISSING = re.compile(r"invalid param (\w+)=<object object.*")
+_LARGEST = 2**31 - 1
+"""Largest integer that the C code below ir_measures takes."""
+_UNUSABLE = {
+    "gdeval": "gdeval computes it, a Perl script that takes numbers for ids and rounds values to five digits",
+    "accuracy": "it has no value for a query without a relevant and another judged passage in its ranking",
+}
+_SMALL_QRELS = {"graded": {"a": 2, "b": 0, "c": 1}, "missed": {"d": 1}, "found": {"a": 1}}
+_SMALL_RUN = {"graded": {"x": -1.0, "a": -2.0, "b": -3.0}, "missed": {"a": -1.0}, "found": {"a": -1.0}}
+
+
+@cache
 def _parse(name: str) -> Any:
+    """Return a measure that can be computed. Raises MetricsError, see `check_measures`."""
     import ir_measures
 
     try:
         parsed = ir_measures.parse_measure(name)
-        if ir_measures.DefaultPipeline.supports(parsed):
-            return parsed
-    except (NameError, ValueError, AssertionError) as error:
-        raise MetricsError(
-            f"measure {name!r} is not in the notation of ir_measures; write for example nDCG@20, AP, R@100 or RR@10"
-        ) from error
-    raise MetricsError(
-        f"measure {name!r} needs a library that is not installed; the documentation of ir_measures names it"
-    )
+    except (NameError, ValueError, AssertionError, TypeError, SyntaxError) as error:
+        raise MetricsError(f"measure {name!r} is not in the notation of ir_measures; {_WORKS}") from error
+    if why := _fault(parsed):
+        raise MetricsError(f"measure {name!r} cannot be computed: {why}; {_WORKS}")
+    return parsed
+
+
+def _fault(measure: Any) -> str:
+    """Return why a measure cannot be computed, empty if it can.
+
+    What would end the process in the C code of trec_eval (a cut-off of 0) is known by its parameters; the rest is tried.
+    """
+    import ir_measures
+
+    for parameter in ("cutoff", "rel"):
+        value = measure.params.get(parameter, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
+            return f"its {parameter} is {value}, expected a whole number from 1 to {_LARGEST}"
+    gains = measure.params.get("gains", {})
+    if not isinstance(gains, dict) or not all(
+        isinstance(gain, int) and 0 <= gain <= _LARGEST for gain in gains.values()
+    ):
+        return f"its gains are {gains}, expected whole numbers from 0 to {_LARGEST} by grade"
+    if not isinstance(measure.aggregator(), ir_measures.measures.base.MeanAgg):
+        return "it counts passages or queries and has no mean"
+    try:
+        available = [each for each in ir_measures.DefaultPipeline.providers if each.is_available()]
+        provider = next((each.NAME for each in available if each.supports(measure)), None)
+        if provider is None:
+            return "it needs a library that is not installed; the documentation of ir_measures names it"
+        if provider in _UNUSABLE:
+            return _UNUSABLE[provider]
+        results = list(ir_measures.evaluator([measure], _SMALL_QRELS).iter_calc(_SMALL_RUN))
+    except (ArithmeticError, AssertionError, LookupError, OSError, TypeError, ValueError) as error:
+        return _MISSING.sub(r"\1 is missing", one_line(error))
+    values = {result.query_id: result.value for result in results}
+    if values.keys() != _SMALL_QRELS.keys() or not all(math.isfinite(value) for value in values.values()):
+        return "it has no value for some queries"
+    return ""
 
 
 def _by_query(table: pa.Table, values: np.ndarray) -> dict[str, dict[str, Any]]:

@@ -1,12 +1,17 @@
 """Measures against numbers worked by hand."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from math import log2
+from typing import Any
 
+import ir_measures
 import pyarrow as pa
 import pytest
 
-from distill.measures.metrics import MetricsError, measure, ranked
+from distill.measures.metrics import MetricsError, check_measures, measure, ranked
 from distill.tables import QRELS, RUN
 
 
@@ -57,6 +62,12 @@ def test_negative_grades_gain_nothing() -> None:
     qrels = make_qrels({"q": {"a": 1, "x": -2}})
     assert value("nDCG@10", qrels=qrels) == pytest.approx(1 / log2(3))
     assert value("RR@10", qrels=qrels) == 0.5
+
+
+def test_negative_grades_are_unjudged_to_the_measures_that_ask() -> None:
+    """As in trec_eval: bpref counts the judged, not relevant passages above each relevant one, here x, unless its grade is negative."""
+    assert value("Bpref", qrels=make_qrels({"q": {"a": 1, "x": 0}})) == 0.0
+    assert value("Bpref", qrels=make_qrels({"q": {"a": 1, "x": -1}})) == 1.0
 
 
 def test_a_query_without_results_counts_with_zero() -> None:
@@ -124,18 +135,102 @@ def test_a_score_that_is_not_a_number_is_refused() -> None:
         ranked(make_run({"q": [("a", float("nan"))]}))
 
 
-@pytest.mark.parametrize("name", ["precise@10", "nDCG@", "P", "nDCG(foo=1)@10", "", "nDCG@10; AP"])
+@pytest.mark.parametrize("name", ["precise@10", "nDCG@", "nDCG@-1", "ndcg@10", "P(10)", "", "nDCG@10; AP", "((((", "1"])
 def test_an_unknown_measure_is_named(name: str) -> None:
     with pytest.raises(MetricsError) as caught:
         value(name)
     assert str(caught.value).startswith(
-        f"measure {name!r} is not in the notation of ir_measures; write for example nDCG@20"
+        f"measure {name!r} is not in the notation of ir_measures; nDCG@20, AP, AP@100, R@1000, RR@10"
     )
 
 
-def test_a_measure_that_no_library_computes_is_named() -> None:
-    with pytest.raises(MetricsError, match=r"measure 'alpha_nDCG@10' needs a library that is not installed"):
-        value("alpha_nDCG@10")
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("nDCG@0", "its cutoff is 0, expected a whole number from 1 to 2147483647"),
+        ("RR@0", "its cutoff is 0,"),
+        ("P@2147483648", "its cutoff is 2147483648,"),
+        ("P@True", "its cutoff is True,"),
+        ("nDCG@1.5", "its cutoff is 1.5,"),
+        ("AP(rel=0)", "its rel is 0,"),
+        ("P(rel=True)@5", "its rel is True,"),
+        ("nDCG(gains={2:99999999999})@10", "its gains are {2: 99999999999}, expected whole numbers from 0"),
+        ("P", "cutoff is missing"),
+        ("SDCG@5", "max_rel is missing"),
+        ("nDCG(foo=1)@10", "unsupported params found: ['foo']"),
+        ("ERR@10", "gdeval computes it, a Perl script that takes numbers for ids"),
+        ("nDCG(dcg='exp-log2')@10", "gdeval computes it"),
+        ("Accuracy@5", "it has no value for a query without a relevant and another judged passage"),
+        ("NumRet", "it counts passages or queries and has no mean"),
+        ("alpha_nDCG@10", "it needs a library that is not installed; the documentation of ir_measures names it"),
+        ("RBP(p=0.8)", "it needs a library that is not installed"),
+        ("IPrec@0", "invalid param recall=0"),
+    ],
+)
+def test_a_measure_that_cannot_be_computed_is_named_with_the_reason(name: str, why: str) -> None:
+    with pytest.raises(MetricsError) as caught:
+        check_measures(["AP", name])
+    assert str(caught.value).startswith(f"measure {name!r} cannot be computed: {why}")
+    assert str(caught.value).endswith(
+        "; nDCG@20, AP, AP@100, R@1000, RR@10, P@10, Success@5, Rprec, Bpref and Judged@10 work, for example"
+    )
+
+
+def test_what_works_works() -> None:
+    named = ["nDCG@20", "AP", "AP@100", "R@1000", "RR@10", "P@10", "Success@5", "Rprec", "Bpref", "Judged@10"]
+    check_measures(named)
+    found = measure(FOUND, GRADED, named, ["q"])
+    assert {name: numbers.shape for name, numbers in found.items()} == dict.fromkeys(named, (1,))
+
+
+_EVERY = """
+import json, sys, ir_measures
+from distill.measures.metrics import MetricsError, check_measures, measure
+from tests.distill.measures.test_metrics import FOUND, GRADED
+said = {}
+for name in json.loads(sys.argv[1]):
+    try:
+        check_measures([name])
+        said[name] = measure(FOUND, GRADED, [name], ["q"])[name].tolist()
+    except MetricsError as error:
+        said[name] = str(error)
+    print(json.dumps({name: said[name]}), flush=True)
+"""
+
+
+def test_every_measure_of_ir_measures_is_computed_or_refused() -> None:
+    """In a process of its own, which a measure that the C code below ir_measures does not know would end."""
+    names = []
+    for name in sorted(ir_measures.measures.registry):
+        names += [name, f"{name}@0", f"{name}@1", f"{name}@10", f"{name}(rel=0)", f"{name}(rel=2)", f"{name}(rel=2)@3"]
+        names += [f"{name}@0.5", f"{name}(judged_only=True)@5", f"{name}@99999999999", f"{name}(rel=99999999999)"]
+    done = subprocess.run(
+        [sys.executable, "-c", _EVERY, json.dumps(names)], capture_output=True, text=True, timeout=300, check=False
+    )
+    said: dict[str, Any] = {}
+    for line in done.stdout.splitlines():
+        said |= json.loads(line)
+    assert done.returncode == 0, (list(said)[-1:], done.stderr[-500:])
+    assert list(said) == names
+    computed = {name for name, values in said.items() if isinstance(values, list)}
+    assert all(0 <= said[name][0] <= 1 for name in computed)
+    for family in (
+        "AP",
+        "nDCG",
+        "RR",
+        "R",
+        "P",
+        "Success",
+        "Rprec",
+        "Bpref",
+        "infAP",
+        "SetP",
+        "SetF",
+        "Judged",
+        "Compat",
+        "IPrec",
+    ):
+        assert any(name.partition("@")[0].partition("(")[0] == family for name in computed), family
 
 
 def test_two_names_of_one_measure() -> None:
