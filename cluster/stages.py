@@ -70,6 +70,8 @@ class Stage:
             an earlier stage; no function where no model of known cost runs.
         check: raises UserError where the stage cannot succeed, as far as that is known. It is called before the first stage of a job, and
             again after every stage that reads a source, so what depends on data returns quietly until the data are there.
+        skip: a function of the runner that says why the stage has nothing to do, empty if it has or where that is not known yet. A job
+            leaves such a stage out, and no stage that runs may have it as an input.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Stage:
     work: "str | Callable[[Runner], str]" = ""
     estimate: "Callable[[Runner], tuple[Work, Work] | None] | None" = None
     check: "Callable[[Runner], None] | None" = None
+    skip: "Callable[[Runner], str] | None" = None
 
     @cached_property
     def digest(self) -> str:
@@ -231,10 +234,14 @@ class Runner:
         """Return the stage's manifest, None if it is not finished."""
         return read_json(self._filesystem, f"{self._root}/{stage.folder}/{_MANIFEST}")
 
+    def skipped(self, stage: Stage) -> str:
+        """Return why the stage has nothing to do, empty if it has."""
+        return stage.skip(self) if stage.skip is not None else ""
+
     def check(self, stages: Sequence[Stage]) -> None:
         """Run the checks of the stages that are not finished. Raises UserError where one of them cannot succeed."""
         for stage in stages:
-            if stage.check is not None and self.finished(stage) is None:
+            if stage.check is not None and not self.skipped(stage) and self.finished(stage) is None:
                 stage.check(self)
 
     def rows(self, stage: Stage, table: str) -> int | None:

@@ -10,6 +10,7 @@ ray job submit --working-dir . -- python jobs/mtd.py --storage s3://bucket/polyr
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":  # the project's folder instead of this one, whose serve.py would hide the package
@@ -21,6 +22,7 @@ if __name__ == "__main__":  # the project's folder instead of this one, whose se
 from cluster.stages import Stage
 from distill.config import Config
 from jobs.running import distillation as stage
+from jobs.running.checks import skip_evaluation
 from jobs.running.command import Method, Pipeline
 from jobs.running.command import main as run_method
 
@@ -51,7 +53,8 @@ def pipeline(config: Config) -> Pipeline:
         english_student = stage.train(config, data, translations, english_examples)
         english_index = stage.index(config, documents, translations, english_student)
         students["english_distillation"] = (english_student, english_index)
-        stages += [english_examples, english_student, english_index]
+        baseline = (english_examples, english_student, english_index)
+        stages += [replace(one, skip=skip_evaluation(config, documents)) for one in baseline]
     runs = stage.retrieve(config, documents, translations, scores, students)
     evaluation = stage.evaluate(config, documents, index, runs)
     return Pipeline(config, [*stages, runs, evaluation])

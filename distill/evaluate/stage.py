@@ -16,6 +16,7 @@ from jaxtyping import Float32, Float64
 from cluster.locations import Location
 from cluster.workspace import Workspace
 from distill.evaluate.collections import MIXED, POOLED, judgements, ordered, split_tag
+from distill.evaluate.queries import judged_queries, nothing_to_evaluate
 from distill.evaluate.settings import EvaluateSettings
 from distill.formats.trec import write_qrels, write_run
 from distill.measures.metrics import measure, ranked
@@ -140,18 +141,15 @@ def language_shares(run: pa.Table) -> dict[str, float]:
     return {lang: count / len(languages) for lang, count in sorted(counts.items(), key=lambda item: -item[1])}
 
 
-def _judged_queries(workspace: Workspace, settings: EvaluateSettings, sources: str, query_lang: str) -> list[str]:
+def _judged_queries(workspace: Workspace, settings: EvaluateSettings, sources: str, lang: str) -> list[str]:
     queries = workspace.input(sources, "queries", ["query_id", "lang", "split"])
-    mine = queries.filter(pc.and_(pc.equal(queries["split"], settings.split), pc.equal(queries["lang"], query_lang)))
-    judged = set(workspace.input(sources, "qrels", ["query_id"])["query_id"].to_pylist())
-    evaluated = sorted(query_id for query_id in mine["query_id"].to_pylist() if query_id in judged)
+    qrels = workspace.input(sources, "qrels")
+    evaluated = judged_queries(queries, qrels, settings.split, lang)
     if not evaluated:
-        raise TableError(
-            f"{sources}: no judged query to evaluate: {len(mine)} queries in split '{settings.split}' and language "
-            f"'{query_lang}' (evaluate.split, evaluate.query_lang), qrels for {len(judged)} queries, none in common"
-        )
-    if len(evaluated) < len(mine):
-        workspace.note(unjudged_queries=len(mine) - len(evaluated))
+        raise TableError(f"{sources}: nothing to evaluate: {nothing_to_evaluate(queries, qrels, settings.split, lang)}")
+    asked = pc.and_(pc.equal(queries["split"], settings.split), pc.equal(queries["lang"], lang))
+    if left_out := pc.sum(asked).as_py() - len(evaluated):
+        workspace.note(unjudged_queries=left_out)
     return evaluated
 
 

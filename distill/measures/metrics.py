@@ -143,6 +143,7 @@ def _fault(measure: Any) -> str:
     What would end the process in the C code of trec_eval (a cut-off of 0) is known by its parameters; the rest is tried.
     """
     import ir_measures
+    from ir_measures.measures.base import MeanAgg
 
     for parameter in ("cutoff", "rel"):
         value = measure.params.get(parameter, 1)
@@ -153,7 +154,7 @@ def _fault(measure: Any) -> str:
         isinstance(gain, int) and 0 <= gain <= _LARGEST for gain in gains.values()
     ):
         return f"its gains are {gains}, expected whole numbers from 0 to {_LARGEST} by grade"
-    if not isinstance(measure.aggregator(), ir_measures.measures.base.MeanAgg):
+    if not isinstance(measure.aggregator(), MeanAgg):
         return "it counts passages or queries and has no mean"
     try:
         available = [each for each in ir_measures.DefaultPipeline.providers if each.is_available()]

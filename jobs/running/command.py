@@ -178,9 +178,16 @@ def run(job: Job[Any], *, plan: bool = False, report: bool = True, serve: bool =
         )
         session.check([need for stage in waiting for need in stage.needs], autoscales=config.cluster.autoscales)
         for position, stage in enumerate(job.stages):
+            if runner.skipped(stage):
+                continue
             result = runner.run(stage)
-            if stage.kind == SOURCES and not result.reused:
-                runner.check(job.stages[position + 1 :])
+            if stage.kind == SOURCES:
+                rest = job.stages[position + 1 :]
+                if not result.reused:
+                    runner.check(rest)
+                print_skipped(runner, rest)
+                if not report and (why := runner.skipped(job.stages[-1])):
+                    raise ConfigError(f"stage '{job.stages[-1].name}' has nothing to do: {why}")
         if report:
             job.write_report(runner)
         else:
@@ -189,6 +196,16 @@ def run(job: Job[Any], *, plan: bool = False, report: bool = True, serve: bool =
             print_outputs(runner, job.last)
     if serve:
         job.serve()
+
+
+def print_skipped(runner: Runner, stages: Sequence[Stage]) -> None:
+    """Print which stages have nothing to do, and why."""
+    whys: dict[str, list[str]] = {}
+    for stage in stages:
+        if why := runner.skipped(stage):
+            whys.setdefault(why, []).append(stage.name)
+    for why, names in whys.items():
+        print(f"left out: {', '.join(names)}: {why}", flush=True)
 
 
 def find_config(name: str) -> Path:

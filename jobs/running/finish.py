@@ -1,17 +1,22 @@
 """The end of a distillation: summary.json, the HTML report, the model card, the run folder, and a table on the terminal."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
 
 from cluster.atomic import write_bytes
 from cluster.stages import Runner
-from cluster.storage import join, open_storage
+from cluster.storage import join, list_files, open_storage
 from distill.config import Config
+from distill.evaluate.queries import trained_on
 from distill.report.run import DataFacts, ReportInput, report, summary
 from distill.runs import write_run
+from distill.tables import COMPARISONS, MEASUREMENTS
+from jobs.running.checks import why_not_evaluated
 from jobs.running.programs import command
 from jobs.running.results import folders, print_locations, print_quality, run_facts, stage_table
 
@@ -25,9 +30,16 @@ def write_report(config: Config, runner: Runner) -> None:
     facts = summary(inputs)
     run = write_run(runner.storage, config, folders(runner), facts, report(inputs, facts))
     _write_card(config, runner, facts)
-    _print_quality(config, facts)
-    trained, indexed = (runner.results[name].stage.folder for name in ("train", "index"))
-    print_locations(run, runner, {"checkpoint": join(trained, "checkpoint"), "index": indexed})
+    if facts["primary"]:
+        _print_quality(config, facts)
+    else:
+        print(f"\nnot evaluated: {facts['not_evaluated']}")
+    outputs = {"checkpoint": join(runner.results["train"].stage.folder, "checkpoint")}
+    outputs["index"] = runner.results["index"].stage.folder
+    trec = join(runner.results["evaluate"].stage.folder, "trec") if "evaluate" in runner.results else ""
+    if trec and list_files(*_in_storage(runner, trec), ".qrels"):
+        outputs["TREC files"] = trec
+    print_locations(run, runner, outputs)
     print(f"{'serve it':<11} {command('serve')} --run {json.dumps(run) if ' ' in run else run}")
 
 
@@ -36,7 +48,7 @@ def _collect(config: Config, runner: Runner) -> ReportInput:
         return stage_table(runner, stage, name)
 
     passages = runner.results["sources"].manifest["tables"]["passages"]["rows"]
-    notes = runner.results["evaluate"].manifest["notes"]
+    evaluated = runner.results.get("evaluate")
     return ReportInput(
         source_lang=config.source_lang,
         languages=config.languages,
@@ -46,17 +58,43 @@ def _collect(config: Config, runner: Runner) -> ReportInput:
             table("translate", "translations"),
             table("translate", "missing_translations"),
         ),
-        measurements=table("evaluate", "measurements"),
-        comparisons=table("evaluate", "comparisons"),
+        measurements=table("evaluate", "measurements") if evaluated else MEASUREMENTS.empty(),
+        comparisons=table("evaluate", "comparisons") if evaluated else COMPARISONS.empty(),
         training_logs={
             system: table(stage, "training_log") for system, stage in _LOGS.items() if stage in runner.results
         },
         scores=table("calibrate", "scores").slice(0, _SCORES_SHOWN) if "calibrate" in runner.results else None,
-        language_shares=notes.get("pooled_language_shares", {}),
+        language_shares=evaluated.manifest["notes"].get("pooled_language_shares", {}) if evaluated else {},
         asked=config.evaluate.measures,
+        trained_on=_trained_on(config, runner) if evaluated else 0,
+        not_evaluated="" if evaluated else why_not_evaluated(config, runner.results["sources"].stage, runner),
         confidence=config.evaluate.confidence,
         **run_facts(config, runner),
     )
+
+
+def _trained_on(config: Config, runner: Runner) -> int:
+    """Return how many of the evaluated queries the student was trained with."""
+    documents = "evaluation_sources" if "evaluation_sources" in runner.results else "sources"
+    queries = stage_table(runner, documents, "queries")
+    measured = pc.unique(stage_table(runner, "evaluate", "measurements")["query_id"])
+    asked = pc.equal(queries["lang"], config.evaluate.query_lang or config.source_lang)
+    evaluated = queries.filter(pc.and_(asked, pc.is_in(queries["query_id"], value_set=measured)))
+    if config.mix.imported is not None:
+        examples = runner.table(runner.results["mix"].stage, "examples").read(columns=["query_id", "query"])
+        return trained_on(evaluated, _pairs(examples, "query"), same_ids=False)
+    trained = stage_table(runner, "sources", "queries")
+    trained = trained.filter(pc.equal(trained["split"], "train"))
+    return trained_on(evaluated, _pairs(trained, "text"), same_ids=documents == "sources")
+
+
+def _in_storage(runner: Runner, folder: str) -> tuple[pafs.FileSystem, str]:
+    filesystem, root = open_storage(runner.storage)
+    return filesystem, f"{root}/{folder}"
+
+
+def _pairs(queries: pa.Table, text: str) -> Iterator[tuple[str, str]]:
+    return zip(queries["query_id"].to_pylist(), queries[text].to_pylist(), strict=True)
 
 
 def _write_card(config: Config, runner: Runner, facts: Mapping[str, Any]) -> None:

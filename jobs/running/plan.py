@@ -18,7 +18,7 @@ ASSUMED = (
 def print_plan(
     config: JobConfig, stages: Sequence[Stage], runner: Runner, hardware: PlanSettings | None = None
 ) -> None:
-    """Print one line a stage (name, run or reuse, digest, work) and the sum; nothing runs.
+    """Print one line a stage (name; run, reuse or skip; digest, work) and the sum; nothing runs.
 
     Work that depends on stages that are not finished yet is told in terms of settings.
 
@@ -33,7 +33,9 @@ def print_plan(
     least, most, waiting, unknown = 0.0, 0.0, 0, False
     for stage in stages:
         manifest = runner.finished(stage)
-        if manifest is not None:
+        if why := runner.skipped(stage):
+            state, said = "skip", why
+        elif manifest is not None:
             state = "reuse"
             said = f"{manifest['rows']:,} rows, took {manifest['seconds']:g} s, finished {manifest['finished']}"
         else:

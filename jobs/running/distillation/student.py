@@ -11,7 +11,7 @@ from distill.encoders.settings import SingleVectorStudent
 from distill.mix.settings import MixSettings
 from distill.settings.load import ConfigError
 from distill.train.loss_settings import InfoNceLoss, LanguageLoss, MarginMseLoss, summands
-from jobs.running import estimates, model_checks
+from jobs.running import checks, estimates, model_checks
 from jobs.running.distillation.teaching import pool_need
 from jobs.running.inputs import imported_files, model_files
 
@@ -215,9 +215,19 @@ def retrieve(
     inputs = (documents, translations, *judged, *(stage for pair in students.values() for stage in pair))
     needs = (pool_need("retrieve", config.index.pool),)
     work = f"runs of depth {config.evaluate.depth:,}"
-    estimate = partial(estimates.retrieve, config, documents, translations, len(students))
-    # 2: words of BM25. 3 ranks documents by their passages and counts truncated queries.
-    return Stage("retrieve", 3, run, settings, inputs, (), needs, rows="run", work=work, estimate=estimate)
+    return Stage(
+        "retrieve",
+        # 2: words of BM25. 3 ranks documents by their passages and counts truncated queries.
+        version=3,
+        run=run,
+        settings=settings,
+        inputs=inputs,
+        needs=needs,
+        rows="run",
+        work=work,
+        estimate=partial(estimates.retrieve, config, documents, translations, len(students)),
+        skip=checks.skip_evaluation(config, documents),
+    )
 
 
 def evaluate(config: Config, documents: Stage, indexed: Stage, runs: Stage) -> Stage:
@@ -243,4 +253,6 @@ def evaluate(config: Config, documents: Stage, indexed: Stage, runs: Stage) -> S
         rows="measurements",
         uses_ray=False,
         work=", ".join(config.evaluate.measures),
+        check=checks.evaluation(config, documents),
+        skip=checks.skip_evaluation(config, documents),
     )
