@@ -6,9 +6,9 @@ that reads them is not finished.
 
 from collections.abc import Callable
 
+from cluster.errors import UserError
 from cluster.stages import Runner, Stage
 from distill.config import Config
-from distill.settings.load import ConfigError
 
 
 def evaluation(config: Config, documents: Stage) -> Callable[[Runner], None]:
@@ -19,7 +19,7 @@ def evaluation(config: Config, documents: Stage) -> Callable[[Runner], None]:
 
         check_measures(config.evaluate.measures)
         if config.evaluate.source is not None and (why := why_not_evaluated(config, documents, runner)):
-            raise ConfigError(f"evaluate.source has nothing to evaluate: {why}")
+            raise UserError(f"evaluate.source has nothing to evaluate: {why}")
 
     return check
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
+from cluster.errors import UserError
 from cluster.locations import shown
 from cluster.session import Session
 from cluster.stages import Runner, Stage
@@ -171,7 +172,7 @@ def run(job: Job[Any], *, plan: bool = False, report: bool = True, serve: bool =
         if serve and session.local:
             job.check_service()
         runner.check(job.stages)
-        waiting = [stage for stage in job.stages if runner.finished(stage) is None]
+        waiting = [stage for stage in job.stages if not runner.skipped(stage) and runner.finished(stage) is None]
         uses_ray = any(stage.uses_ray for stage in waiting)
         print(
             f"{len(waiting)} of {len(job.stages)} stages to run{f' on {session.place}' if uses_ray else ''}", flush=True
@@ -187,7 +188,7 @@ def run(job: Job[Any], *, plan: bool = False, report: bool = True, serve: bool =
                     runner.check(rest)
                 print_skipped(runner, rest)
                 if not report and (why := runner.skipped(job.stages[-1])):
-                    raise ConfigError(f"stage '{job.stages[-1].name}' has nothing to do: {why}")
+                    raise UserError(f"stage '{job.stages[-1].name}' has nothing to do: {why}")
         if report:
             job.write_report(runner)
         else:

@@ -200,8 +200,10 @@ def test_nothing_to_evaluate_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TableError) as caught:
         evaluate(workspace_for(tmp_path), EvaluateSettings(split="dev"), "en", LANGUAGES)
     assert str(caught.value) == (
-        "sources: no judged query to evaluate: 0 queries in split 'dev' and language 'en' (evaluate.split, "
-        "evaluate.query_lang), qrels for 3 queries, none in common"
+        "sources: nothing to evaluate: 0 queries in split 'dev' and language 'en' (evaluate.split, evaluate.query_lang), "
+        "none of them judged; judged queries: 1 in split 'test' and language 'de', 2 in split 'test' "
+        "and language 'en', 1 in split 'train' and language 'en'; a "
+        "field can give each query its split (query_fields.split)"
     )
 
 

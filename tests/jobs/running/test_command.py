@@ -299,6 +299,6 @@ def test_a_baseline_and_another_source_to_evaluate_on_add_their_stages(job: Smal
     arguments = ["--evaluate.english_baseline", "--evaluate.source.type", "bundled"]
     names = [stage.name for stage in mtd.pipeline(load([job.config()], arguments)).stages]
     assert names == [
-        "sources", "translate", "select", "score", "calibrate", "mix", "train", "evaluation_sources", "index",
+        "sources", "evaluation_sources", "translate", "select", "score", "calibrate", "mix", "train", "index",
         "english_mix", "english_train", "english_index", "retrieve", "evaluate",
     ]  # fmt: skip
