@@ -72,6 +72,7 @@ class Stage:
             again after every stage that reads a source, so what depends on data returns quietly until the data are there.
         skip: a function of the runner that says why the stage has nothing to do, empty if it has or where that is not known yet. A job
             leaves such a stage out, and no stage that runs may have it as an input.
+        limited: whether its rejected rows, as a share of them and its `rows`, are limited; false where it checks each of its files itself.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Stage:
     estimate: "Callable[[Runner], tuple[Work, Work] | None] | None" = None
     check: "Callable[[Runner], None] | None" = None
     skip: "Callable[[Runner], str] | None" = None
+    limited: bool = True
 
     @cached_property
     def digest(self) -> str:
@@ -299,7 +301,7 @@ class Runner:
         seconds = time.time() - started
         manifest = self._manifest(run, seconds)
         rejected, rows = manifest["rejected"], manifest["rows"]
-        if rejected > self._max_rejected * (rows + rejected):
+        if stage.limited and rejected > self._max_rejected * (rows + rejected):
             reasons = read_table(self._filesystem, f"{run.folder}/rejected")["reason"].to_pylist()[:3]
             raise StageError(
                 f"stage '{stage.name}' rejected {rejected} of {rows + rejected} rows, max_rejected is {self._max_rejected:g}; "

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cluster.errors import visible
 from cluster.locations import Location, SourceError, find_all
 from distill.formats.rows import ORIGIN, Record, Rejects, RowError, batches, content, identifier
 from distill.formats.settings import ImportedExamples, PylateExamples, SentenceTransformersExamples
@@ -52,18 +53,21 @@ LISTS = pa.schema([("query_id", STRING), ("passage_ids", STRINGS), ("scores", FL
 _TEXTS = pa.schema([("passage_id", STRING), ("lang", STRING), ("title", STRING), ("text", STRING)])
 
 
-def read_examples(settings: ImportedExamples, source_lang: str) -> ImportedTables:
-    """Return the queries, candidates, scores and texts of another tool's files. Where settings name no language it is `source_lang`."""
+def read_examples(settings: ImportedExamples, source_lang: str, max_rejected: float = 0.01) -> ImportedTables:
+    """Return the queries, candidates, scores and texts of another tool's files. Where settings name no language it is `source_lang`.
+
+    Listed documents without a text are left out, up to the share `max_rejected` of them.
+    """
     match settings:
         case PylateExamples():
-            return _read_pylate(settings, source_lang)
+            return _read_pylate(settings, source_lang, max_rejected)
         case SentenceTransformersExamples():
             return _read_sentence_transformers(settings, source_lang)
         case _:
             assert_never(settings)
 
 
-def _read_pylate(settings: PylateExamples, source_lang: str) -> ImportedTables:
+def _read_pylate(settings: PylateExamples, source_lang: str, max_rejected: float) -> ImportedTables:
     # How much may be rejected is the stage's to say; here all of it is collected.
     rejects = Rejects(limit=1.0)
     query_lang, passage_lang = settings.query_lang or source_lang, settings.passage_lang or source_lang
@@ -82,6 +86,7 @@ def _read_pylate(settings: PylateExamples, source_lang: str) -> ImportedTables:
     translated = pa.concat_tables(translations) if translations else _TEXTS.empty_table()
     _check_unique(translated, ("passage_id", "lang"), "imported.translations")
     lists = _known_queries(lists, queries, rejects)
+    lists = _known_documents(lists, passages, rejects, max_rejected)
     return ImportedTables(queries, lists, passages, translated, rejects.table())
 
 
@@ -145,6 +150,38 @@ def _known_queries(lists: pa.Table, queries: pa.Table, rejects: Rejects) -> pa.T
     for query_id in lists["query_id"].filter(pc.invert(known)).to_pylist():
         rejects.add("imported.train", 0, RowError("query_id", "no such query in imported.queries", query_id))
     return lists.filter(known)
+
+
+def _known_documents(lists: pa.Table, passages: pa.Table, rejects: Rejects, max_rejected: float) -> pa.Table:
+    """Return the lists without documents that have no text; reject these, one row for each query.
+
+    Raises:
+        SourceError: a larger share of the listed documents than `max_rejected` has none.
+    """
+    known = pc.is_in(pc.list_flatten(lists["passage_ids"]), value_set=passages["passage_id"].combine_chunks())
+    lost = len(known) - (pc.sum(known).as_py() or 0)
+    if not lost:
+        return lists
+    there = set(passages["passage_id"].to_pylist())
+    rows, shown = lists.to_pylist(), []
+    for row in rows:
+        missing = [i for i in row["passage_ids"] if i not in there]
+        if missing:
+            names = ", ".join(f"'{visible(i)}'" for i in missing[:3])
+            reason = (
+                f"{len(missing)} of {len(row['passage_ids'])} documents have no text in imported.documents: {names}"
+            )
+            rejects.add("imported.train", 0, RowError("document_ids", reason, row["query_id"]))
+            shown += missing[: 3 - len(shown)]
+        kept = [(i, score) for i, score in zip(row["passage_ids"], row["scores"], strict=True) if i in there]
+        row["passage_ids"], row["scores"] = [i for i, _ in kept], [score for _, score in kept]
+    if lost > max_rejected * len(known):
+        names = ", ".join(f"'{visible(i)}'" for i in shown)
+        raise SourceError(
+            f"mix.imported.train: {lost} of {len(known)} listed documents have no text in mix.imported.documents, more than max_rejected "
+            f"{max_rejected}: {names}; add files that have them, or raise max_rejected"
+        )
+    return pa.Table.from_pylist(rows, LISTS)
 
 
 def _check_unique(table: pa.Table, key: Sequence[str], source: str) -> None:

@@ -58,6 +58,7 @@ def mix(
     scores_stage: str | None = "score",
     *,
     without_own: bool = False,
+    max_rejected: float = 0.01,
 ) -> None:
     """Write `examples` and `rejected`: training queries that examples cannot be made of.
 
@@ -74,9 +75,10 @@ def mix(
         scores_stage: the stage whose scores are used; if None, there is no teacher, candidates are those of `select` and examples have
             nulls for scores.
         without_own: leave the passage with a query's own id, which another query of a group may have drawn, out of its scores.
+        max_rejected: the share of imported candidates that may lack a text.
     """
     if settings.imported is not None:
-        material, rejected = _imported_material(settings, settings.imported, source_lang, languages)
+        material, rejected = _imported_material(settings, settings.imported, source_lang, languages, max_rejected)
     else:
         material, rejected = _own_material(workspace, settings, source_lang, languages, scores_stage)
     workspace.write("rejected", rejected)
@@ -106,10 +108,10 @@ def _drawn(lists: pa.Table, count: int, seed: int) -> pa.Table:
 
 
 def _imported_material(
-    settings: MixSettings, imported: ImportedExamples, source_lang: str, languages: Sequence[str]
+    settings: MixSettings, imported: ImportedExamples, source_lang: str, languages: Sequence[str], max_rejected: float
 ) -> tuple[Material, pa.Table]:
     """Return the queries and passages of other tools' files, and the rejected rows."""
-    tables = read_examples(imported, source_lang)
+    tables = read_examples(imported, source_lang, max_rejected)
     mixed = tuple(languages) if settings.translates_imported else ()
     texts = Texts(tables.passages, tables.translations, mixed)
     lists, rejected, _ = usable_lists(tables.lists, texts, Choice(settings, {}))

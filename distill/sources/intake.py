@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.errors import visible
 from cluster.locations import SourceError
 from distill.formats.rows import PASSAGE_ROWS, QREL_ROWS, QUERY_ROWS, Record, Rejects, Rows, batches, parse_qrel
 from distill.sources.checks import Known, check_no_floats, check_unique, known_judgements
@@ -106,6 +107,30 @@ class Intake:
         if row is None:
             self.warnings.append(f"{name} holds no rows")
 
+    def warn_of_languages(self, queries: pa.Table) -> None:
+        """Add warnings of rows that a language keeps from where a user may expect them.
+
+        These are rows in a language that is not kept though another spelling of it is, and queries without a text in the source language
+        where others have one.
+        """
+        spellings = {_base(lang): lang for lang in sorted(self.kept)}
+        for noun in ("passages", "queries"):
+            for lang, count in sorted(self.counts.get(f"skipped_{noun}", Counter()).items()):
+                if similar := spellings.get(_base(lang)):
+                    self.warnings.append(
+                        f"{count} {noun} in '{visible(lang)}' are skipped: the job has '{similar}', and codes must be spelled alike"
+                    )
+        own = queries["query_id"].filter(pc.equal(queries["lang"], self.source_lang)).combine_chunks()
+        others = queries.filter(pc.invert(pc.is_in(queries["query_id"], value_set=own)))
+        if len(own) and len(others):
+            langs = Counter(others["lang"].to_pylist())
+            self.counts["queries_elsewhere"] = langs
+            shown = ", ".join(f"{lang} {count}" for lang, count in sorted(langs.items()))
+            self.warnings.append(
+                f"{len(pc.unique(others['query_id']))} queries have no text in '{self.source_lang}' ({shown}): the student is not "
+                "trained on them, and they are evaluated in their language alone (evaluate.query_lang)"
+            )
+
     def _wanted(self, pile: Pile, fact: str, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         kept, before = pa.array(sorted(self.kept), STRING), len(self.rejects.rows)
         for table in tables:
@@ -148,6 +173,11 @@ class Intake:
                 "see table rejected"
             )
         return found.kept
+
+
+def _base(lang: str) -> str:
+    """Return the first part of a language code in lower case: `zh` of `zh-CN`, `ZH` and `zh_Hans`."""
+    return lang.strip().replace("_", "-").partition("-")[0].casefold()
 
 
 def _joined(ids: list[pa.Array]) -> pa.Array:

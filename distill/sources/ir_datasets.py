@@ -21,9 +21,12 @@ IR_PASSAGE = PassageFields(title="title")
 def add_ir_datasets(intake: Intake, source: IrDatasetsSource, source_lang: str) -> None:
     """Add data sets of ir_datasets: passages by language, queries by split with their judgements, translated queries.
 
+    Every language that the settings name is kept.
+
     Raises:
         SourceError: ir_datasets is not installed, does not have a data set or a part of it, or cannot read or download it.
     """
+    intake.kept |= {*source.passages, *source.translated_queries}
     passages = {lang: load_ir_dataset(name, "docs") for lang, name in source.passages.items()}
     queries = [(split, name, load_ir_dataset(name, "queries")) for split, name in source.queries.items()]
     for lang, dataset in passages.items():

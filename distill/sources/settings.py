@@ -111,7 +111,8 @@ class IrDatasetsSource(_Documents):
 
     type: Literal["ir_datasets"] = "ir_datasets"
     passages: dict[Language, str] = Field(min_length=1)
-    """Language to data-set id, for example `{en: msmarco-passage, zh: neumarco/zh}`. Versions of a passage share its id."""
+    """Language to data-set id, for example `{en: msmarco-passage, zh: neumarco/zh}`. Versions of a passage share its id. Those in languages
+    that are none of the job's are documents to search."""
     queries: dict[Split, str] = Field(min_length=1)
     """Split to data-set id, for example `{train: msmarco-passage/train, test: neuclir/1/zh/trec-2022}`. Qrels come along."""
     translated_queries: dict[Language, dict[Split, str]] = Field(default_factory=dict)

@@ -58,6 +58,7 @@ def ingest(
             assert_never(source)
     passages, parallel, queries = intake.passages.table(), intake.parallel.table(), intake.queries.table()
     intake.check_kept(len(passages) + len(parallel), len(queries))
+    intake.warn_of_languages(queries)
     check_unique(passages, ("passage_id", "lang"), "passage")
     check_unique(parallel, ("passage_id", "lang"), "passage")
     check_unique(queries, ("query_id", "lang"), "query")

@@ -51,3 +51,22 @@ def why_not_evaluated(config: Config, documents: Stage, runner: Runner) -> str:
     qrels = runner.table(documents, "qrels").read()
     lang = config.evaluate.query_lang or config.source_lang
     return nothing_to_evaluate(queries, qrels, config.evaluate.split, lang)
+
+
+def source_passages(config: Config, data: Stage, runner: Runner) -> None:
+    """Raise UserError where the source has no passage that the teacher could read, and none is made."""
+    if runner.rows(data, "passages") == 0 and config.translate.elsewhere == "leave_out":
+        raise UserError(
+            f"the source has no passage in '{config.source_lang}' (source_lang), so that nothing can be trained on: set source_lang to a "
+            "language that it has, translate.elsewhere to 'translate', or evaluate.source to a source that is only searched"
+        )
+
+
+def both(first: Callable[[Runner], None], second: Callable[[Runner], None]) -> Callable[[Runner], None]:
+    """Return the check of two others, one after the other."""
+
+    def check(runner: Runner) -> None:
+        first(runner)
+        second(runner)
+
+    return check

@@ -51,9 +51,16 @@ def imported_mix(config: Config) -> Stage:
     def run(workspace: StageRun) -> None:
         from distill.mix.stage import mix as mix_examples
 
-        mix_examples(workspace, config.mix, config.source_lang, config.mixed_languages, config.seed)
+        mix_examples(
+            workspace,
+            config.mix,
+            config.source_lang,
+            config.mixed_languages,
+            config.seed,
+            max_rejected=config.max_rejected,
+        )
 
-    identity = _mix_identity(config, config.mix, config.mixed_languages)
+    identity = _mix_identity(config, config.mix, config.mixed_languages) | {"max_rejected": config.max_rejected}
     return _mix_stage("mix", run, identity, config.mix, reads=imported_files(imported))
 
 

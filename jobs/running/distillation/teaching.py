@@ -11,7 +11,7 @@ from distill.score.settings import BiEncoderTeacher, EnsembleTeacher, ImportedTe
 from distill.select.settings import Bm25Selector, DenseSelector, LateInteractionSelector, RunSelector, ScoredSelector
 from distill.sources.settings import Source
 from distill.translate.settings import ModelTranslator
-from jobs.running import estimates, model_checks
+from jobs.running import checks, estimates, model_checks
 from jobs.running.inputs import model_files, source_files
 
 
@@ -22,19 +22,22 @@ def sources(config: Config, source: Source | None = None, name: str = "sources")
     def run(workspace: StageRun) -> None:
         from distill.sources.stage import ingest
 
-        ingest(workspace, chosen, config.source_lang, config.languages, config.max_rejected)
+        ingest(workspace, chosen, config.source_lang, languages, config.max_rejected)
 
+    asked = config.evaluate.query_lang
+    languages = tuple(dict.fromkeys([*config.languages, *([asked] if asked and asked != config.source_lang else [])]))
     settings = {
         "source": chosen.identity(),
         "source_lang": config.source_lang,
-        "languages": list(config.languages),
+        "languages": list(languages),
         "max_rejected": config.max_rejected,
     }
     tokenizer = model_files(chosen.cut.tokenizer) if chosen.cut is not None else ()
     return Stage(
         name,
-        # 2: texts that cannot be seen are empty, judgements of what exists nowhere are rejected. 4 writes `parts`.
-        version=4,
+        # 2: texts that cannot be seen are empty, judgements of what exists nowhere are rejected. 4 writes `parts`. 5 keeps every language
+        # that a source of ir_datasets names.
+        version=5,
         run=run,
         settings=settings,
         reads=(*source_files(chosen), *tokenizer),
@@ -42,6 +45,7 @@ def sources(config: Config, source: Source | None = None, name: str = "sources")
         uses_ray=False,
         kind="sources",
         work=f"read the {chosen.type} source",
+        limited=False,
     )
 
 
@@ -85,7 +89,7 @@ def select(config: Config, data: Stage, translations: Stage) -> Stage:
         rows="candidates",
         work=work,
         estimate=estimate,
-        check=model_checks.selector(settings),
+        check=checks.both(model_checks.selector(settings), partial(checks.source_passages, config, data)),
     )
 
 

@@ -182,6 +182,30 @@ def test_faults_of_whole_files(tmp_path: Path) -> None:
         run(tmp_path, {"imported": settings | {"train": [str(text)]}})
 
 
+def test_a_document_without_a_text_is_left_out_of_the_lists(tmp_path: Path) -> None:
+    """d3 is empty and d4 exists nowhere: query 8 is left with one passage, too few for an example of two."""
+    lists = [LISTS[0] | {"document_ids": ["d1", "d3", "d2"]}, LISTS[1] | {"document_ids": ["d4", "d1"]}]
+    settings = pylate(tmp_path, lists=lists)
+    settings["documents"] = [write(tmp_path / "holed.jsonl", [*DOCUMENTS[:2], {"document_id": "d3", "text": "\u200b"}])]
+    workspace = LocalWorkspace(tmp_path, "mix")
+    mixing = MixSettings.model_validate({"imported": settings, "n_way": 2, "sampling": "first"})
+    mix(workspace, mixing, "en", ("de",), seed=7, max_rejected=0.4)
+    [found] = examples(workspace).values()
+    assert (found["query_id"], found["passage_ids"], found["scores"]) == ("7", ["d1", "d2"], [0.5, 0.125])
+    reasons = {
+        row["id"]: row["reason"] for row in workspace.output("rejected").to_pylist() if row["field"] == "document_ids"
+    }
+    assert reasons == {
+        "7": "1 of 3 documents have no text in imported.documents: 'd3'",
+        "8": "1 of 2 documents have no text in imported.documents: 'd4'",
+    }
+    message = (
+        r"2 of 5 listed documents have no text in mix.imported.documents, more than max_rejected 0.01: 'd3', 'd4';"
+    )
+    with pytest.raises(SourceError, match=message):
+        run(tmp_path, {"imported": settings, "n_way": 2})
+
+
 # --- sentence-transformers -------------------------------------------------------------------------------------------
 
 

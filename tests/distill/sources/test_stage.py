@@ -193,6 +193,28 @@ def test_too_many_bad_rows_are_an_error(tmp_path: Path) -> None:
         run(tmp_path, source, limit=0.1)
 
 
+def test_another_spelling_of_a_language_is_told_of(tmp_path: Path) -> None:
+    source = files(tmp_path / "data")
+    with (tmp_path / "data" / "passages.jsonl").open("a") as file:
+        file.write(
+            '{"id": "p3", "lang": "DE", "title": "", "text": "x"}\n{"id": "p4", "lang": "en-GB", "title": "", "text": "x"}\n'
+        )
+    assert run(tmp_path, source).warnings == [
+        "1 passages in 'DE' are skipped: the job has 'de', and codes must be spelled alike",
+        "1 passages in 'en-GB' are skipped: the job has 'en', and codes must be spelled alike",
+    ]
+
+
+def test_queries_without_a_text_in_the_source_language_are_told_of(tmp_path: Path) -> None:
+    source = files(tmp_path / "data")
+    with (tmp_path / "data" / "queries.jsonl").open("a") as file:
+        file.write('{"id": "q3", "lang": "de", "text": "zwei?", "split": "train"}\n')
+    workspace = run(tmp_path, source)
+    assert workspace.facts["queries_elsewhere"] == {"de": 1}
+    [warning] = workspace.warnings
+    assert warning.startswith("1 queries have no text in 'en' (de 1): the student is not trained on them, and")
+
+
 def test_judgements_of_skipped_languages_are_counted(tmp_path: Path) -> None:
     source = files(tmp_path / "data")
     with (tmp_path / "data" / "passages.jsonl").open("a") as file:
@@ -428,6 +450,28 @@ def test_ir_datasets_parallel_collection(tmp_path: Path, register: Callable[...,
     ]
     assert rows(workspace, "queries") == [{"query_id": "7", "lang": "en", "text": "which one", "split": "train"}]
     assert rows(workspace, "qrels") == [{"query_id": "7", "passage_id": "1", "relevance": 1}]
+
+
+def test_ir_datasets_keep_every_language_that_they_name(tmp_path: Path, register: Callable[..., None]) -> None:
+    """The shape of NeuCLIR: two of three collections, each document in one language, judged together; none is in the source language."""
+    from ir_datasets.formats import TrecQrels, TsvDocs, TsvQueries
+
+    for lang in ("zh", "ko"):
+        register(lang, TsvDocs(local(tmp_path / f"{lang}.tsv", f"{lang}1\ttext\n{lang}2\ttext\n"), lang=lang))
+    judged = "1 0 zh1 3\n1 0 ko2 1\n1 0 ru9 3\n"
+    queries = TsvQueries(local(tmp_path / "q.tsv", "1\tbees\n"), lang="en")
+    register("multi", queries, TrecQrels(local(tmp_path / "q.qrels", judged), {}))
+    source = IrDatasetsSource(
+        passages={"zh": "polyray-test/zh", "ko": "polyray-test/ko"}, queries={"test": "polyray-test/multi"}
+    )
+    workspace = run(tmp_path, source, ("zh",), limit=0.4)
+    assert [(row["passage_id"], row["lang"]) for row in rows(workspace, "parallel")] == [
+        ("zh1", "zh"), ("zh2", "zh"), ("ko1", "ko"), ("ko2", "ko"),
+    ]  # fmt: skip
+    assert [row["passage_id"] for row in rows(workspace, "qrels")] == ["zh1", "ko2"]
+    assert len(workspace.warnings) == 1
+    with pytest.raises(SourceError, match=r"1 of 3 judgements are .*: passage 'ru9' \(line 3\); .* raise max_rejected"):
+        run(tmp_path, source, ("zh",), limit=0.3)
 
 
 def test_ir_datasets_translated_queries(tmp_path: Path, register: Callable[..., None]) -> None:
