@@ -5,7 +5,7 @@ No draw depends on the number of workers or on what was drawn before.
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -129,14 +129,18 @@ def draw_examples(
     seed: int,
     turn: Turn,
     positives: int = 0,
+    taken: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Draw the examples of one query at its turn: passage ids, languages and scores. A pure function of its arguments.
 
     Where the first `positives` passages are positives, one of them comes first and the others of the n are not among them. Without
-    `languages` nothing is drawn and those of the examples are empty.
+    `languages` nothing is drawn and those of the examples are empty. Passages that are `taken` are not drawn, but for positives, and as far
+    as there are others.
     """
     for_passages, for_languages = _random_states(settings, seed, turn, query_id)
-    positions = draw_positions(settings, len(passage_ids), positives, seed, turn, query_id, for_passages)
+    left = _left(settings, passage_ids, positives, taken)
+    drawn_positions = draw_positions(settings, len(left), positives, seed, turn, query_id, for_passages)
+    positions = [left[position] for position in drawn_positions]
     drawn = (
         draw_languages(settings.strategy, settings.n_way, languages, for_languages)
         if languages
@@ -146,6 +150,16 @@ def draw_examples(
         {"passage_ids": [passage_ids[i] for i in positions], "langs": langs, "scores": [scores[i] for i in positions]}
         for langs in drawn
     ]
+
+
+def _left(settings: MixSettings, passage_ids: Sequence[str], positives: int, taken: Collection[str]) -> list[int]:
+    """Return the positions that may be drawn: the positives, and the others that are not taken; of the taken, those that are needed."""
+    if settings.sampling == "pairs":  # goes through the pairs of all candidates, whoever else has drawn them
+        return list(range(len(passage_ids)))
+    others = range(positives, len(passage_ids))
+    free = [position for position in others if passage_ids[position] not in taken]
+    lacking = max(0, settings.n_way - min(positives, 1) - len(free))
+    return [*range(positives), *free, *[position for position in others if passage_ids[position] in taken][:lacking]]
 
 
 def _random_states(settings: MixSettings, seed: int, turn: Turn, query_id: str) -> tuple[Random, Random]:
@@ -171,18 +185,20 @@ def share_passages(
 ) -> list[dict[str, Any]]:
     """Give each example of a group the passages of all of them, with its own query's scores: in-batch distillation.
 
-    A passage that was drawn twice is there twice, perhaps in two languages. `scores` maps, for each query, every passage to the
-    teacher's score; a missing one is a `TableError` that names the pair, or with `missing: mask` the score `UNSCORED`. With `without_own`
-    the passage with a query's own id is unscored for it.
+    `scores` maps, for each query, every passage to the teacher's score; a missing one is a `TableError` that names the pair, or with
+    `missing: mask` the score `UNSCORED`. A passage that is there twice, perhaps in two languages, counts once: in its other places it has
+    the score `UNSCORED`, for every query. With `without_own` the passage with a query's own id is unscored for it.
     """
     passage_ids = [passage_id for example in examples for passage_id in example["passage_ids"]]
     langs = [lang for example in examples for lang in example["langs"]]
     if missing == "error":
         _check_scored(scores, query_ids, passage_ids, without_own=without_own)
+    first = [passage_id not in passage_ids[:place] for place, passage_id in enumerate(passage_ids)]
     drawn = []
     for known, query_id in zip(scores, query_ids, strict=True):
         left_out = query_id if without_own else None
-        values = [UNSCORED if i == left_out else known.get(i, UNSCORED) for i in passage_ids]
+        pairs = zip(passage_ids, first, strict=True)
+        values = [known.get(i, UNSCORED) if once and i != left_out else UNSCORED for i, once in pairs]
         drawn.append({"passage_ids": passage_ids, "langs": langs, "scores": values})
     return drawn
 

@@ -74,8 +74,9 @@ class MixSettings(Settings):
     negatives: NegativeSettings | None = None
     """Options that leave out candidates; if None, all are drawn alike, as the papers do. Queries that have too few left are rejected."""
     group: int = Field(default=1, ge=1)
-    """Queries that share their passages: each is scored against all that were drawn for its group (in-batch distillation).
-    Every such pair needs a score of the teacher, hence a `select.by.top_k` of the size of the collection, or `missing: mask`."""
+    """Queries that share their passages: each is scored against all that were drawn for its group (in-batch distillation). No passage is
+    drawn twice for a group, in whatever language; where candidates do not suffice for that, it counts once all the same. Every pair of a
+    group needs a score of the teacher, hence a `select.by.top_k` of the size of the collection, or `missing: mask`."""
     missing: Literal["error", "mask"] = "error"
     """Treatment of pairs of a group that the teacher has not scored: `error` stops the job, `mask` leaves them out of the loss. Those of a
     query's own passages always have scores."""

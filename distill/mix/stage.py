@@ -5,7 +5,7 @@ What an example holds is a pure function of ids and a seed (`distill.mix.draws`)
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -246,9 +246,7 @@ class MixWorker:
         ids = order[start:stop]
         queries = lookup(self._queries, "query_id", ids, "mix").to_pylist()
         lists = lookup(self._lists, "query_id", ids, "mix").to_pylist()
-        examples = [
-            self._draw(row, Turn(epoch, position, len(order))) for position, row in enumerate(lists, start=start)
-        ]
+        examples = self._draw_all(lists, epoch, start, len(order))
         if self._settings.group > 1:
             examples = self._grouped(examples, lists)
         drawn = [(query, example) for query, made in zip(queries, examples, strict=True) for example in made]
@@ -256,7 +254,20 @@ class MixWorker:
         first = (epoch * len(order) + start) * repeat
         return {"examples": self._table(drawn, first)}
 
-    def _draw(self, row: Mapping[str, Any], turn: Turn) -> list[dict[str, Any]]:
+    def _draw_all(
+        self, lists: Sequence[Mapping[str, Any]], epoch: int, start: int, length: int
+    ) -> list[list[dict[str, Any]]]:
+        """Draw the examples of consecutive queries. What the earlier ones of its group have drawn, a query does not draw again."""
+        examples, taken = [], set[str]()
+        for position, row in enumerate(lists, start=start):
+            if position % self._settings.group == 0:
+                taken = set()
+            made = self._draw(row, Turn(epoch, position, length), taken)
+            taken.update(made[0]["passage_ids"])
+            examples.append(made)
+        return examples
+
+    def _draw(self, row: Mapping[str, Any], turn: Turn, taken: Collection[str]) -> list[dict[str, Any]]:
         made = draw_examples(
             row["query_id"],
             row["passage_ids"],
@@ -266,6 +277,7 @@ class MixWorker:
             self._seed,
             turn,
             row["positives"],
+            taken,
         )
         if not self._languages:
             made = [example | {"langs": self._texts.own_languages(example["passage_ids"])} for example in made]

@@ -74,7 +74,8 @@ def _mix_stage(
 ) -> Stage:
     needs = (Need(name, 1, 1.0, 0.0, "cluster.num_cpus"),)
     work = _examples(mix)
-    return Stage(name, 3, run, identity, inputs, reads, needs, rows="examples", kind="mix", work=work)
+    version = 4 if mix.group > 1 else 3  # 4 has every passage once in a group
+    return Stage(name, version, run, identity, inputs, reads, needs, rows="examples", kind="mix", work=work)
 
 
 def _examples(mix: MixSettings) -> str:

@@ -197,3 +197,32 @@ def test_a_querys_own_passage_is_unscored_in_a_group() -> None:
     assert math.isnan(scored["scores"][1])
     with pytest.raises(TableError, match="query 'q' has none for passage 'q'"):
         share_passages(examples, scores, ["q", "r"])
+
+
+def test_what_is_taken_is_not_drawn_but_for_positives() -> None:
+    ids = [f"p{i}" for i in range(8)]
+
+    def drawn(settings: MixSettings, taken: set[str], positives: int = 0, query_id: str = "q") -> list[str]:
+        turn = Turn(0, 0, 1)
+        return draw_examples(query_id, ids, [0.0] * 8, settings, ["de"], 3, turn, positives, taken)[0]["passage_ids"]
+
+    first = MixSettings(n_way=3, sampling="first")
+    assert drawn(first, {"p0", "p2"}) == ["p1", "p3", "p4"]
+    assert drawn(first, {f"p{i}" for i in range(6)}) == ["p6", "p7", "p0"]
+    assert drawn(first, {"p0", "p2"}, positives=1) == ["p0", "p1", "p3"]
+    head = MixSettings(n_way=2, draw_from=2)
+    assert {i for q in range(50) for i in drawn(head, {"p0", "p3"}, query_id=f"q{q}")} == {"p1", "p2"}
+    beta = MixSettings(n_way=2, sampling="beta", max_beta=2)
+    assert {i for q in range(50) for i in drawn(beta, {"p0", "p1"}, query_id=f"q{q}")} == set(ids[2:])
+    pairs = MixSettings(n_way=2, sampling="pairs", epochs=1)
+    assert drawn(pairs, set(ids), positives=2) == drawn(pairs, set(), positives=2)
+
+
+def test_a_passage_that_is_there_twice_counts_once() -> None:
+    examples = [{"passage_ids": ["a", "b"], "langs": ["de", "de"]}, {"passage_ids": ["b", "c"], "langs": ["fr", "fr"]}]
+    scores = [{"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 4.0, "b": 5.0, "c": 6.0}]
+    for row, known in zip(share_passages(examples, scores, ["q", "r"]), scores, strict=True):
+        assert row["passage_ids"] == ["a", "b", "b", "c"]
+        assert row["langs"] == ["de", "de", "fr", "fr"]
+        assert [row["scores"][0], row["scores"][1], row["scores"][3]] == list(known.values())
+        assert math.isnan(row["scores"][2])

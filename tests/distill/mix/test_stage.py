@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -109,12 +110,39 @@ def test_a_group_shares_its_passages_with_each_querys_own_scores(tmp_path: Path)
     assert [row["position"] for row in grouped] == list(range(6))
     for first in (0, 2, 4):
         pair = grouped[first : first + 2]
-        ids = [i for row in pair for i in plain[row["query_id"]]["passage_ids"]]
-        langs = [lang for row in pair for lang in plain[row["query_id"]]["langs"]]
+        alone = plain[pair[0]["query_id"]]
+        ids, langs = pair[0]["passage_ids"], pair[0]["langs"]
+        assert (ids[:3], langs[:3]) == (alone["passage_ids"], alone["langs"])
+        assert len(set(ids)) == 6
         for row in pair:
             assert (row["passage_ids"], row["langs"]) == (ids, langs)
             assert row["passages"] == [f"{i} {lang}" for i, lang in zip(ids, langs, strict=True)]
             assert row["scores"] == [int(i[1:]) + 100.0 * int(row["query_id"][1:]) for i in ids]
+
+
+def test_passages_of_a_group_are_drawn_once_and_evenly(tmp_path: Path) -> None:
+    """Five queries draw 2 of 10 passages each: all ten, in every group, and each query draws each of them alike."""
+    examples = run(tmp_path, MixSettings(n_way=2, group=5, epochs=400)).to_pylist()
+    counts: Counter[tuple[str, str]] = Counter()
+    for row, query in zip(examples, range(len(examples)), strict=True):
+        assert sorted(row["passage_ids"]) == IDS
+        own = row["passage_ids"][2 * (query % 5) : 2 * (query % 5) + 2]
+        counts.update((row["query_id"], passage_id) for passage_id in own)
+    # 400 draws of 2 of 10: 80 each, standard deviation 8
+    assert len(counts) == 50
+    assert max(abs(count - 80) for count in counts.values()) < 36
+
+
+@pytest.mark.parametrize("sampling", ["random", "first"])
+def test_where_candidates_do_not_suffice_a_passage_counts_once(tmp_path: Path, sampling: str) -> None:
+    """Three queries want 4 passages each of ten: the third has two left, and the other two are there again without a score."""
+    settings = MixSettings.model_validate({"n_way": 4, "group": 3, "sampling": sampling, "epochs": 5})
+    for row in run(tmp_path, settings).to_pylist():
+        ids, scores = row["passage_ids"], row["scores"]
+        assert sorted(set(ids)) == IDS
+        assert [score is None for score in scores] == [i in ids[:place] for place, i in enumerate(ids)]
+        assert len(ids) == 12
+        assert scores.count(None) == 2
 
 
 def test_a_group_without_all_scores_names_the_pair(tmp_path: Path) -> None:
@@ -243,11 +271,13 @@ def test_a_group_masks_pairs_that_were_not_scored(tmp_path: Path) -> None:
     examples = run(tmp_path, MixSettings(n_way=3, group=5, missing="mask"), inputs).to_pylist()
     [narrow] = [row for row in examples if row["query_id"] == "q2"]
     known = {"p0": 0.0, "p1": 1.0, "p2": 2.0}
-    assert narrow["scores"] == [known.get(i) for i in narrow["passage_ids"]]
-    assert None in narrow["scores"]
+    ids = narrow["passage_ids"]
+    first = [i not in ids[:place] for place, i in enumerate(ids)]
+    assert narrow["scores"] == [known.get(i) if once else None for i, once in zip(ids, first, strict=True)]
+    assert None in [score for score, once in zip(narrow["scores"], first, strict=True) if once]
     for row in examples:
         if row["query_id"] != "q2":
-            assert row["scores"] == [float(i[1:]) for i in row["passage_ids"]]
+            assert row["scores"] == [float(i[1:]) if once else None for i, once in zip(ids, first, strict=True)]
 
 
 def test_a_curriculum_goes_over_all_epochs(tmp_path: Path) -> None:
