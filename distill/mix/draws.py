@@ -120,7 +120,7 @@ def draw_languages(strategy: str, n_way: int, languages: Sequence[str], random: 
             raise ValueError(f"no mixing strategy is called {strategy!r}")
 
 
-def draw_examples(
+def draw_examples(  # noqa: PLR0913 - what a draw depends on
     query_id: str,
     passage_ids: Sequence[str],
     scores: Sequence[float],
