@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import assert_never
+from typing import Any, assert_never
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -19,6 +19,7 @@ from distill.encoders.settings import (
     StudentSettings,
 )
 from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
+from distill.models.loading import positions_of
 from distill.models.locate import ModelError, fetch_folder
 
 _DROPOUTS = (
@@ -42,9 +43,21 @@ def start_student(settings: StudentSettings, texts: Iterable[str], seed: int) ->
     torch.manual_seed(seed)
     single = isinstance(settings, SingleVectorStudent)
     encoder = _start_single_vector(settings, texts) if single else _start_late_interaction(settings, texts)
+    check_lengths(settings, encoder.backbone.config)
     if settings.dropout is not None:
         _set_dropout(encoder.backbone.config, settings.dropout)
     return encoder
+
+
+def check_lengths(settings: StudentSettings, config: Any) -> None:
+    """Raise a `ModelError` where texts may be longer than the student's backbone, of this configuration, has positions."""
+    positions = positions_of(config)
+    for name, tokens in (("query_tokens", settings.query_tokens), ("passage_tokens", settings.passage_tokens)):
+        if positions is not None and tokens > positions:
+            model = settings.start.model if isinstance(settings.start, PretrainedStudent) else "a fresh student"
+            raise ModelError(
+                f"student.{name} {tokens}: '{model}' has {positions} positions; lower it to {positions}, or take another student.start"
+            )
 
 
 def _set_dropout(config: PretrainedConfig, probability: float) -> None:
@@ -87,7 +100,8 @@ def _start_late_interaction(settings: LateInteractionStudent, texts: Iterable[st
             return LateInteractionEncoder(found.backbone, found.projection, found.tokenizer, kept)
         case FreshStudent():
             tokenizer = train_tokenizer(texts, settings.start.vocabulary)
-            backbone = _fresh_backbone(settings.start, tokenizer, settings.passage_tokens, pooler=False)
+            longest = max(settings.query_tokens, settings.passage_tokens)
+            backbone = _fresh_backbone(settings.start, tokenizer, longest, pooler=False)
             return LateInteractionEncoder.assemble(backbone, tokenizer, wanted)
         case _:
             assert_never(settings.start)
@@ -107,8 +121,9 @@ def _start_single_vector(settings: SingleVectorStudent, texts: Iterable[str]) ->
             backbone, tokenizer = load_backbone(fetch_folder(settings.start.model, settings.start.revision))
         case FreshStudent():
             tokenizer = train_tokenizer(texts, settings.start.vocabulary)
+            longest = max(settings.query_tokens, settings.passage_tokens)
             pooler = settings.pooling == "pooler"
-            backbone = _fresh_backbone(settings.start, tokenizer, settings.passage_tokens, pooler=pooler)
+            backbone = _fresh_backbone(settings.start, tokenizer, longest, pooler=pooler)
         case _:
             assert_never(settings.start)
     encoder = SingleVectorEncoder(backbone, tokenizer, wanted)
@@ -120,7 +135,7 @@ def _start_single_vector(settings: SingleVectorStudent, texts: Iterable[str]) ->
 
 
 def _fresh_backbone(
-    start: FreshStudent, tokenizer: PreTrainedTokenizerFast, passage_tokens: int, *, pooler: bool
+    start: FreshStudent, tokenizer: PreTrainedTokenizerFast, longest: int, *, pooler: bool
 ) -> BertModel:
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -128,7 +143,7 @@ def _fresh_backbone(
         num_hidden_layers=start.layers,
         num_attention_heads=start.hidden // 32,
         intermediate_size=4 * start.hidden,
-        max_position_embeddings=max(512, passage_tokens),
+        max_position_embeddings=max(512, longest),
         pad_token_id=0,
     )
     return BertModel(config, add_pooling_layer=pooler)

@@ -23,11 +23,13 @@ class Turn(NamedTuple):
         epoch: the epoch, from 0.
         position: the query's position in the epoch's order, from 0.
         length: queries in an epoch.
+        taken: passages that earlier queries of its group have drawn.
     """
 
     epoch: int = 0
     position: int = 0
     length: int = 1
+    taken: Collection[str] = ()
 
     def progress(self, epochs: int, shared: int = 1) -> float:
         """Return the share of all turns that came before, from 0 to below 1. Turns that share their draws share the first one's."""
@@ -120,7 +122,7 @@ def draw_languages(strategy: str, n_way: int, languages: Sequence[str], random: 
             raise ValueError(f"no mixing strategy is called {strategy!r}")
 
 
-def draw_examples(  # noqa: PLR0913 - what a draw depends on
+def draw_examples(
     query_id: str,
     passage_ids: Sequence[str],
     scores: Sequence[float],
@@ -129,16 +131,15 @@ def draw_examples(  # noqa: PLR0913 - what a draw depends on
     seed: int,
     turn: Turn,
     positives: int = 0,
-    taken: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Draw the examples of one query at its turn: passage ids, languages and scores. A pure function of its arguments.
 
     Where the first `positives` passages are positives, one of them comes first and the others of the n are not among them. Without
-    `languages` nothing is drawn and those of the examples are empty. Passages that are `taken` are not drawn, but for positives, and as far
-    as there are others.
+    `languages` nothing is drawn and those of the examples are empty. Passages that are taken at its turn are not drawn, but for positives,
+    and as far as there are others.
     """
     for_passages, for_languages = _random_states(settings, seed, turn, query_id)
-    left = _left(settings, passage_ids, positives, taken)
+    left = _left(settings, passage_ids, positives, turn.taken)
     drawn_positions = draw_positions(settings, len(left), positives, seed, turn, query_id, for_passages)
     positions = [left[position] for position in drawn_positions]
     drawn = (

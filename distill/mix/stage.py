@@ -5,7 +5,7 @@ What an example holds is a pure function of ids and a seed (`distill.mix.draws`)
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -262,12 +262,12 @@ class MixWorker:
         for position, row in enumerate(lists, start=start):
             if position % self._settings.group == 0:
                 taken = set()
-            made = self._draw(row, Turn(epoch, position, length), taken)
+            made = self._draw(row, Turn(epoch, position, length, taken))
             taken.update(made[0]["passage_ids"])
             examples.append(made)
         return examples
 
-    def _draw(self, row: Mapping[str, Any], turn: Turn, taken: Collection[str]) -> list[dict[str, Any]]:
+    def _draw(self, row: Mapping[str, Any], turn: Turn) -> list[dict[str, Any]]:
         made = draw_examples(
             row["query_id"],
             row["passage_ids"],
@@ -277,7 +277,6 @@ class MixWorker:
             self._seed,
             turn,
             row["positives"],
-            taken,
         )
         if not self._languages:
             made = [example | {"langs": self._texts.own_languages(example["passage_ids"])} for example in made]

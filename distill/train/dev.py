@@ -46,16 +46,9 @@ def write_dev(
     Queries are those of split dev in `query_lang` that have a judgement above 0. Queries and passages are drawn by hashes of their ids. All
     passages of judged documents are in the pool; where documents are judged they are ranked by their best passages.
     """
-    queries = workspace.input("sources", "queries")
-    queries = queries.filter(pc.and_(pc.equal(queries["split"], "dev"), pc.equal(queries["lang"], query_lang)))
     qrels, parts = workspace.input("sources", "qrels"), workspace.input("sources", "parts")
+    queries = judged_queries(workspace.input("sources", "queries"), qrels, query_lang)
     unit = judged_unit(qrels, parts)
-    relevant = qrels.filter(pc.greater(qrels["relevance"], 0))
-    queries = queries.filter(pc.is_in(queries["query_id"], value_set=relevant["query_id"].combine_chunks()))
-    if not len(queries):
-        raise TableError(
-            f"train.dev: the source has no judged query of split dev in '{query_lang}'; give it one, or set train.dev to null"
-        )
     chosen = _drawn(queries["query_id"].to_pylist(), settings.queries)
     queries = queries.filter(pc.is_in(queries["query_id"], value_set=pa.array(chosen, pa.string())))
     qrels = qrels.filter(pc.is_in(qrels["query_id"], value_set=pa.array(chosen, pa.string())))
@@ -68,6 +61,14 @@ def write_dev(
     folder_of_translations = f"{workspace.input_folder('translate')}/translations"
     tables.append(StoredTable.open(workspace.filesystem, folder_of_translations))
     pool = pa.concat_tables([_only(table, wanted, languages) for table in tables])
+    lacking = sorted(set(languages) - set(pool["lang"].to_pylist()))
+    if len(lacking) == len(set(languages)):
+        raise TableError(
+            f"train.dev: the pool has no passage in {', '.join(lacking) or 'any language'}, so that nothing would be watched; name "
+            "languages that the passages are in, or set train.dev to null"
+        )
+    if lacking:
+        workspace.note(warning=f"train.dev watches no passages in {', '.join(lacking)}: there are none")
     ranked = document_ids(pool["passage_id"], parts) if unit == "doc_id" else pool["passage_id"]
     pool = pool.append_column("ranked_id", ranked)
     queries = queries.select(["query_id", "text"])
@@ -75,6 +76,18 @@ def write_dev(
         queries = queries.append_column("left_out", queries["query_id"])
     for name, table in {"queries": queries, "qrels": qrels, "passages": pool}.items():
         write_table(workspace.filesystem, f"{folder}/{name}.parquet", table)
+
+
+def judged_queries(queries: pa.Table, qrels: pa.Table, query_lang: str) -> pa.Table:
+    """Return the queries of split dev in a language that have a judgement above 0; a `TableError` where there are none."""
+    queries = queries.filter(pc.and_(pc.equal(queries["split"], "dev"), pc.equal(queries["lang"], query_lang)))
+    relevant = qrels.filter(pc.greater(qrels["relevance"], 0))
+    queries = queries.filter(pc.is_in(queries["query_id"], value_set=relevant["query_id"].combine_chunks()))
+    if not len(queries):
+        raise TableError(
+            f"train.dev: the source has no judged query of split dev in '{query_lang}'; give it one, or set train.dev to null"
+        )
+    return queries
 
 
 def _drawn(ids: Sequence[str], count: int) -> list[str]:

@@ -11,9 +11,10 @@ from distill.encoders.settings import SingleVectorStudent
 from distill.mix.settings import MixSettings
 from distill.settings.load import ConfigError
 from distill.train.loss_settings import InfoNceLoss, LanguageLoss, MarginMseLoss, summands
-from jobs.running import checks, estimates, model_checks
+from jobs.running import checks, estimates
 from jobs.running.distillation.teaching import pool_need
 from jobs.running.inputs import imported_files, model_files
+from jobs.running.training_checks import check_training
 
 
 def mix(config: Config, data: Stage, translations: Stage, scores: Stage, *, english: bool = False) -> Stage:
@@ -142,7 +143,7 @@ def train(config: Config, data: Stage, translations: Stage, examples: Stage) -> 
         kind="train",
         work=f"{examples_read}, {workers} workers",
         estimate=partial(estimates.train, config, data),
-        check=model_checks.student(config.student, config.train),
+        check=partial(check_training, config, data),
     )
 
 

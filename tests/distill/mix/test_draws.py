@@ -203,8 +203,8 @@ def test_what_is_taken_is_not_drawn_but_for_positives() -> None:
     ids = [f"p{i}" for i in range(8)]
 
     def drawn(settings: MixSettings, taken: set[str], positives: int = 0, query_id: str = "q") -> list[str]:
-        turn = Turn(0, 0, 1)
-        return draw_examples(query_id, ids, [0.0] * 8, settings, ["de"], 3, turn, positives, taken)[0]["passage_ids"]
+        turn = Turn(0, 0, 1, taken)
+        return draw_examples(query_id, ids, [0.0] * 8, settings, ["de"], 3, turn, positives)[0]["passage_ids"]
 
     first = MixSettings(n_way=3, sampling="first")
     assert drawn(first, {"p0", "p2"}) == ["p1", "p3", "p4"]

@@ -208,3 +208,15 @@ def test_a_document_whose_passages_are_on_several_workers_has_its_best_score() -
     values, numbers = best_documents([one, other], 3)
     assert numbers.tolist() == [[1, 2, 0]]
     assert values.tolist() == [[7.0, 2.0, 1.0]]
+
+
+def test_a_pool_without_passages_is_refused_and_a_lacking_language_is_said(tmp_path: Path) -> None:
+    stage = workspace(tmp_path / "some")
+    write_dev(stage, DevSettings(), "en", ("de", "pl"), f"{stage.folder}/dev")
+    assert stage.warnings == ["train.dev watches no passages in pl: there are none"]
+    for number, languages in enumerate([("pl", "cs"), ()]):
+        stage = workspace(tmp_path / str(number))
+        with pytest.raises(
+            TableError, match=r"train\.dev: the pool has no passage in (cs, pl|any language), so that nothing"
+        ):
+            write_dev(stage, DevSettings(), "en", languages, f"{stage.folder}/dev")
