@@ -14,6 +14,8 @@ from distill.tables import QRELS, QUERIES
 from jobs.mtd import pipeline
 from jobs.running.training_checks import check_student
 
+BUNDLED = {"type": "pretrained", "model": "bundled:student"}
+
 
 def trained(settings: dict[str, Any], storage: Path) -> tuple[Stage, Stage, Runner]:
     """Return the stages `sources` and `train` of a job, and a runner that asks for no cluster."""
@@ -45,8 +47,7 @@ def finish(data: Stage, storage: Path, split: str, relevance: int, lang: str = "
 def test_texts_beyond_the_positions_are_refused_before_the_first_stage(
     student: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    start = {"type": "pretrained", "model": "bundled:student"}
-    settings = {"student": {"type": "late_interaction", "start": start, **student}}
+    settings = {"student": {"type": "late_interaction", "start": BUNDLED, **student}}
     _, train, runner = trained(settings, tmp_path)
     with pytest.raises(UserError, match=message):
         runner.check([train])
@@ -68,7 +69,9 @@ def test_a_fresh_student_has_positions_for_both(kind: Any, lengths: dict[str, in
 def test_a_watch_without_queries_is_refused_once_the_source_is_read(
     split: str, relevance: int, lang: str, tmp_path: Path
 ) -> None:
-    data, train, runner = trained({"train": {"dev": {"every": 2000}}}, tmp_path)
+    data, train, runner = trained(
+        {"train": {"dev": {"every": 2000}}, "student": {"type": "late_interaction", "start": BUNDLED}}, tmp_path
+    )
     runner.check([train])
     finish(data, tmp_path, split, relevance, lang)
     with pytest.raises(
