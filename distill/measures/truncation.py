@@ -22,7 +22,7 @@ def note_truncated(workspace: Workspace, what: str, texts: pa.Table | Mapping[st
 
     Args:
         workspace: the stage.
-        what: the texts, in the plural: `documents`, `queries`.
+        what: the texts, in the plural: `documents`, `queries`, `training passages`.
         texts: the columns `lang` and `truncated` of all, or their `Counts`.
     """
     counts = truncated_counts(texts) if isinstance(texts, pa.Table) else texts
@@ -35,8 +35,8 @@ def note_truncated(workspace: Workspace, what: str, texts: pa.Table | Mapping[st
     )
     remedy = (
         "raise student.query_tokens"
-        if what == "queries"
+        if "queries" in what
         else "cut documents (source.cut) or raise student.passage_tokens"
     )
-    facts = {f"truncated_{what}": {lang: numbers["truncated"] for lang, numbers in cut.items()}}
+    facts = {f"truncated_{what.replace(' ', '_')}": {lang: numbers["truncated"] for lang, numbers in cut.items()}}
     workspace.note(**facts, warning=f"the student reads only the beginning of some {what}: {shown}; {remedy}")

@@ -120,7 +120,7 @@ def _cut(
     if cut.apart:
         warning = (
             f"{cut.apart} documents in several languages were cut: their passages do not correspond, so they are searched but are no "
-            f"translations of each other; an engine (translate.engine) translates those in {source_lang} for training"
+            f"translations of each other; an engine (translate.by) translates those in {source_lang} for training"
         )
         workspace.note(warning=warning, cut_apart=cut.apart)
     return cut.tables, cut.made

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ class Example(NamedTuple):
         passages: texts of the passages.
         scores: the teacher's score of each passage; None where there is none.
         position: position of the example in its table, for messages.
+        query_lang: language of the query.
+        langs: language of each passage.
     """
 
     query_id: str
@@ -32,6 +35,12 @@ class Example(NamedTuple):
     passages: Sequence[str]
     scores: Sequence[float | None]
     position: int = 0
+    query_lang: str = ""
+    langs: Sequence[str] = ()
+
+
+Tally = Counter[tuple[str, str, bool]]
+"""Numbers of texts that were read, by role (`query` or `passage`), language and whether they are truncated."""
 
 
 class Chunks(NamedTuple):
@@ -75,13 +84,16 @@ class TrainingBatch(NamedTuple):
         return TrainingBatch(*moved)
 
 
-def make_batch(encoder: Encoder, examples: Sequence[Example], tokens_per_batch: int) -> TrainingBatch:
+def make_batch(
+    encoder: Encoder, examples: Sequence[Example], tokens_per_batch: int, tally: Tally | None = None
+) -> TrainingBatch:
     """Tokenise examples. Queries and passages that occur twice are tokenised, and later encoded, once.
 
     Args:
         encoder: the student, which has the tokenizer.
         examples: B examples with the same number N of passages.
         tokens_per_batch: most padded tokens in a chunk.
+        tally: the distinct texts are added to it.
 
     Raises:
         ValueError: a score is infinite or NaN, or examples have different numbers of passages. A score of None becomes NaN.
@@ -106,8 +118,18 @@ def make_batch(encoder: Encoder, examples: Sequence[Example], tokens_per_batch: 
     position = {text: i for i, text in enumerate(texts)}
     query_texts = list(dict.fromkeys(queries))
     query_place = {text: i for i, text in enumerate(query_texts)}
-    chunked = _chunks(encoder.passage_rows(texts), encoder.pad_passages, tokens_per_batch)
-    query_chunks = _chunks(encoder.query_rows(query_texts), encoder.pad_queries, tokens_per_batch)
+    read, read_queries = encoder.read_passages(texts), encoder.read_queries(query_texts)
+    if tally is not None:
+        langs = {
+            t: lang for e in examples for t, lang in zip(e.passages, e.langs or [""] * len(e.passages), strict=True)
+        }
+        query_langs = {example.query: example.query_lang for example in examples}
+        tally.update(("passage", langs[text], cut) for text, cut in zip(texts, read.truncated, strict=True))
+        tally.update(
+            ("query", query_langs[text], cut) for text, cut in zip(query_texts, read_queries.truncated, strict=True)
+        )
+    chunked = _chunks(read.ids, encoder.pad_passages, tokens_per_batch)
+    query_chunks = _chunks(read_queries.ids, encoder.pad_queries, tokens_per_batch)
     of_queries = query_chunks.order[torch.tensor([query_place[text] for text in queries])]
     most = max(map(len, ids.values()))
     rows = [

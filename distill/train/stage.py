@@ -17,6 +17,7 @@ from distill.encoders.checkpoints import load_encoder
 from distill.encoders.checkpoints.fetch import upload_encoder
 from distill.encoders.settings import SingleVectorStudent, StudentSettings
 from distill.encoders.start import start_student
+from distill.measures.truncation import note_truncated
 from distill.tables import DEV_MEASUREMENTS, TRAINING_LOG
 from distill.text import passage_texts
 from distill.train.dev import best_step, write_dev
@@ -96,6 +97,9 @@ def _keep(workspace: Workspace, settings: TrainSettings, result: Any) -> None:
     with whole_directory(result.checkpoint) as folder:
         history = read_history(folder)
     workspace.write("training_log", TRAINING_LOG.from_rows(history["log"]))
+    for role, what in (("passage", "training passages"), ("query", "training queries")):
+        rows = [row for row in history.get("read", []) if row["role"] == role]
+        note_truncated(workspace, what, {row["lang"]: row for row in rows})
     measure = settings.dev.measure if settings.dev else ""
     rows = [row | {"measure": measure} for row in history["dev"]]
     workspace.write("dev_measurements", DEV_MEASUREMENTS.from_rows(rows))

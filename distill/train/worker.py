@@ -11,13 +11,14 @@ from typing import Any
 
 import pyarrow.fs as pafs
 import torch
+from torch import distributed
 
 from cluster.copying import upload
 from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.encoders.encoder import Encoder
 from distill.encoders.single_vector import SingleVectorEncoder
 from distill.numerics.batching import fitting_tokens
-from distill.train.batches import TrainingBatch, make_batch
+from distill.train.batches import Tally, TrainingBatch, make_batch
 from distill.train.dev import DevSet, dev_means, is_exhausted
 from distill.train.gates import Gates
 from distill.train.gather import all_sum
@@ -87,7 +88,7 @@ class StudentLoop(Loop[list[TrainingBatch]]):
     """The steps of a student's training. An item is this worker's share of a batch, in the parts whose gradients are added up."""
 
     def __init__(self, job: TrainingJob, filesystem: pafs.FileSystem, trainer: Trainer) -> None:
-        super().__init__(trainer, job.train, RayCheckpoints(), ("log", "dev"))
+        super().__init__(trainer, job.train, RayCheckpoints(), ("log", "dev", "read"))
         self.measure_every = job.train.dev.every if job.train.dev else None
         self._job = job
         self._train = job.train
@@ -100,6 +101,8 @@ class StudentLoop(Loop[list[TrainingBatch]]):
         self._stream = ExampleStream(filesystem, job.examples)
         self._trackers: list[Tracker] = []
         self._told = StepReport(filesystem, job.folder, trainer.rank)
+        self._read = Tally()
+        self._tallies: dict[int, Tally] = {}
         self._since: list[tuple[Step, int]] = []
         self._clock = time.perf_counter()
 
@@ -109,7 +112,9 @@ class StudentLoop(Loop[list[TrainingBatch]]):
         share = examples_of(self._stream.batch(step, settings.batch_size, trainer.rank, trainer.world, unit))
         units = len(share) // unit
         bounds = [units * i // settings.accumulate * unit for i in range(settings.accumulate + 1)]
-        return [make_batch(trainer.encoder, share[a:b], self._tokens) for a, b in pairwise(bounds)]
+        # Items are made ahead of their steps, in a thread: a step's tally counts once it is taken.
+        tally = self._tallies[step] = Tally()
+        return [make_batch(trainer.encoder, share[a:b], self._tokens, tally) for a, b in pairwise(bounds)]
 
     def take_step(self, item: Sequence[TrainingBatch]) -> None:
         """Take one optimiser step; before the first one check the teacher's scores."""
@@ -117,6 +122,7 @@ class StudentLoop(Loop[list[TrainingBatch]]):
         if trainer.step == 0:
             teacher = torch.cat([part.teacher for part in item])[:_GATED_EXAMPLES]
             agree(lambda: self._gates.check_teacher(teacher), trainer.world)
+        self._read += self._tallies.pop(trainer.step)
         step = trainer.train_step(item)
         self._since.append((step, sum(len(part.positions) for part in item)))
 
@@ -133,6 +139,7 @@ class StudentLoop(Loop[list[TrainingBatch]]):
         seen = trainer.step * self._train.batch_size
         line = {"step": trainer.step, "loss": loss, "learning_rate": rate, "examples": seen, "gradient_norm": norm}
         self.history["log"].append(line)
+        self._add_read()
         now = time.perf_counter()
         values = {"train/loss": loss, "train/learning_rate": rate, "train/gradient_norm": norm}
         values |= {f"train/loss/{name}": value for name, value in losses.items() if len(losses) > 1}
@@ -145,6 +152,21 @@ class StudentLoop(Loop[list[TrainingBatch]]):
     def reached(self, step: int, steps: int, loss: float) -> None:
         """Tell the driver."""
         self._told.tell(step, steps, loss)
+
+    def _add_read(self) -> None:
+        """Add the texts read since the last line, by all workers, to the history's counts of truncated texts."""
+        parts: list[Any] = [self._read]
+        if self._student.world > 1:
+            parts = [None] * self._student.world
+            distributed.all_gather_object(parts, self._read)
+        counts = {(row["role"], row["lang"]): dict(row) for row in self.history.get("read", [])}
+        for part in parts:
+            for (role, lang, truncated), number in part.items():
+                row = counts.setdefault((role, lang), {"role": role, "lang": lang, "texts": 0, "truncated": 0})
+                row["texts"] += number
+                row["truncated"] += number * truncated
+        self.history["read"] = [counts[key] for key in sorted(counts)]
+        self._read = Tally()
 
     def measure(self) -> None:
         """Measure retrieval on the development set."""

@@ -6,7 +6,7 @@ import torch
 
 from distill.encoders.checkpoints import load_encoder
 from distill.tables import EXAMPLES
-from distill.train.batches import Example, key, make_batch
+from distill.train.batches import Example, Tally, key, make_batch
 from distill.train.stream import examples_of
 
 SHORT, LONG = "sun", "honey bee dance hive flower sun angle food"
@@ -82,3 +82,21 @@ def test_examples_of_unequal_width_are_refused(tiny_student: Path) -> None:
     wide = example(1, passage_ids=["a"], passages=[SHORT], langs=["en"], scores=[1.0])
     with pytest.raises(ValueError, match=r"different numbers of passages: \[1, 2\]"):
         make_batch(load_encoder(tiny_student), table(example(0), wide), 1000)
+
+
+def test_texts_that_the_student_reads_the_beginning_of_are_tallied_once_a_batch(tiny_student: Path) -> None:
+    """It reads 8 tokens of a query, 5 of them words, and 32 of a passage, 29 of them words."""
+    exact, over = "bee " * 29, "bee " * 30
+    rows = table(
+        example(0, query="bee " * 5, passages=[exact, over]),
+        example(1, query="sun " * 6, passages=[over, SHORT], langs=["de", "fr"], query_lang="de"),
+    )
+    tally = Tally()
+    make_batch(load_encoder(tiny_student), rows, 1000, tally)
+    assert tally == {
+        ("query", "en", False): 1,
+        ("query", "de", True): 1,
+        ("passage", "en", False): 1,
+        ("passage", "de", True): 1,
+        ("passage", "fr", False): 1,
+    }
