@@ -22,8 +22,9 @@ class StageFacts:
         rejected: rows that it could not use.
         reused: whether this run reused the output of an earlier one.
         versions: software versions by name.
+        warnings: what the stage warned of.
 
-    All but `reused` are keys of the manifest, where the versions are called `software`.
+    All but `reused` are keys of the manifest, where the versions are called `software` and the warnings are among the `notes`.
     """
 
     seconds: float
@@ -31,11 +32,14 @@ class StageFacts:
     rejected: int
     reused: bool
     versions: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any], *, reused: bool) -> "StageFacts":
         """Return the facts of a manifest."""
-        return cls(manifest["seconds"], manifest["rows"], manifest["rejected"], reused, manifest.get("software", {}))
+        warnings = tuple(manifest.get("notes", {}).get("warnings", ()))
+        counts = (manifest["seconds"], manifest["rows"], manifest["rejected"])
+        return cls(*counts, reused, manifest.get("software", {}), warnings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,7 @@ class RunFacts:
         return sum(facts.rejected for facts in self.stages.values())
 
     def shared_summary(self) -> dict[str, Any]:
-        """Return the part of `summary.json` that all runs share: name, confidence, stages and versions."""
+        """Return the part of `summary.json` that all runs share: name, confidence, stages, their warnings, and versions."""
         return {
             "name": self.name,
             "confidence": self.confidence,
@@ -75,6 +79,7 @@ class RunFacts:
                 }
                 for stage, facts in self.stages.items()
             },
+            "warnings": {stage: list(facts.warnings) for stage, facts in self.stages.items() if facts.warnings},
             "versions": _joined_versions(self.stages),
         }
 

@@ -8,8 +8,8 @@ from distill.tables import REJECTED, TRAINING_LOG
 
 
 def test_facts_of_a_manifest() -> None:
-    manifest = {"seconds": 2.5, "rows": 10, "rejected": 1, "software": {"ray": "2.62.0"}, "notes": {}}
-    assert StageFacts.read(manifest, reused=True) == StageFacts(2.5, 10, 1, True, {"ray": "2.62.0"})
+    manifest = {"seconds": 2.5, "rows": 10, "rejected": 1, "software": {"ray": "2.62.0"}, "notes": {"warnings": ["w"]}}
+    assert StageFacts.read(manifest, reused=True) == StageFacts(2.5, 10, 1, True, {"ray": "2.62.0"}, ("w",))
 
 
 def test_the_shared_summary() -> None:
@@ -26,8 +26,22 @@ def test_the_shared_summary() -> None:
             "sources": {"seconds": 1.5, "rows": 300, "rejected": 1, "reused": True},
             "train": {"seconds": 75.0, "rows": 30, "rejected": 2, "reused": False},
         },
+        "warnings": {},
         "versions": {"python": "3.11, 3.12", "ray": "2.62.0"},
     }
+
+
+def test_warnings_of_stages_are_shown() -> None:
+    stages = {
+        "sources": StageFacts(1.0, 1, 0, reused=True),
+        "index": StageFacts(1.0, 1, 0, reused=True, warnings=("de 3 of 4 are cut", "<b>")),
+    }
+    facts = RunFacts(name="tiny", settings="", stages=stages)
+    assert facts.shared_summary()["warnings"] == {"index": ["de 3 of 4 are cut", "<b>"]}
+    page = facts.page("report/rejected.html.j2", facts.shared_summary(), {})
+    assert "<code>index</code>: de 3 of 4 are cut" in page
+    assert "<code>index</code>: &lt;b&gt;" in page
+    assert "warnings" not in facts.page("report/rejected.html.j2", {}, {})
 
 
 @pytest.mark.parametrize(("rows", "shown"), [(3, 3), (25, 20)])
