@@ -1,19 +1,23 @@
 """Run folders: the one reader and writer of `run.json`, which tells where the stages of a finished job lie.
 
 A run's folder is `runs/NAME` of its storage and holds `config.yaml` (the resolved settings), `report.html`, `summary.json` (numbers of the
-report) and `run.json`. Stages are named relative to the storage, so a storage that was moved or copied whole stays readable.
+report) and `run.json`. A run of the same name with other stages is kept in `runs/NAME-DIGEST`. Stages are named relative to the storage, so
+a storage that was moved or copied whole stays readable.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 
 from cluster.atomic import write_bytes
 from cluster.errors import one_line, storage_remedy
 from cluster.locations import shown
-from cluster.storage import join, open_storage, read_json, write_json
+from cluster.storage import join, open_storage, read_bytes, read_json, write_json
 from cluster.stored_table import StoredTable
 from distill.settings.load import ConfigError, JobConfig, dump
 
@@ -122,6 +126,33 @@ class Run:
 def run_folder(storage: str, name: str) -> str:
     """Return the location of a run's folder; of a local storage its absolute path."""
     return join(storage if "://" in storage else open_storage(storage)[1], "runs", name)
+
+
+def keep_other_run(storage: str, name: str, stages: Mapping[str, str]) -> str:
+    """Copy the run folder of this name to one beside it if it tells of other stages; return the copy's location, empty if there is none.
+
+    So a job that is run again under its name with changed settings loses no report. The copy is `runs/NAME-DIGEST`, a run like any other;
+    the digest is that of its stages, and the same run is copied to the same folder.
+
+    Args:
+        storage: where the stages lie, a local path or s3://bucket/prefix.
+        name: the run's name.
+        stages: folders of the stages that are to be written, by name.
+    """
+    location = run_folder(storage, name)
+    filesystem, folder = open_storage(location)
+    try:
+        facts = read_json(filesystem, f"{folder}/{_FILE}")
+    except ValueError:  # no run that could be opened
+        return ""
+    if facts is None or facts.get("stages", {}) == dict(stages):
+        return ""
+    digest = hashlib.sha256(json.dumps(facts.get("stages", {}), sort_keys=True).encode()).hexdigest()[:8]
+    kept = f"{folder}-{digest}"
+    for file in ("config.yaml", "report.html", "summary.json", _FILE):
+        if filesystem.get_file_info(f"{folder}/{file}").type == pafs.FileType.File:
+            write_bytes(filesystem, f"{kept}/{file}", read_bytes(filesystem, f"{folder}/{file}"))
+    return run_folder(storage, f"{name}-{digest}")
 
 
 def write_run(

@@ -18,7 +18,7 @@ from distill.runs import write_run
 from distill.tables import COMPARISONS, MEASUREMENTS
 from jobs.running.checks import why_not_evaluated
 from jobs.running.programs import command
-from jobs.running.results import folders, print_locations, print_quality, run_facts, stage_table
+from jobs.running.results import folders, keep_other, print_locations, print_quality, run_facts, stage_table
 
 _SCORES_SHOWN = 200_000
 _LOGS = {"student": "train", "english_distillation": "english_train"}
@@ -28,6 +28,7 @@ def write_report(config: Config, runner: Runner) -> None:
     """Write the run folder of the stages that `runner` ran, and print the quality of every system and the locations of all results."""
     inputs = _collect(config, runner)
     facts = summary(inputs)
+    keep_other(config, runner)
     run = write_run(runner.storage, config, folders(runner), facts, report(inputs, facts))
     _write_card(config, runner, facts)
     if facts["primary"]:

@@ -9,7 +9,7 @@ from cluster.stages import Runner
 from cluster.storage import join
 from distill.meta.config import MetaConfig
 from distill.runs import write_run
-from jobs.running.results import folders, print_locations, print_quality, run_facts, stage_table
+from jobs.running.results import folders, keep_other, print_locations, print_quality, run_facts, stage_table
 
 
 def write_report(config: MetaConfig, runner: Runner) -> None:
@@ -18,6 +18,7 @@ def write_report(config: MetaConfig, runner: Runner) -> None:
 
     inputs = _collect(config, runner)
     facts = summary(inputs)
+    keep_other(config, runner)
     run = write_run(runner.storage, config, folders(runner), facts, report(inputs, facts))
     _print_quality(config, facts)
     folds = {fold: f"train_{config.main}_{fold}" for fold in config.tasks.wanted_folds(config.source.kind)}

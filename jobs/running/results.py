@@ -9,6 +9,7 @@ from cluster.locations import shown
 from cluster.stages import Runner, Stage
 from cluster.storage import join, open_storage, read_table
 from distill.report.facts import StageFacts
+from distill.runs import keep_other_run
 from distill.settings.load import JobConfig, dump
 
 _NAME_WIDTH = 24
@@ -76,6 +77,12 @@ def print_outputs(runner: Runner, stages: Sequence[Stage]) -> None:
             kept = runner.results[stage.name].manifest["notes"].get("kept_step")
             of = f" (of step {kept}, the best on the development set)" if kept else ""
             print(f"  {'checkpoint':<22} {shown(join(folder, 'checkpoint'))}{of}")
+
+
+def keep_other(config: JobConfig, runner: Runner) -> None:
+    """Keep the run folder that has this run's name and other stages, and say where."""
+    if kept := keep_other_run(runner.storage, config.name, folders(runner)):
+        print(f"\nanother run was called '{config.name}': its report and run.json are kept in {shown(kept)}")
 
 
 def print_locations(run: str, runner: Runner, outputs: Mapping[str, str]) -> None:

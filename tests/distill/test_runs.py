@@ -8,7 +8,7 @@ import pytest
 
 from cluster.storage import open_storage, write_json, write_table
 from distill.config import Config, load
-from distill.runs import Run, run_folder, write_run
+from distill.runs import Run, keep_other_run, run_folder, write_run
 from distill.settings.load import ConfigError
 
 STAGES = {"sources": "stages/sources-1", "train": "stages/train-2", "index": "stages/index-3"}
@@ -47,6 +47,30 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     }
     assert Path(location, "report.html").read_text() == "<html>"
     assert load([Path(location, "config.yaml")]) == Config(name="mine", seed=7)
+
+
+def test_another_run_of_the_same_name_is_kept(tmp_path: Path) -> None:
+    storage = str(tmp_path / "data")
+    location = write(storage)
+    assert keep_other_run(storage, "mine", dict(reversed(STAGES.items()))) == ""  # the same stages
+    assert keep_other_run(storage, "yours", STAGES) == ""  # no such run
+    other = STAGES | {"train": "stages/train-4"}
+    kept = keep_other_run(storage, "mine", other)
+    assert kept.startswith(f"{storage}/runs/mine-")
+    assert keep_other_run(storage, "mine", other) == kept
+    write_run(storage, Config(name="mine"), other, {"metrics": {"student": 0.25}}, "<html>")
+    check(Run.open(kept), storage)
+    assert Run.open(location).summary == {"metrics": {"student": 0.25}}
+    assert Path(kept, "report.html").read_text() == "<html>"
+    # A third run leaves the first one's copy as it is.
+    assert keep_other_run(storage, "mine", STAGES) not in ("", kept)
+    assert Run.open(kept).summary == {"metrics": {"student": 0.5}}
+
+
+def test_a_damaged_run_of_the_same_name_is_replaced(tmp_path: Path) -> None:
+    location = write(str(tmp_path / "data"))
+    Path(location, "run.json").write_text("{")
+    assert keep_other_run(str(tmp_path / "data"), "mine", {}) == ""
 
 
 @pytest.mark.parametrize("end", ["", "/"])
