@@ -239,3 +239,46 @@ def test_the_last_vectors_are_kept_for_gates(tiny_student: Path) -> None:
     assert isinstance(subject.last, Vectors)
     assert not subject.last.passages.requires_grad
     assert subject.last.scores.shape == (4, 3)
+
+
+def gradients_of(subject: Trainer) -> list[torch.Tensor]:
+    """Return a list to which every step adds the gradient that its optimiser sees."""
+    seen: list[torch.Tensor] = []
+
+    def see(*_: object) -> None:
+        seen.append(torch.cat([p.grad.flatten().clone() for p in subject._parameters if p.grad is not None]))
+
+    subject.optimizer.register_step_pre_hook(see)
+    return seen
+
+
+@pytest.mark.parametrize("limit", [0.05, 1e6])
+def test_gradients_are_clipped_to_their_norm_over_all_parts(tiny_student: Path, limit: float) -> None:
+    """The norm that is told is the one before; the optimiser sees at most the limit, in the same direction."""
+    table = examples(4)
+    subject, free = trainer(tiny_student, max_grad_norm=limit, accumulate=2), trainer(tiny_student, max_grad_norm=1e9)
+    clipped, unclipped = gradients_of(subject), gradients_of(free)
+    step = subject.train_step([batch_of(subject.encoder, part) for part in (table.slice(0, 3), table.slice(3, 1))])
+    whole = free.train_step([batch_of(free.encoder, table)])
+    assert step.norm == pytest.approx(whole.norm, rel=1e-5)
+    assert whole.norm == pytest.approx(unclipped[0].norm().item(), rel=1e-5)
+    assert 0.05 < whole.norm < 1e6
+    assert clipped[0].norm().item() == pytest.approx(min(limit, whole.norm), rel=1e-4)
+    assert torch.allclose(clipped[0] / clipped[0].norm(), unclipped[0] / unclipped[0].norm(), atol=1e-5)
+
+
+def test_every_chunk_of_every_part_step_rank_and_seed_has_its_own_dropout(tiny_student: Path) -> None:
+    def vectors(number: int = 0, chunk: int = 0, **attributes: int) -> torch.Tensor:
+        subject = trainer(tiny_student, dropout=True, seed=attributes.pop("seed", 5))
+        subject.encoder.train()
+        for name, value in attributes.items():
+            setattr(subject, name, value)
+        [batch] = batch_of(subject.encoder, examples(1)).passages.batches
+        return subject._encode(batch, number, chunk).detach()
+
+    first = vectors()
+    assert torch.equal(vectors(), first)
+    others = [vectors(number=1), vectors(chunk=1), vectors(step=1), vectors(rank=1), vectors(seed=6)]
+    for place, other in enumerate(others):
+        assert not torch.allclose(other, first, atol=1e-3)
+        assert all(not torch.allclose(other, later, atol=1e-3) for later in others[place + 1 :])
