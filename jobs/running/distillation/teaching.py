@@ -24,8 +24,9 @@ def sources(config: Config, source: Source | None = None, name: str = "sources")
 
         ingest(workspace, chosen, config.source_lang, languages, config.max_rejected)
 
+    known: set[str] = {config.source_lang, *config.languages}
     asked = config.evaluate.query_lang
-    languages = tuple(dict.fromkeys([*config.languages, *([asked] if asked and asked != config.source_lang else [])]))
+    languages = config.languages if asked is None or asked in known else (*config.languages, asked)
     settings = {
         "source": chosen.identity(),
         "source_lang": config.source_lang,
