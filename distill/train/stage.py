@@ -98,8 +98,9 @@ def _keep(workspace: Workspace, settings: TrainSettings, result: Any) -> None:
         history = read_history(folder)
     workspace.write("training_log", TRAINING_LOG.from_rows(history["log"]))
     for role, what in (("passage", "training passages"), ("query", "training queries")):
-        rows = [row for row in history.get("read", []) if row["role"] == role]
-        note_truncated(workspace, what, {row["lang"]: row for row in rows})
+        read = [row for row in history.get("read", []) if row["role"] == role]
+        counts = {row["lang"]: {"texts": row["texts"], "truncated": row["truncated"]} for row in read}
+        note_truncated(workspace, what, counts)
     measure = settings.dev.measure if settings.dev else ""
     rows = [row | {"measure": measure} for row in history["dev"]]
     workspace.write("dev_measurements", DEV_MEASUREMENTS.from_rows(rows))
