@@ -18,6 +18,11 @@ QUERIES, PAIRS_OF_A_QUERY = 808_731, 128
 """Training queries of MS MARCO, of which the released score files have all; pairs of each query of adaptive relevance margins."""
 Row = tuple[str, Any, Any] | tuple[str, Any, Any, str]
 
+def same(name: str, value: object) -> Row:
+    """Return the row of a setting that is the paper's."""
+    return (name, value, value)
+
+
 TRANSLATE_DISTILL: list[Row] = [
     # arXiv 2401.04810 and 2405.00977, the models' artifact.metadata and their cards
     ("select.by.type", "late_interaction", "late_interaction"),
@@ -80,7 +85,7 @@ META: list[Row] = [
     # meryemmhamdi1/meta-multi-sem-search, its arguments and scripts
     ("seed", 109883242, 109883242),
     ("student.type", "single_vector", "single_vector"),
-    ("student.start.model", *["sentence-transformers/paraphrase-multilingual-mpnet-base-v2"] * 2),
+    same("student.start.model", "sentence-transformers/paraphrase-multilingual-mpnet-base-v2"),
     ("student.pooling", "mean", "mean"),
     ("student.normalize", True, True),
     ("tasks.tasks", 9000, 7000 + 2000),
@@ -102,12 +107,12 @@ ROWS: dict[str, list[Row]] = {
             *TRANSLATE_DISTILL,
             *NEUCLIR,
             ("source.queries", {"train": "msmarco-passage/train"}, {"train": "msmarco-passage/train"}),
-            ("source.passages", *[{"en": "msmarco-passage", lang: f"neumarco/{lang}"}] * 2),
+            same("source.passages", {"en": "msmarco-passage", lang: f"neumarco/{lang}"}),
             ("mix.strategy", "single", "single"),
             ("mix.language", lang, lang),
             ("mix.epochs", 16, 16),
-            ("evaluate.source.passages", *[{lang: f"neuclir/1/{lang}"}] * 2),
-            ("evaluate.source.queries", *[{"test": f"neuclir/1/{lang}/trec-2022"}] * 2),
+            same("evaluate.source.passages", {lang: f"neuclir/1/{lang}"}),
+            same("evaluate.source.queries", {"test": f"neuclir/1/{lang}/trec-2022"}),
         ]
         for lang in ("zh", "fa", "ru")
     },
@@ -118,7 +123,7 @@ ROWS: dict[str, list[Row]] = {
         ("source.queries", {"train": "msmarco-passage/train"}, {"train": "msmarco-passage/train"}),
         ("mix.strategy", "mix_passages", "mix_passages"),
         ("mix.epochs", 16, 16),
-        ("evaluate.source.passages", *[{lang: f"neuclir/1/{lang}" for lang in ("zh", "fa", "ru")}] * 2),
+        same("evaluate.source.passages", {lang: f"neuclir/1/{lang}" for lang in ("zh", "fa", "ru")}),
         ("evaluate.source.queries.test", "neuclir/1/multi/trec-2023", "2022 and 2023", "no multilingual judgements of 2022"),
     ],
     "mtd_clef": [
@@ -129,7 +134,7 @@ ROWS: dict[str, list[Row]] = {
         ("source.queries.test", "msmarco-passage/dev/small", "CLEF 2003", "ir_datasets has no CLEF collection"),
         ("mix.strategy", "mix_passages", "mix_passages"),
         ("mix.epochs", 16, 16),
-        ("evaluate.measures", *[["nDCG@20", "AP", "R@1000", "nDCG@10", "AP@100", "R@100"]] * 2),
+        same("evaluate.measures", ["nDCG@20", "AP", "R@1000", "nDCG@10", "AP@100", "R@100"]),
     ],
     "arm_msmarco": [
         # webis-de/adaptive-relevance-margin-loss, configs/exp4/run-config-mpnet-distributed.yaml
@@ -176,7 +181,7 @@ ROWS: dict[str, list[Row]] = {
         ("tasks.fold_seed", 2342556, 2342556),
         ("train.steps", 4500, 126, "since it counts steps where it means tasks"),
         ("evaluate.depth", 20, 20),
-        ("evaluate.languages", *[["ar", "de", "el", "hi", "ru", "th", "tr"]] * 2),
+        same("evaluate.languages", ["ar", "de", "el", "hi", "ru", "th", "tr"]),
     ],
     "maml_stsb": [
         *META,
