@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 import distill.score.stage as scoring
+from cluster.progress import Progress
 from cluster.session import Session
 from cluster.settings import PoolSettings
 from cluster.stages import Runner, Stage, StageRun
@@ -170,7 +171,7 @@ def main() -> None:
 
     def loop() -> None:
         with suppress(Done):
-            scoring.score(Loop(stages[0], store, Session()), settings, teacher, "en")
+            scoring.score(Loop(stages[0], store, Session(), Progress("score", shown=False)), settings, teacher, "en")
 
     shares, cpu_shares = [], []
     session = Session("local")

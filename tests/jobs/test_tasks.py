@@ -24,7 +24,7 @@ def test_some_tasks_of_the_first_fold_are_printed(tmp_path: Path, capsys: pytest
     for stage in stages:
         runner.run(stage)
     capsys.readouterr()
-    TaskPipeline(config, stages, 2).write_report(runner)
+    TaskPipeline(config, stages, show=2).write_report(runner)
     printed = capsys.readouterr().out
     assert f"tasks_trans_1: 5 tasks in {tmp_path}/{stages[1].folder}/retrieval_tasks" in printed
     assert printed.count("task 0  de_de-de_fr") == printed.count("task 1  de_de-de_fr") == 2

@@ -125,7 +125,7 @@ def test_paired_tests_by_hand(retrieval: tuple) -> None:
             parts += [sum(weight[lang] * by[lang][x] for lang in LANGS if x in by[lang]) for x in sorted(by["de"])]
         sides.append(parts)
     expected = stats.ttest_rel(*sides)
-    assert rows["mean"]["p"] == pytest.approx(expected.pvalue)
+    assert rows["mean"]["p"] == pytest.approx(expected)
     interval = expected.confidence_interval(0.95)
     assert (rows["mean"]["low"], rows["mean"]["high"]) == pytest.approx((interval.low, interval.high))
     assert (rows["mean"]["items"], rows["th"]["items"]) == (60, 58)
@@ -200,9 +200,9 @@ def test_comparisons_weigh_folds_as_the_results_do(unequal: LocalWorkspace) -> N
     margin = stats.t.ppf(0.975, 3) * 11 / 30
     assert (rows["de"]["low"], rows["de"]["high"]) == pytest.approx((0.5 - margin, 0.5 + margin))
     # Half of the German contributions, and for the first question of the second fold 4 / 2 times its Thai difference of 0.6.
-    expected = stats.ttest_1samp([0.8, 1 / 15 + 1.2, 1 / 15, 1 / 15], 0)
+    _, expected = stats.ttest_1samp([0.8, 1 / 15 + 1.2, 1 / 15, 1 / 15], 0)
     assert rows["mean"]["difference"] == pytest.approx(0.7 - 0.15)
-    assert rows["mean"]["p"] == pytest.approx(expected.pvalue)
+    assert rows["mean"]["p"] == pytest.approx(expected)
     assert rows["mean"]["items"] == 4
 
 

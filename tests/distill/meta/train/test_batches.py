@@ -42,9 +42,8 @@ def test_sets_of_three_are_split_in_the_middle(encoder: Encoder) -> None:
     (triplets,) = task_sets(encoder, row)
     assert TaskLoss(encoder, 1.0)(own(encoder), triplets).item() == pytest.approx(expected.item(), rel=1e-5)
     row = {**PAIRS, "sets": [0, 0, 0]}
-    cosines = nn.functional.cosine_similarity(
-        *(torch.cat(encoder.encode_passages(row[side])) for side in ("firsts", "seconds"))
-    )
+    firsts, seconds = (torch.cat(encoder.encode_passages(row[side])) for side in ("firsts", "seconds"))
+    cosines = nn.functional.cosine_similarity(firsts, seconds)
     (pairs,) = task_sets(encoder, row)
     expected = ((cosines - torch.tensor(row["scores"])) ** 2).mean()
     assert TaskLoss(encoder, 1.0)(own(encoder), pairs).item() == pytest.approx(expected.item(), rel=1e-5)
