@@ -188,8 +188,8 @@ def translate_and_measure(
     name: str, engine: TranslationEngine, english: Sequence[str], references: Sequence[str]
 ) -> None:
     class Held(Engines):
-        def get(self, lang: str) -> TranslationEngine:
-            del lang
+        def get(self, lang: str, origin: str = "") -> TranslationEngine:
+            del lang, origin
             return engine
 
     settings = TranslateSettings(by=CommandTranslator(command=("-",), name="held"))

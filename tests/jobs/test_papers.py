@@ -18,6 +18,7 @@ QUERIES, PAIRS_OF_A_QUERY = 808_731, 128
 """Training queries of MS MARCO, of which the released score files have all; pairs of each query of adaptive relevance margins."""
 Row = tuple[str, Any, Any] | tuple[str, Any, Any, str]
 
+
 def same(name: str, value: object) -> Row:
     """Return the row of a setting that is the paper's."""
     return (name, value, value)
