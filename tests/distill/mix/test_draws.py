@@ -226,3 +226,22 @@ def test_a_passage_that_is_there_twice_counts_once() -> None:
         assert row["langs"] == ["de", "de", "fr", "fr"]
         assert [row["scores"][0], row["scores"][1], row["scores"][3]] == list(known.values())
         assert math.isnan(row["scores"][2])
+
+
+def test_where_others_just_suffice_nothing_taken_is_drawn() -> None:
+    ids = [f"p{i}" for i in range(8)]
+    turn = Turn(0, 0, 1, {f"p{i}" for i in range(1, 6)})
+    for positives, settings in ((1, MixSettings(n_way=3)), (0, MixSettings(n_way=3, sampling="random"))):
+        found = [draw_examples(f"q{q}", ids, [0.0] * 8, settings, ["de"], 3, turn, positives)[0] for q in range(40)]
+        assert {frozenset(row["passage_ids"]) for row in found} == {frozenset({"p0", "p6", "p7"})}
+
+
+@pytest.mark.parametrize(("position", "beta"), [(0, 1.0), (50, 5.0), (75, 7.0)])
+def test_the_curriculum_grows_from_uniform_draws(position: int, beta: float) -> None:
+    """With max_beta 9, beta is 1 at the first turn and half way to 9 in the middle."""
+    settings = MixSettings(n_way=4, sampling="beta", max_beta=9)
+    for query in ("q", "r", "s"):
+        expected = draw_towards_first(10, 4, beta, Random(f"7/0/{query}"))
+        ids = [str(i) for i in range(10)]
+        [found] = draw_examples(query, ids, [0.0] * 10, settings, ["de"], 7, Turn(0, position, 100))
+        assert found["passage_ids"] == [str(i) for i in expected]

@@ -215,6 +215,8 @@ def test_queries_with_fewer_pairs_than_epochs_are_refused() -> None:
 def test_known_positives_need_no_judgements() -> None:
     choice = Choice(MixSettings(n_way=3), {})
     assert choice("q", IDS, SCORES_BY_RANK, [0, 2, 3, 4], 1) == (1, [0, 2, 3, 4])
+    assert choice("q", IDS, SCORES_BY_RANK, [0, 1, 2, 3], 1) == (1, [0, 1, 2, 3])
+    assert choice("q", IDS, SCORES_BY_RANK, [0, 1, 2, 3], 2) == (2, [0, 1, 2, 3])
     with pytest.raises(TooFewError, match="no positive with a text in every mixed language"):
         choice("q", IDS, SCORES_BY_RANK, [2, 3, 4], 1)
     with pytest.raises(TooFewError, match="3 candidates with a text in every mixed language, n_way is 3"):

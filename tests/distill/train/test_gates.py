@@ -64,3 +64,19 @@ def test_constant_scores_stop() -> None:
     with pytest.raises(TrainingError, match="step 5: the student gives all passages of every example the same score"):
         gates.check_vectors(5, vectors)
     assert not all_constant(torch.tensor([[1.0, 1.0], [1.0, 1.1]]))
+    # Scores are equal to a millionth of their size.
+    assert all_constant(torch.tensor([[1e4, 1e4 + 0.005]]))
+    assert not all_constant(torch.tensor([[1e-4, 1e-4 + 1e-8]]))
+
+
+def test_one_passage_alone_has_not_collapsed() -> None:
+    vectors = single_vectors()
+    vectors.passages, vectors.keep = vectors.passages[:1], vectors.keep[:1]
+    Gates(GateSettings(constant_scores=False), KlLoss()).check_vectors(5, vectors)
+
+
+def test_the_limit_of_one_hot_teachers_is_the_share_itself() -> None:
+    teacher = torch.tensor([[50.0, 0.0], [0.0, 0.1]])
+    with pytest.raises(TrainingError, match="the teacher puts all on one passage in 50%"):
+        Gates(GateSettings(one_hot_teacher=0.5), KlLoss()).check_teacher(teacher)
+    Gates(GateSettings(one_hot_teacher=0.51), KlLoss()).check_teacher(teacher)

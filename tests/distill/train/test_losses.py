@@ -75,6 +75,8 @@ def test_teacher_scores_that_say_nothing_are_refused() -> None:
         kl_divergence(torch.zeros(1, 2), torch.tensor([[math.inf, 0.0]]))
     with pytest.raises(ValueError, match="teacher scores are not finite"):
         kl_divergence(torch.zeros(1, 2), torch.tensor([[math.nan, math.nan]]))
+    with pytest.raises(ValueError, match="teacher scores are not finite"):
+        kl_divergence(torch.zeros(2, 3), torch.tensor([[1.0, 2.0, 3.0], [math.nan] * 3]))
 
 
 def test_student_scores_that_are_not_finite_make_the_loss_so() -> None:
@@ -87,6 +89,9 @@ def test_the_reverse_divergence_exchanges_the_sides() -> None:
     assert reverse_kl_divergence(student=b, teacher=a).item() == pytest.approx(
         (q * (q / p).log()).sum().item(), abs=1e-6
     )
+    p, q = (0.5 * a).softmax(-1), (3 * b).softmax(-1)
+    scaled = reverse_kl_divergence(student=b, teacher=a, student_scale=3.0, teacher_scale=0.5)
+    assert scaled.item() == pytest.approx((q * (q / p).log()).sum().item(), abs=1e-6)
 
 
 def test_margin_mse_by_hand() -> None:

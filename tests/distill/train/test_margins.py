@@ -100,3 +100,15 @@ def test_detached_targets_leave_the_value_and_change_the_gradient() -> None:
 def test_an_unknown_error_is_named() -> None:
     with pytest.raises(ValueError, match="no error is called 'cubed'"):
         error(torch.zeros(1), "cubed")
+
+
+def test_targets_have_gradients_unless_detached() -> None:
+    """By default as the released code: the gradient of a passage is also that of its similarity to the other one."""
+    for margin in (adaptive_margin, distributed_margin):
+        queries, positives, negatives = triples()
+        plain, whole, detached = (
+            torch.autograd.grad(margin(queries, positives, negatives, **options), positives)[0]
+            for options in ({}, {"detach": False}, {"detach": True})
+        )
+        assert torch.equal(plain, whole)
+        assert not torch.allclose(plain, detached, atol=1e-3)
