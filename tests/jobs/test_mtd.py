@@ -68,9 +68,15 @@ def test_the_summary(whole: tuple[SmallJob, Finished]) -> None:
     assert set(facts["metrics"]["student"]) == {"en", "de", "zh", "mixed", "pooled"}
     assert set(facts["metrics"]["student"]["de"]) == {"nDCG@20", "RR@10"}
     assert facts["counts"] == {
-        "queries": 8, "passages": 24, "translations": 48, "missing_translations": 0, "rejected": 0,
+        "queries": 8, "trained_on": 0, "passages": 24, "translations": 48, "missing_translations": 0, "rejected": 0,
     }  # fmt: skip
-    shown = next(line.split() for line in finished.out.splitlines() if line.startswith("student "))
+    assert facts["mean_languages"] == ["de", "zh"]
+    assert facts["queries_of_collections"] == dict.fromkeys(("en", "de", "zh", "mixed", "pooled"), 8)
+    lines = finished.out.splitlines()
+    assert "nDCG@20, 8 test queries in en" in lines
+    assert any(line.startswith("(mean: over de, zh; the teacher reads the en passages") for line in lines)
+    assert f"TREC files  {job.folder_of('evaluate')}/trec" in lines
+    shown = next(line.split() for line in lines if line.startswith("student "))
     assert shown[1] == f"{facts['metrics']['student']['de']['nDCG@20']:.3f}"
 
 
