@@ -102,6 +102,10 @@ def test_where_every_passage_is_in_every_language_all_judgements_hold_everywhere
     assert [listed(held[name]) for name in ("de", "zh", "mixed")] == [listed(judged)] * 3
 
 
+def test_one_language_is_not_mixed() -> None:
+    assert set(collections(DOCUMENTS, ["de"])) == {"de", "en", "zh", "pooled"}
+
+
 def test_order_of_collections() -> None:
     names = ["pooled", "zh", "ja", "mixed", "en", "de", "ar", "zh"]
     assert ordered(names, "en", ["zh", "de"]) == ["en", "zh", "de", "ar", "ja", "mixed", "pooled"]

@@ -250,6 +250,10 @@ def test_comparisons_are_corrected_for_their_number() -> None:
     assert [r["p"] for r in rows] == pytest.approx([0.161162] * 3, abs=1e-5)
     assert [r["p_corrected"] for r in rows] == pytest.approx([3 * 0.161162] * 3, abs=3e-5)
     assert {(r["test"], r["correction"]) for r in rows} == {("two_sided", "holm")}
+    # The 97.5 % and 99.5 % points of t with 3 degrees of freedom are 3.182446 and 5.840909; the error is .216025 / 2.
+    assert rows[0]["high"] == pytest.approx(0.2 + 3.182446 * 0.1080123, abs=1e-5)
+    wide = comparisons(values, ["de"], EvaluateSettings(confidence=0.99)).to_pylist()
+    assert wide[0]["high"] == pytest.approx(0.2 + 5.840909 * 0.1080123, abs=1e-5)
 
 
 def test_comparisons_as_in_the_papers_are_one_sided_with_bonferroni() -> None:
