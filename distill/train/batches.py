@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -147,6 +147,17 @@ def make_batch(
         keys[:, -1],
         _versions([(example.query_id, tuple(example.passage_ids)) for example in examples]),
     )
+
+
+def with_tallies(rows: Sequence[Mapping[str, Any]], tallies: Sequence[Tally]) -> list[dict[str, Any]]:
+    """Return the sum of earlier counts and tallies: role, lang, texts and truncated of each role and language, sorted."""
+    counts = {(row["role"], row["lang"]): dict(row) for row in rows}
+    for tally in tallies:
+        for (role, lang, truncated), number in tally.items():
+            row = counts.setdefault((role, lang), {"role": role, "lang": lang, "texts": 0, "truncated": 0})
+            row["texts"] += number
+            row["truncated"] += number * truncated
+    return [counts[each] for each in sorted(counts)]
 
 
 def key(text: str) -> int:

@@ -18,7 +18,7 @@ from distill.encoders.checkpoints.fetch import fetch_encoder
 from distill.encoders.encoder import Encoder
 from distill.encoders.single_vector import SingleVectorEncoder
 from distill.numerics.batching import fitting_tokens
-from distill.train.batches import Tally, TrainingBatch, make_batch
+from distill.train.batches import Tally, TrainingBatch, make_batch, with_tallies
 from distill.train.dev import DevSet, dev_means, is_exhausted
 from distill.train.gates import Gates
 from distill.train.gather import all_sum
@@ -159,13 +159,7 @@ class StudentLoop(Loop[list[TrainingBatch]]):
         if self._student.world > 1:
             parts = [None] * self._student.world
             distributed.all_gather_object(parts, self._read)
-        counts = {(row["role"], row["lang"]): dict(row) for row in self.history.get("read", [])}
-        for part in parts:
-            for (role, lang, truncated), number in part.items():
-                row = counts.setdefault((role, lang), {"role": role, "lang": lang, "texts": 0, "truncated": 0})
-                row["texts"] += number
-                row["truncated"] += number * truncated
-        self.history["read"] = [counts[key] for key in sorted(counts)]
+        self.history["read"] = with_tallies(self.history.get("read", []), parts)
         self._read = Tally()
 
     def measure(self) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from distill.encoders.checkpoints import load_encoder
 from distill.tables import EXAMPLES
-from distill.train.batches import Example, Tally, key, make_batch
+from distill.train.batches import Example, Tally, key, make_batch, with_tallies
 from distill.train.stream import examples_of
 
 SHORT, LONG = "sun", "honey bee dance hive flower sun angle food"
@@ -100,3 +100,16 @@ def test_texts_that_the_student_reads_the_beginning_of_are_tallied_once_a_batch(
         ("passage", "de", True): 1,
         ("passage", "fr", False): 1,
     }
+
+
+def test_tallies_of_workers_add_up_to_those_before() -> None:
+    before = [{"role": "passage", "lang": "de", "texts": 5, "truncated": 2}]
+    workers = [
+        Tally({("passage", "de", True): 1, ("passage", "de", False): 3, ("query", "en", False): 2}),
+        Tally({("passage", "de", False): 1, ("query", "en", True): 4}),
+    ]
+    assert with_tallies(before, workers) == [
+        {"role": "passage", "lang": "de", "texts": 10, "truncated": 3},
+        {"role": "query", "lang": "en", "texts": 6, "truncated": 4},
+    ]
+    assert before[0]["texts"] == 5
