@@ -24,7 +24,8 @@ from distill.meta.evaluate.stage import evaluate
 from distill.meta.settings import LareqaQuestions, MetaEvaluateSettings, MetaSource, QuestionFiles, SentencePairFiles
 from distill.meta.sources.folds import Fold
 from distill.meta.sources.stage import ingest
-from distill.models.locate import BUNDLED_TEACHER, fetch_folder
+from distill.models.fetch import fetch_folder
+from distill.models.locate import BUNDLED_TEACHER
 from tests.workspaces import LocalWorkspace
 
 

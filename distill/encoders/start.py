@@ -19,8 +19,9 @@ from distill.encoders.settings import (
     StudentSettings,
 )
 from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
+from distill.models.fetch import fetch_folder
 from distill.models.loading import positions_of
-from distill.models.locate import ModelError, fetch_folder
+from distill.models.locate import ModelError
 
 _DROPOUTS = (
     "hidden_dropout_prob",

@@ -19,7 +19,7 @@ from distill.encoders.checkpoints import load_late_interaction
 from distill.encoders.late_interaction import LateInteractionEncoder
 from distill.encoders.worker import EncodeWorker
 from distill.formats.vectors import flat_lists, passage_blocks
-from distill.models.locate import fetch_folder
+from distill.models.fetch import fetch_folder
 from distill.numerics.blocks import best_by_maxsim
 from distill.select.candidates import Judged, Task, candidate_table
 from distill.select.settings import LateInteractionSelector

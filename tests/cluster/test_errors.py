@@ -37,6 +37,7 @@ CAUGHT = {
     "RowError": "becomes a rejected row",
     "TooFewError": "becomes a rejected query",
     "_AnswerError": "is tried again",
+    "_KeyFault": "becomes a ConfigError",
     "_Passing": "is tried again",
     "BadRequestError": "becomes the answer to an HTTP request",
     "SearchError": "is for programs that use the client",
@@ -101,7 +102,7 @@ def test_the_trace_is_shown_if_asked(capsys: pytest.CaptureFixture[str], monkeyp
     assert report_error("jobs/x.py", caught.value) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
-    assert lines[-1] == "distill.settings.load.ConfigError: no such setting"
+    assert lines[-1] == "distill.settings.files.ConfigError: no such setting"
 
 
 def failing(error: Exception) -> Method[Config]:

@@ -33,9 +33,10 @@ from distill.encoders.checkpoints.weights import backbone_from_state, read_weigh
 from distill.encoders.encoder import Encoder
 from distill.encoders.late_interaction import LateInteractionEncoder
 from distill.encoders.single_vector import SingleVectorEncoder
+from distill.models.fetch import fetch_folder
 from distill.models.files import read_object
 from distill.models.loading import check_tokens, load_tokenizer, positions_of
-from distill.models.locate import ModelError, fetch_folder
+from distill.models.locate import ModelError
 
 Layout = Literal["hf_colbert", "pylate", "multi_vector", "sentence_transformers", "plain"]
 Format = Literal["hf_colbert", "sentence_transformers"]

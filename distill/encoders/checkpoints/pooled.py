@@ -11,8 +11,9 @@ from distill.encoders.checkpoints import layout_of
 from distill.encoders.checkpoints.sentence_transformers import read_sentence_transformers, stated_normalize
 from distill.encoders.settings import Dtype, PooledEncoder
 from distill.encoders.single_vector import SingleVectorEncoder, SingleVectorSettings
+from distill.models.fetch import fetch_folder
 from distill.models.loading import check_tokens, load_model, load_tokenizer
-from distill.models.locate import ModelError, fetch_folder
+from distill.models.locate import ModelError
 
 
 def load_pooled(wanted: PooledEncoder, dtype: Dtype, device: str | torch.device, setting: str) -> SingleVectorEncoder:

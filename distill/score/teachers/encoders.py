@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from distill.encoders.checkpoints import load_late_interaction
 from distill.encoders.checkpoints.pooled import load_pooled
 from distill.encoders.settings import Dtype
-from distill.models.locate import fetch_folder
+from distill.models.fetch import fetch_folder
 from distill.numerics.batching import fitting_tokens
 from distill.numerics.blocks import maxsim_of_each
 from distill.score.settings import BiEncoderTeacher, LateInteractionTeacher

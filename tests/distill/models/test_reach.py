@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from distill.models.locate import BUNDLED_STUDENT, ModelError, fetch_folder
+from distill.models.fetch import fetch_folder
+from distill.models.locate import BUNDLED_STUDENT, ModelError
 from distill.models.reach import UnreachableError, check_hub, check_model
 from distill.plan.estimates import read_shape
 
