@@ -56,6 +56,7 @@ def test_a_text_has_the_keys_of_all_its_ids(tiny_student: Path) -> None:
     )
     batch = make_batch(load_encoder(tiny_student), rows, 1000)
     assert batch.passage_keys[batch.positions[0]].tolist() == [[key("a"), key("c")], [key("b"), key("b")]]
+    assert batch.text_keys[batch.positions[0]].tolist() == [key(SHORT), key(LONG)]
 
 
 def test_language_versions_are_found_by_query_and_passages(tiny_student: Path) -> None:
