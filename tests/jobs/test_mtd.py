@@ -141,7 +141,10 @@ def test_a_changed_file_is_a_changed_source(whole: tuple[SmallJob, Finished], tm
     with copy.open("a", encoding="utf-8") as file:
         file.write('{"id": "one-more", "text": "dance of the bees", "split": "train"}\n')
     lines = job.run_here("--source.queries", str(copy), "--plan").done().out.splitlines()
-    assert lines[-1].startswith("10 of 10 stages to run; after jobs/sources.py")
+    # The copy is counted without running its stage.
+    assert lines[-1].startswith("10 of 10 stages to run; ")
+    assert " GPU-hours at 40% of 790 TFLOP/s" in lines[-1]
+    assert any(line.split()[0] == "select" and "up to 392 candidates" in line for line in lines)
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ def test_nul_bytes_and_other_encodings_are_rejected(tmp_path: Path) -> None:
     [
         ("p1\tone\n".encode("utf-16"), "is UTF-16; convert it to UTF-8"),
         ("p1\tone\n".encode("utf-16-be").join([b"\xfe\xff", b""]), "is UTF-16; convert it to UTF-8"),
-        (gzip.compress(b"p1\tone\n"), r"is gzip; give it a name that ends in \.gz, or decompress it"),
+        (gzip.compress(b"p1\tone\n", mtime=0), r"is gzip; give it a name that ends in \.gz, or decompress it"),
         (b"PK\x03\x04rest", "is a zip archive; unpack it"),
         (b"PAR1rest", r"is Parquet; give it a name that ends in \.parquet"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "is a pointer of Git LFS; fetch"),
@@ -93,7 +93,8 @@ def test_files_that_are_no_text_are_errors(tmp_path: Path, content: bytes, messa
 
 
 @pytest.mark.parametrize(
-    "content", [b"{}\n", gzip.compress(b'{"id": 1}\n' * 99)[:-12], gzip.compress(b"{}\n") + b"garbage"]
+    "content",
+    [b"{}\n", gzip.compress(b'{"id": 1}\n' * 99, mtime=0)[:-12], gzip.compress(b"{}\n", mtime=0) + b"garbage"],
 )
 def test_a_damaged_gz_is_an_error_that_names_the_file(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(SourceError, match=r"a\.jsonl\.gz cannot be read: "):
