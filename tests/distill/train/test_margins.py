@@ -1,6 +1,7 @@
 """Adaptive relevance margins by hand and against a derivation with loops over single pairs."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -104,11 +105,11 @@ def test_an_unknown_error_is_named() -> None:
 
 def test_targets_have_gradients_unless_detached() -> None:
     """By default as the released code: the gradient of a passage is also that of its similarity to the other one."""
+    choices: list[dict[str, Any]] = [{}, {"detach": False}, {"detach": True}]
     for margin in (adaptive_margin, distributed_margin):
         queries, positives, negatives = triples()
         plain, whole, detached = (
-            torch.autograd.grad(margin(queries, positives, negatives, **options), positives)[0]
-            for options in ({}, {"detach": False}, {"detach": True})
+            torch.autograd.grad(margin(queries, positives, negatives, **options), positives)[0] for options in choices
         )
         assert torch.equal(plain, whole)
         assert not torch.allclose(plain, detached, atol=1e-3)
