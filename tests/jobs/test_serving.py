@@ -1,6 +1,7 @@
 """The endpoint as users start it: `--serve` at the end of a job, and jobs/serve.py, on a local Ray and on a cluster with a token."""
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -44,7 +45,11 @@ def serving(*arguments: str, folder: Path, **variables: str) -> Driver:
 
 def test_a_job_that_ends_by_serving(ray_processes: None, whole: tuple[SmallJob, Finished], tmp_path: Path) -> None:
     """On a local Ray whose token nobody has set, with a stage to run before."""
-    job, port = whole[0], free_port()
+    # A copy, since another test counts the folders of the finished run.
+    shutil.copytree(
+        Path(whole[0].store, "stages"), tmp_path / "store" / "stages", ignore=shutil.ignore_patterns("*.tmp")
+    )
+    job, port = SmallJob(tmp_path, whole[0].teacher, data=whole[0].folder / "data"), free_port()
     driver = job.start("--serve", "--serve.port", str(port), "--evaluate.depth", "19", terminal=True)
     found = ask_and_interrupt(driver, port)
     assert found.err.splitlines()[-1] == "jobs/mtd.py: interrupted; the same command goes on from what is done"
