@@ -252,7 +252,11 @@ def test_every_teacher_is_named(teacher: dict, said: str) -> None:
             ),
         ),
         (
-            {"method": "self_distillation", "mix": {"n_way": 2, "sampling": "pairs", "epochs": 9}},
+            {
+                "method": "self_distillation",
+                "mix": {"n_way": 2, "sampling": "pairs", "epochs": 9},
+                "student": {"type": "single_vector"},
+            },
             (
                 "by [adaptive relevance margins](https://arxiv.org/abs/2407.21515)",
                 "- Examples: a positive and a negative, 9 different pairs of each query; each passage",
