@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 torch.set_num_threads(1)
 
-_LONGEST_FIRST = ("jobs", "cluster", "distill", "serve")
+_LONGEST_FIRST = ("jobs", "docs", "cluster", "distill", "serve")
 """Folders of tests that start Ray, those first whose files start whole jobs and clusters."""
 
 _WORDS = """
