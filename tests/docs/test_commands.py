@@ -32,7 +32,9 @@ INLINE = re.compile(r"`((?:python jobs/|polyray )[^`]+)`")
 FEW_STEPS = {
     "POLYRAY_TRAIN__STEPS": "2",
     "POLYRAY_TRAIN__WARMUP_STEPS": "0",
+    "POLYRAY_TRAIN__WORKERS": "1",
     "POLYRAY_EVALUATE__ENGLISH_BASELINE": "false",
+    **{f"POLYRAY_{stage}__POOL__{bound}_ACTORS": "1" for stage in ("SCORE", "INDEX") for bound in ("MIN", "MAX")},
 }
 FEW_META_STEPS = {"POLYRAY_TRAIN__STEPS": "1", "POLYRAY_TASKS__TASKS": "6"}
 CI = "a step of .ci/run"
