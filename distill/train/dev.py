@@ -61,16 +61,20 @@ def write_dev(
     folder_of_translations = f"{workspace.input_folder('translate')}/translations"
     tables.append(StoredTable.open(workspace.filesystem, folder_of_translations))
     pool = pa.concat_tables([_only(table, wanted, languages) for table in tables])
-    lacking = sorted(set(languages) - set(pool["lang"].to_pylist()))
-    if len(lacking) == len(set(languages)):
-        raise TableError(
-            f"train.dev: the pool has no passage in {', '.join(lacking) or 'any language'}, so that nothing would be watched; name "
-            "languages that the passages are in, or set train.dev to null"
-        )
-    if lacking:
-        workspace.note(warning=f"train.dev watches no passages in {', '.join(lacking)}: there are none")
     ranked = document_ids(pool["passage_id"], parts) if unit == "doc_id" else pool["passage_id"]
     pool = pool.append_column("ranked_id", ranked)
+    relevant = qrels["passage_id"].filter(pc.greater(qrels["relevance"], 0)).combine_chunks()
+    watched = pool["lang"].filter(pc.is_in(pool["ranked_id"], value_set=relevant))
+    lacking = sorted(set(languages) - set(watched.to_pylist()))
+    if len(lacking) == len(set(languages)):
+        raise TableError(
+            f"train.dev: the pool has no relevant passage in {', '.join(lacking) or 'any language'}, so that nothing would be watched; "
+            "name languages that the judged passages are in, or set train.dev to null"
+        )
+    if lacking:
+        workspace.note(
+            warning=f"train.dev watches nothing in {', '.join(lacking)}: no passage there is relevant to a query"
+        )
     queries = queries.select(["query_id", "text"])
     if without_own:
         queries = queries.append_column("left_out", queries["query_id"])
@@ -131,9 +135,10 @@ class DevSet:
     def evaluate(
         self, encoder: Encoder, name: str, tokens_per_batch: int, rank: int = 0, world: int = 1
     ) -> dict[str, float]:
-        """Return the measure `name` in every language, the mean over the queries.
+        """Return the measure `name` in every language, the mean over the queries that have a relevant passage there.
 
-        In a worker group every worker must call it; all get the same. Cost: encoding the pool once, shared by the workers.
+        As in the evaluation, a collection is judged by the judgements of what is in it; a language without such a query is left out. In a
+        worker group every worker must call it; all get the same. Cost: encoding the pool once, shared by the workers.
         """
         values = {}
         query_ids = self.queries["query_id"].to_pylist()
@@ -142,6 +147,10 @@ class DevSet:
         )
         queries = encoder.encode_queries(self.queries["text"].to_pylist())
         for language, passages in self.passages.items():
+            judged = self._judged_in(passages)
+            measured = pc.unique(judged["query_id"]).sort().to_pylist()
+            if not measured:
+                continue
             groups = Groups(passages["ranked_id"].to_pylist())
             share = torch.arange(rank, len(passages), world)
             texts = passage_texts(passages.take(share.numpy()))
@@ -152,8 +161,14 @@ class DevSet:
                 distributed.all_gather_object(parts, best)
                 best = best_documents(parts, len(groups))
             run = _run(query_ids, groups.keys, *best, language, left_out)
-            values[language] = float(measure(run, QRELS.check(self.qrels), [name], query_ids)[name].mean())
+            values[language] = float(measure(run, QRELS.check(judged), [name], measured)[name].mean())
         return values
+
+    def _judged_in(self, passages: pa.Table) -> pa.Table:
+        """Return the judgements of passages of one language, of the queries that one of them is relevant to."""
+        judged = self.qrels.filter(pc.is_in(self.qrels["passage_id"], value_set=pc.unique(passages["ranked_id"])))
+        relevant = judged["query_id"].filter(pc.greater(judged["relevance"], 0))
+        return judged.filter(pc.is_in(judged["query_id"], value_set=pc.unique(relevant)))
 
 
 def best_documents(

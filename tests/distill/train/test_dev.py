@@ -213,10 +213,29 @@ def test_a_document_whose_passages_are_on_several_workers_has_its_best_score() -
 def test_a_pool_without_passages_is_refused_and_a_lacking_language_is_said(tmp_path: Path) -> None:
     stage = workspace(tmp_path / "some")
     write_dev(stage, DevSettings(), "en", ("de", "pl"), f"{stage.folder}/dev")
-    assert stage.warnings == ["train.dev watches no passages in pl: there are none"]
+    assert stage.warnings == ["train.dev watches nothing in pl: no passage there is relevant to a query"]
     for number, languages in enumerate([("pl", "cs"), ()]):
         stage = workspace(tmp_path / str(number))
         with pytest.raises(
-            TableError, match=r"train\.dev: the pool has no passage in (cs, pl|any language), so that nothing"
+            TableError, match=r"train\.dev: the pool has no relevant passage in (cs, pl|any language), so that nothing"
         ):
             write_dev(stage, DevSettings(), "en", languages, f"{stage.folder}/dev")
+
+
+def test_languages_of_their_own_passages_are_judged_by_them(tmp_path: Path, tiny_student: Path) -> None:
+    """p1 is in German alone, the others in French alone: q1 is a query of the German pool, q2 and q4 are those of the French one."""
+    rows = translations()["translations"].to_pylist()
+    kept = [row for row in rows if (row["passage_id"] == "p1") == (row["lang"] == "de") and row["lang"] != "ru"]
+    inputs = {"sources": sources(), "translate": {"translations": TRANSLATIONS.from_rows(kept)}}
+    stage = LocalWorkspace(tmp_path, "train", inputs)
+    write_dev(stage, DevSettings(), "en", ("de", "fr"), f"{stage.folder}/dev")
+    dev = DevSet.read(pafs.LocalFileSystem(), f"{stage.folder}/dev")
+    found = dev.evaluate(load_encoder(tiny_student), "R@1000", 1000)
+    assert found == {"de": 1.0, "fr": 1.0}
+    only = [row for row in kept if row["lang"] == "fr"]
+    stage = LocalWorkspace(
+        tmp_path / "fr", "train", inputs | {"translate": {"translations": TRANSLATIONS.from_rows(only)}}
+    )
+    write_dev(stage, DevSettings(), "en", ("de", "fr"), f"{stage.folder}/dev")
+    assert stage.warnings == ["train.dev watches nothing in de: no passage there is relevant to a query"]
+    assert dev.passages["fr"]["passage_id"].to_pylist() == ["p2", "p3", "p4"]
