@@ -16,6 +16,7 @@ from cluster.stored_table import StoredTable
 from distill.config import Config
 from distill.score.settings import SingleTeacher
 from distill.select.settings import DenseSelector, LateInteractionSelector
+from distill.sources.settings import Source
 from distill.translate.settings import ModelTranslator
 
 if TYPE_CHECKING:
@@ -131,10 +132,19 @@ def extent_of(config: Config, data: Stage, runner: Runner) -> "Extent | None":
     if runner.finished(data) is not None:
         lang = config.score.query_lang or config.source_lang
         return _read(runner.storage, data.folder, config.source_lang, lang, config.plan.sample)
+    source = config.source if data.kind == data.name else config.evaluate.source
+    return _unread(data.digest, (source or config.source).model_dump_json(), config.source_lang, config.languages)
+
+
+@lru_cache(maxsize=4)
+def _unread(digest: str, source: str, source_lang: str, languages: tuple[str, ...]) -> "Extent | None":
+    """Return the extent of a source that is not read yet. `digest` stands for the state of its files, whose heads are read once."""
+    del digest
+    from pydantic import TypeAdapter
+
     from distill.plan.extents import extent
 
-    source = config.source if data.kind == data.name else config.evaluate.source
-    return extent(source or config.source, config.source_lang, config.languages)
+    return extent(TypeAdapter(Source).validate_json(source), source_lang, languages)
 
 
 def _range(extent: "Extent", work: Callable[[Sequence[str], Sequence[str]], "Work"]) -> Range:
