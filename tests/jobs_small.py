@@ -190,23 +190,7 @@ class SmallJob:
 
     def run_here(self, *arguments: str, script: str = "mtd.py") -> Finished:
         """Run the job's script in this process, on the Ray that this process has, if it has one."""
-        out, err = io.StringIO(), io.StringIO()
-        config = self.config()
-        file = str(ROOT / "jobs" / script)
-        started, code = time.monotonic(), 0
-        with (
-            pytest.MonkeyPatch.context() as patch,
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            contextlib.chdir(self.folder),
-        ):
-            patch.setattr(sys, "argv", [file, "--config", str(config), *arguments])
-            patch.setattr(sys, "path", [str(Path(file).parent), *sys.path])
-            try:
-                runpy.run_path(file, run_name="__main__")
-            except SystemExit as exit_:
-                code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-        return Finished(code, out.getvalue(), err.getvalue(), time.monotonic() - started)
+        return run_script(str(ROOT / "jobs" / script), ["--config", str(self.config()), *arguments], self.folder)
 
     def stage_folders(self, stage: str) -> list[str]:
         """The folders of a stage, of every state that it was computed in."""
@@ -236,6 +220,25 @@ class SmallJob:
         """The markers of a stage's committed shards on local disk, and when each was written, in nanoseconds."""
         files = [file for folder in self.stage_folders(stage) for file in Path(folder).glob("_shards/*.json")]
         return {file.name: file.stat().st_mtime_ns for file in files}
+
+
+def run_script(file: str, arguments: Sequence[str], folder: Path) -> Finished:
+    """Run a script as `python FILE ...` in `folder` would, in this process, on the Ray that it has, if it has one."""
+    out, err = io.StringIO(), io.StringIO()
+    started, code = time.monotonic(), 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(folder),
+    ):
+        patch.setattr(sys, "argv", [file, *arguments])
+        patch.setattr(sys, "path", [str(Path(file).absolute().parent), *sys.path])
+        try:
+            runpy.run_path(file, run_name="__main__")
+        except SystemExit as exit_:
+            code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    return Finished(code, out.getvalue(), err.getvalue(), time.monotonic() - started)
 
 
 def environment(**more: str) -> dict[str, str]:

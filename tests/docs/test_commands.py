@@ -5,15 +5,11 @@ collection that the test writes, or as far as they can without a cluster, a hub 
 files, names and settings.
 """
 
-import contextlib
 import gzip
-import io
 import json
 import os
 import re
-import runpy
 import shlex
-import socket
 import subprocess
 import sys
 import tomllib
@@ -24,7 +20,8 @@ import httpx
 import pytest
 
 from tests.docs.test_own_data import write_collection
-from tests.jobs_small import Driver, Finished, environment
+from tests.jobs_small import Driver, Finished, environment, run_script
+from tests.serve.samples import free_port
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -84,22 +81,10 @@ def here(command: str, folder: Path, variables: dict[str, str] | None = None) ->
     """Run `python jobs/X.py ...` in this process, on the Ray of the tests."""
     python, file, *arguments = shlex.split(command)
     assert python == "python"
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        contextlib.chdir(folder),
-    ):
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in (variables or {}).items():
             patch.setenv(name, value)
-        patch.setattr(sys, "argv", [file, *arguments])
-        patch.setattr(sys, "path", [str(folder / "jobs"), *sys.path])
-        try:
-            runpy.run_path(file, run_name="__main__")
-        except SystemExit as exit_:
-            code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-    return Finished(code, out.getvalue(), err.getvalue(), 0.0)
+        return run_script(file, arguments, folder)
 
 
 def test_every_command_is_run_by_a_test() -> None:
@@ -290,9 +275,7 @@ SERVED = ("python jobs/serve.py --run polyray-data/runs/quickstart", SEARCH)
 @pytest.fixture
 def served(quickstart: Finished, checkout: Path, ray_processes: None) -> Iterator[int]:
     """The endpoint of the quickstart, started as the README says, on a port that is free."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     python, *words = shlex.split(SERVED[0])
     assert python == "python"
     variables = environment(POLYRAY_SERVE__PORT=str(port))

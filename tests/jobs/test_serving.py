@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,16 +12,11 @@ import pytest
 
 from serve.client import SearchClient
 from tests.jobs_small import ROOT, Driver, Finished, SmallJob, descendants, environment, survivors
+from tests.serve.samples import free_port
 
 BIN = Path(sys.executable).parent
 GONE_S = 20.0
 TOKEN = "a-token-of-this-test-0123456789abcdef"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ask_and_interrupt(driver: Driver, port: int, number: int = signal.SIGINT) -> Finished:
